@@ -1,0 +1,67 @@
+"""Thin classes between Hydra and ``unlearnbench.cli``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's own sweeper, but for its composing every cell before a launcher sees any."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Multiply out the sweep and launch all of it at once."""
+        from unlearnbench import config
+
+        assert self.launcher is not None
+        batch = config.expand([*self._parse_config(), *arguments])
+        return [self.launcher.launch(batch, initial_job_idx=0)]
+
+
+class LocalLauncher(Launcher):
+    """The whole sweep as one plan, on worker processes of this machine."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what Hydra tells."""
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the cells; exit with code 1 if one of them failed."""
+        from unlearnbench import cli, config
+
+        choices = OmegaConf.to_container(self.config.hydra.runtime.choices)
+        assert isinstance(choices, dict)
+        overrides = list(job_overrides[0])
+        if not cli.execute(job_overrides, config.settings(overrides), choices.get("sweep")):
+            sys.exit(1)
+        return []
+
+
+@dataclass
+class SweeperConf(BasicSweeperConf):
+    """``hydra/sweeper=unlearnbench``."""
+
+    _target_: str = "hydra_plugins.unlearnbench.plugin.Sweeper"
+
+
+@dataclass
+class LocalLauncherConf:
+    """``hydra/launcher=local``."""
+
+    _target_: str = "hydra_plugins.unlearnbench.plugin.LocalLauncher"
+
+
+_store = ConfigStore.instance()
+_store.store(group="hydra/sweeper", name="unlearnbench", node=SweeperConf, provider="unlearnbench")
+_store.store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="unlearnbench")

@@ -1,0 +1,54 @@
+"""A benchmark for machine unlearning whose methods and attacks are verified.
+
+``load_results`` reads result tables, ``run`` computes cells. Importing this imports no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from unlearnbench.results import load_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["__version__", "load_results", "run"]
+__version__ = version("unlearnbench")
+
+
+def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
+    """Compute cells as the command line would, and return their rows.
+
+        unlearnbench.run(method="finetune", seed=1)
+        unlearnbench.run(["method=glob(*)", "seed=range(3)", "method.call.epochs=2"])
+
+    Args:
+        overrides: as on the command line; sweeps multiply out.
+        settings: the same by keyword; a list or a range is a sweep, a mapping goes one level down.
+
+    Returns:
+        One row a number, controls included; see ``load_results``.
+
+    Raises:
+        ValueError: an option, key or value is not valid; it names the nearest valid one.
+    """
+    from unlearnbench import config, launch  # composing takes Hydra, which reading does not need
+
+    words = [*overrides, *_words(settings)]
+    with config.hydra_ready():
+        grid = config.expand([*config.study(words), *words])
+        told = config.settings(grid[0])
+        cells = config.cells(grid, told["controls"])
+    return launch.run(cells, told)
+
+
+def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:
+    words = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            words += _words(value, f"{above}{key}.")
+        elif isinstance(value, list | tuple | range):
+            words.append(f"{above}{key}={','.join(map(str, value))}")
+        else:
+            words.append(f"{above}{key}={'null' if value is None else value}")
+    return words

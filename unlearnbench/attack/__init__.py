@@ -1,0 +1,1 @@
+"""Attacks: functions from predictions to scores."""

@@ -1,0 +1,71 @@
+"""U-MIA, the population attack: can losses tell forget rows from rows never seen?"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+
+from unlearnbench.metric import auc, cross_entropy, indisc
+from unlearnbench.values import FORGET, TEST, VAL, Predictions, Scores, Skip
+
+
+def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -> Scores:
+    """Accuracy of a linear classifier on losses, forget rows against test and validation rows.
+
+        ℓ_i = −log softmax(f(x_i))_{y_i};   MIA = mean over splits of the accuracy of a logistic
+        regression ℓ → member, fitted on the rest;   Indisc = 1 − |2·MIA − 1|
+
+    Both sides are shuffled and cut to the smaller one's size, so that guessing gives .5. AUC is of
+    the score −ℓ on all records. Deep Unlearn (arXiv 2410.01276), U-MIA.
+
+    Args:
+        predictions: of one model.
+        splits: number of random train-test splits of the classifier.
+        held_out: share of the records each split is scored on.
+        seed: of the shuffling and the splits.
+
+    Raises:
+        ValueError: losses are not finite.
+        Skip: a regression, or a side with too few records to fit and score.
+    """
+    if not np.issubdtype(predictions.y_N.dtype, np.integer):
+        raise Skip("umia needs classes; this is a regression")
+    losses_N = cross_entropy(predictions.logits_MQNC[0, 0], predictions.y_N)
+    if not np.isfinite(losses_N).all():
+        raise ValueError("umia: losses are not finite")
+    forgotten_N = predictions.split_N == FORGET
+    metrics, records = {}, []
+    for pool, part in (("test", TEST), ("val", VAL)):
+        others_N = predictions.split_N == part
+        members, others = losses_N[forgotten_N], losses_N[others_N]
+        n = min(len(members), len(others))
+        if n < 2 / held_out:
+            raise Skip(f"umia: {n} records a side are too few to hold out {held_out:.0%} of them")
+        mia = _accuracy(members, others, n, splits, held_out, seed)
+        metrics[f"mia_{pool}"] = mia, 2 * n
+        metrics[f"indisc_{pool}"] = indisc(mia), 2 * n
+        metrics[f"mia_{pool}_auc"] = auc(-members, -others), len(members) + len(others)
+        records.append((pool, np.flatnonzero(forgotten_N | others_N)))
+    attacked = np.concatenate([index for _, index in records])
+    return Scores(
+        metrics=metrics,
+        pool=[pool for pool, index in records for _ in index],
+        row=predictions.rows_N[attacked],
+        member=forgotten_N[attacked],
+        score=-losses_N[attacked],
+    )
+
+
+def _accuracy(
+    members: NDArray[np.float64],
+    others: NDArray[np.float64],
+    n: int,
+    splits: int,
+    held_out: float,
+    seed: int,
+) -> float:
+    random = np.random.default_rng(seed)
+    chosen = [random.permutation(losses)[:n] for losses in (members, others)]
+    feature, label = np.concatenate(chosen)[:, None], np.repeat([1, 0], n)
+    rounds = StratifiedShuffleSplit(n_splits=splits, test_size=held_out, random_state=seed)
+    return float(cross_val_score(LogisticRegression(), feature, label, cv=rounds).mean())

@@ -1,0 +1,128 @@
+"""The command ``unlearnbench``: a Hydra application around cells, plan and launch."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from unlearnbench import config, launch, results
+from unlearnbench.plan import Event, Plan
+from unlearnbench.report import leaderboard
+
+# A table does not fit the 80 columns that are assumed where there is no terminal.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+
+class Bar(launch.Watcher):
+    """A live progress bar with counts and the time left."""
+
+    def __init__(self, plan: Plan) -> None:
+        console.print(str(plan))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(*columns, TimeRemainingColumn(), console=console)
+        self.left = {
+            kind: sum(j.kind == kind for j in plan.jobs) for kind in (*plan.in_store, "rows")
+        }
+        self.bar = self.progress.add_task("starting", total=len(plan.jobs))
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def event(self, event: Event) -> None:
+        """Count a settled job; tell at once what failed."""
+        self.left[event.kind] -= 1
+        told = ", ".join(f"{count} {kind}" for kind, count in self.left.items() if count)
+        self.progress.update(self.bar, advance=1, description=f"left: {told}" if told else "done")
+
+
+def execute(
+    overrides: Sequence[Sequence[str]], settings: dict[str, Any], sweep: str | None
+) -> bool:
+    """Run the cells that lists of overrides ask for, and print their table.
+
+    Returns:
+        Whether no cell failed.
+    """
+    cells = config.cells(overrides, settings["controls"])
+    frame = launch.run(cells, settings, sweep=sweep, watch=Bar)
+    wide = results.widen(frame)
+    for title, table in leaderboard.tables(wide):
+        show(title, table)
+    return tell(wide, Path(settings["paths"]["results"]), sweep)
+
+
+def show(title: str, table: pd.DataFrame) -> None:
+    """Print one table of the leaderboard."""
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        drawn.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for line in table.fillna("–").to_numpy():
+        drawn.add_row(*line)
+    console.print(drawn)
+
+
+def tell(wide: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
+    """Print what was skipped and what failed, and where the files are."""
+    for status in ("skipped", "failed"):
+        cells = wide[wide["status"] == status]
+        for reason, same in cells.groupby("reason"):
+            names = (same["method"] + " seed " + same["seed"].astype(str)).tolist()
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            console.print(f"{status}: {', '.join(names[:3])}{more}: {reason}", soft_wrap=True)
+    if sweep is not None and len(wide):
+        path = folder / "tables" / f"{sweep}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(leaderboard.markdown(wide))
+        console.print(f"wrote {path}")
+    failed = bool((wide["status"] == "failed").any())
+    console.print(
+        f"rows in {folder / 'rows'}" + (f", tracebacks in {folder / 'failures'}" if failed else "")
+    )
+    return not failed
+
+
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """End with one line and exit code 1 on whatever is wrong; HYDRA_FULL_ERROR=1 shows all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("unlearnbench: interrupted; the same command goes on from here")
+    except Exception as error:
+        if FULL_ERROR:
+            raise
+        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+        sys.exit(f"unlearnbench: {config.explain(error, overrides)}")
+
+
+def one_cell(composed: DictConfig) -> None:
+    """Hydra's task: one cell, in a single run or under a launcher that is not ours."""
+    overrides = list(HydraConfig.get().overrides.task)
+    with mistakes_in_one_line():  # before Hydra adds a line of its own
+        works = execute([overrides], config.settings(overrides), sweep=None)
+    sys.exit(0 if works else 1)
+
+
+def main() -> None:
+    """Run the command line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    application = hydra.main(str(config.folder()), "config", version_base="1.3")(one_cell)
+    with mistakes_in_one_line():
+        application()

@@ -1,0 +1,511 @@
+"""Compose, check, canonical form, keys. Knows Hydra; imports no torch, opens no data set.
+
+A key is the SHA-256 of the canonical JSON of exactly what can change an artifact's bytes. Keys
+chain: the unlearned model's contains the original's, the predictions' contains the model's.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
+
+# What describes an option, or says where things lie, and cannot change a result. All else of an
+# option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
+NOT_KEYED = ("name", "label", "traits", "space", "kind", "kinds", "classes", "root", "path")
+KEYED_SETTINGS = ("seed", "split", "precision")
+
+ROWS_VERSION = 1
+"""Goes up when a utility metric changes its numbers."""
+
+Option = Mapping[str, Any]
+"""One option of an axis as plain data: the resolved YAML."""
+
+
+class ConfigError(ValueError):
+    """A user's mistake in an option, a key or a value: one line, with the nearest valid name."""
+
+
+def folder() -> Path:
+    """Where the YAML options lie: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of the canonical JSON of some plain values."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keyed(option: Option) -> Option:
+    """The part of an option that can change bytes."""
+    return {key: value for key, value in option.items() if key not in NOT_KEYED}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid, as plain data.
+
+    Attributes:
+        seed: of the model: initial weights, batch orders, every draw of a method.
+        split: how training rows are split; fixed over a sweep of seeds.
+        precision: of training, as Lightning names it.
+        reference: the option that every method is compared with, ``method=retrain``.
+        overrides: settings that differ from their options' defaults, as a user would type them.
+    """
+
+    dataset: Option
+    model: Option
+    train: Option
+    forget: Option
+    method: Option
+    defense: Option
+    attack: Option
+    seed: int
+    split: Option
+    precision: str
+    reference: Option
+    overrides: str = ""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The option's name on each axis."""
+        return {axis: getattr(self, axis)["name"] for axis in AXES}
+
+    @property
+    def model_seed(self) -> int:
+        """The seed its model is made with; ``second_retrain`` takes the one after its own."""
+        return self.seed + int((self.method.get("traits") or {}).get("seed_offset", 0))
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the method trains a fresh net and needs no original."""
+        return bool((self.method.get("traits") or {}).get("from_scratch", False))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the method does nothing, so that its model is the original."""
+        return self.method["call"] is None
+
+    @cached_property
+    def original_key(self) -> str:
+        """Not over the forget set: one original serves every forget set."""
+        return digest(
+            "model",
+            *map(keyed, (self.dataset, self.model, self.train)),
+            self.split,
+            self.precision,
+            self.model_seed,
+        )
+
+    @cached_property
+    def model_key(self) -> str:
+        """Of the model the cell is about."""
+        if self.untouched:
+            return self.original_key
+        return digest("model", self.original_key, keyed(self.forget), keyed(self.method))
+
+    @cached_property
+    def predictions_key(self) -> str:
+        """Of that model's outputs on every row of the data set."""
+        return digest("predictions", self.model_key)
+
+    @cached_property
+    def utility_key(self) -> str:
+        """Of the rows that stand once per model: attack none, defense none."""
+        reference = replace(self, method=self.reference)
+        compared = self.predictions_key, reference.predictions_key
+        names = {**self.names, "defense": "none", "attack": "none"}
+        return digest("rows", ROWS_VERSION, names, self.seed, compared, keyed(self.forget))
+
+    @cached_property
+    def key(self) -> str:
+        """Of the rows of its attack; the utility rows' where there is none."""
+        if self.attack["call"] is None:
+            return self.utility_key
+        return digest("rows", self.utility_key, *map(keyed, (self.defense, self.attack)))
+
+    def original(self) -> "Cell":
+        """The cell of the original this one's model starts from."""
+        nothing = {"name": "original", "call": None}
+        return replace(self, method=nothing, seed=self.model_seed)
+
+
+# ---------------------------------------------------------------------------------------------
+# Composing: each distinct option once (a full compose takes 50 ms), then cells from the parts.
+
+
+@contextmanager
+def hydra_ready() -> Iterator[None]:
+    """Inside the block Hydra composes our options, whether or not it is the running application."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with initialize_config_dir(str(folder()), version_base="1.3", job_name="unlearnbench"):
+        yield
+
+
+def cells(overrides: Iterable[Sequence[str]], extra_methods: Sequence[str] = ()) -> list[Cell]:
+    """The cells that lists of overrides ask for, in their order.
+
+    Args:
+        overrides: one list a cell, ``["method=scrub", "seed=1"]``; no sweeps in them.
+        extra_methods: methods to add beside every cell, the controls; they come first.
+
+    Raises:
+        ConfigError: an option, key or value is not valid.
+    """
+    with hydra_ready():
+        parts = Parts()
+        asked = [parts.cell(tuple(one)) for one in overrides]
+        controls = [
+            replace(cell, method=parts.option("method", (f"method={name}",)))
+            for name in extra_methods
+            for cell in asked
+        ]
+    # Hyper-parameters of a method say nothing about its controls.
+    controls = [replace(cell, overrides=_without_method(cell.overrides)) for cell in controls]
+    return list({cell.key: cell for cell in [*controls, *asked]}.values())
+
+
+def _without_method(overrides: str) -> str:
+    return " ".join(o for o in overrides.split() if not o.startswith("method."))
+
+
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings that are no axis and in no key: paths, device, workers, controls.
+
+    Raises:
+        ConfigError: a key or value is not valid.
+    """
+    with hydra_ready():
+        top = Parts().option("", tuple(o for o in overrides if _axis(_parse(o)) == ""))
+    return {key: value for key, value in top.items() if key not in KEYED_SETTINGS}
+
+
+def study(overrides: Sequence[str]) -> list[str]:
+    """The overrides that ``sweep=NAME`` among these stands for; none where there is none."""
+    chosen = [text for text in overrides if str(_parse(text).key_or_group) == "sweep"]
+    if not chosen:
+        return []
+    with hydra_ready():
+        check(chosen)
+        composed = compose("config", overrides=chosen, return_hydra_config=True)
+    return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Sweeps in overrides multiplied out, as ``--multirun`` would.
+
+    Raises:
+        ConfigError: an option, key or value is not valid.
+    """
+    # Imported here: it stands for Hydra's own application, which only a sweep needs.
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    with hydra_ready():
+        return list(BasicSweeper.split_arguments(check(overrides), None)[0])
+
+
+class Parts:
+    """Options composed in this run, each once."""
+
+    def __init__(self) -> None:
+        self._composed: dict[tuple[str, ...], Any] = {}
+        self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
+
+    def _compose(self, overrides: tuple[str, ...]) -> Any:
+        if overrides not in self._composed:
+            try:
+                self._composed[overrides] = compose("config", overrides=list(overrides))
+            except HydraException as error:
+                check(overrides)
+                raise ConfigError(_one_line(error)) from error
+        return self._composed[overrides]
+
+    def option(self, axis: str, overrides: tuple[str, ...], whole: tuple[str, ...] = ()) -> Option:
+        """The option of an axis (or with "" the top level), checked against its own defaults.
+
+        Args:
+            axis: one of AXES, or "" for what is on no axis.
+            overrides: those of this axis only.
+            whole: all of the cell's, for options that look at another axis (``${train...}``).
+        """
+        if (axis, overrides) in self._options:
+            return self._options[axis, overrides]
+        mine = _subtree(self._compose(overrides), axis)
+        if whole and _looks_outside(mine, axis):
+            return self._resolved(_subtree(self._compose(whole), axis), axis, overrides)
+        return self._options.setdefault((axis, overrides), self._resolved(mine, axis, overrides))
+
+    def _resolved(self, node: Any, axis: str, overrides: tuple[str, ...]) -> Option:
+        choice = tuple(o for o in overrides if _parse(o).key_or_group == axis)
+        default = _plain(_subtree(self._compose(choice), axis))
+        value = _conform(_plain(node), default, axis)
+        assert isinstance(value, dict)
+        if axis and value.get("name") is None:
+            raise ConfigError(f"{choice[0] if choice else axis}: its YAML has no `name`")
+        if "path" in value:
+            value["content"] = content_fingerprint(Path(value["path"]))
+        return value
+
+    def cell(self, overrides: tuple[str, ...]) -> Cell:
+        """One cell from its overrides."""
+        mine: dict[str, list[str]] = {axis: [] for axis in ("", *AXES)}
+        for text in overrides:
+            axis = _axis(_parse(text))
+            if axis in mine:
+                mine[axis].append(text)
+        parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
+        top = self.option("", tuple(mine[""]))
+        changed = [
+            line for axis in AXES for line in self._changed(axis, tuple(mine[axis]), parts[axis])
+        ] + [line for line in self._changed("", tuple(mine[""]), top) if _keyed_line(line)]
+        return Cell(
+            **parts,
+            seed=top["seed"],
+            split=top["split"],
+            precision=top["precision"],
+            reference=self.option("method", ("method=retrain",)),
+            overrides=" ".join(changed),
+        )
+
+    def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:
+        choice = tuple(o for o in overrides if _parse(o).key_or_group == axis)
+        if choice == overrides:
+            return []
+        default = dict(_leaves(self.option(axis, choice), axis))
+        return [
+            f"{path}={leaf}"
+            for path, leaf in _leaves(value, axis)
+            if default.get(path, leaf) != leaf and path.split(".")[-1] not in ("content", "root")
+        ]
+
+
+def _keyed_line(line: str) -> bool:
+    top = re.split(r"[.=]", line)[0]
+    return top in KEYED_SETTINGS and top != "seed"
+
+
+@lru_cache(maxsize=100_000)
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(f"{text}: {_one_line(error)}") from error
+
+
+def _axis(override: Override) -> str:
+    """The axis an override is about; "" for the top level, the group's name for other groups."""
+    head = str(override.key_or_group).split(".")[0].split("@")[0]
+    return head if head in AXES or "/" in head or head in ("sweep", "hydra") else ""
+
+
+def _subtree(config: Any, axis: str) -> Any:
+    if axis:
+        return config[axis]
+    rest = {key: config._get_node(key) for key in config if key not in (*AXES, "hydra")}
+    return OmegaConf.create(rest)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+
+
+def _looks_outside(node: Any, axis: str) -> bool:
+    text = json.dumps(OmegaConf.to_container(node, resolve=False))
+    return any(name != axis for name in re.findall(r"\$\{(\w+)[.}]", text))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+# ---------------------------------------------------------------------------------------------
+# Checking.
+
+
+def _conform(value: Any, default: Any, path: str) -> Any:
+    """The value in its default's type, so that ``lr=1`` and ``lr=1.0`` are one model."""
+    if isinstance(default, dict):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}={value}: holds several keys: {', '.join(default)}")
+        for key in value.keys() ^ default.keys():
+            told = "is no key here" if key in value else "is missing"
+            raise ConfigError(f"{path}.{key} {told}{_nearest(key, default)}".lstrip("."))
+        return {k: _conform(v, default[k], f"{path}.{k}" if path else k) for k, v in value.items()}
+    if value == "???":
+        raise ConfigError(f"{path} has no default: say {path}=…")
+    if default is None or default == "???" or value is None:
+        return value
+    cast = _CASTS.get(type(default))
+    try:
+        return value if cast is None else cast(value)
+    except (TypeError, ValueError):
+        kind = type(default).__name__
+        raise ConfigError(f"{path}={value}: must be {kind}, as its default {default}") from None
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, bool | str) or int(value) != value:
+        raise ValueError(value)
+    return int(value)
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool | str):
+        raise ValueError(value)
+    return float(value)
+
+
+def _to_bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(value)
+    return value
+
+
+def _to_str(value: Any) -> str:
+    if isinstance(value, dict | list | bool):
+        raise ValueError(value)
+    return str(value)
+
+
+def _to_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(value)
+    return value
+
+
+_CASTS: dict[type, Callable[[Any], Any]] = {
+    int: _to_int,
+    float: _to_float,
+    bool: _to_bool,
+    str: _to_str,
+    list: _to_list,
+}
+
+
+def options(axis: str) -> list[str]:
+    """The names on an axis."""
+    with hydra_ready():
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        return sorted(hydra.config_loader.get_group_options(axis))
+
+
+def check(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides, sweeps allowed, and refuse what names nothing.
+
+    Raises:
+        ConfigError: an option or a key is unknown; it names the nearest valid one.
+    """
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    base = compose("config")
+    groups = [*AXES, "sweep"]
+    parsed = []
+    for text in overrides:
+        try:
+            (override,) = parser.parse_overrides([text])
+        except HydraException as error:
+            raise ConfigError(f"{text}: {_one_line(error)}") from error
+        parsed.append(override)
+        name = str(override.key_or_group)
+        if name in groups:
+            _check_options(override, options(name))
+        elif "/" not in name and not name.startswith("hydra"):
+            top = name.split(".")[0]
+            valid = [*groups, *(str(k) for k in base if k not in groups)]
+            if top not in valid:
+                raise ConfigError(f"{name} is no key here{_nearest(top, valid)}")
+    for override in parsed:
+        if "." in str(override.key_or_group) and not override.is_add():
+            _check_path(override, parsed)
+    return parsed
+
+
+def _check_path(override: Override, beside: Iterable[Override]) -> None:
+    """Refuse a dotted key that is not in the options chosen beside it."""
+    name = str(override.key_or_group)
+    chosen = [o for o in beside if str(o.key_or_group) == name.split(".")[0]]
+    options = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o for o in chosen]
+    words = [o.input_line if isinstance(o, Override) else f"{_axis(override)}={o}" for o in options]
+    node = compose("config", overrides=[str(word) for word in words], return_hydra_config=True)
+    for part in name.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []
+            raise ConfigError(f"{name} is no key here{_nearest(part, valid)}")
+        node = node._get_node(part)
+
+
+def _check_options(override: Override, valid: list[str]) -> None:
+    name = str(override.key_or_group)
+    if override.is_sweep_override():
+        chosen = [str(value) for value in override.sweep_string_iterator()]
+    else:
+        chosen = [] if override.value() is None else [str(override.value())]
+    if override.is_sweep_override() and not chosen:
+        raise ConfigError(f"{override.input_line}: no option fits; there are: {', '.join(valid)}")
+    for option in chosen:
+        if option not in valid:
+            raise ConfigError(f"{name}={option}: no such option{_nearest(option, valid)}")
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there are: {', '.join(names)}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def explain(error: BaseException, overrides: Sequence[str]) -> str:
+    """One line for a user: what was wrong in the overrides, or else what Hydra said."""
+    if not isinstance(error, ConfigError):
+        try:
+            with hydra_ready():
+                check(overrides)
+                for one in expand(overrides)[:1]:
+                    Parts().cell(tuple(one))
+        except ConfigError as better:
+            return str(better)
+    return _one_line(error)
+
+
+def content_fingerprint(path: Path) -> str:
+    """SHA-256 over a user's own file, or over the names and bytes in a folder, sorted.
+
+    What is not there has the fingerprint ``missing``; its cells fail when they run.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        return digest([[str(p.relative_to(path)), content_fingerprint(p)] for p in inside])
+    return "missing"

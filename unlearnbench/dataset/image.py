@@ -1,0 +1,60 @@
+"""Image sets: from an array of images to a data set."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unlearnbench.dataset import augment as augmentation
+from unlearnbench.values import Dataset
+
+
+def dataset(
+    x: Tensor,
+    y: Tensor,
+    *,
+    n_train: int,
+    n_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: str,
+    unit: float = 255.0,
+) -> Dataset:
+    """Images in memory as a data set.
+
+    Args:
+        x: uint8 images (N, H, W, C), the training part first.
+        y: int64 classes or float32 targets (N,).
+        n_train: how many images are for training.
+        n_classes: 0 for regression.
+        mean: one value, or one per channel, in units of ``unit``.
+        std: like ``mean``, positive.
+        augment: ``none``, ``flip`` or ``crop_flip``.
+        unit: the pixel value that counts as 1 in ``mean`` and ``std``.
+
+    Raises:
+        ValueError: ``mean`` or ``std`` has the wrong length or ``std`` is not positive, or there
+            is no such augmentation.
+    """
+    channels = x.shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            wanted = f"one value or {channels}, one per channel"
+            raise ValueError(f"dataset.call.{name}: must be {wanted}, not {len(values)} values")
+    if min(std) <= 0:
+        raise ValueError(f"dataset.call.std={list(std)}: must be positive")
+    mean_C = unit * torch.tensor(list(mean), dtype=torch.float32).expand(channels)
+    std_C = unit * torch.tensor(list(std), dtype=torch.float32).expand(channels)
+    # As Dataset.inputs normalises a 0, to the last bit.
+    black = tuple((-mean_C * (1 / std_C)).tolist())
+    return Dataset(
+        x=x,
+        y=y,
+        n_classes=n_classes,
+        kind="image",
+        train_rows=torch.arange(n_train),
+        test_rows=torch.arange(n_train, len(x)),
+        mean=mean_C,
+        std=std_C,
+        augment=augmentation.named(augment, black),
+    )

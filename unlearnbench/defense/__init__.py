@@ -1,0 +1,1 @@
+"""Defenses: functions from predictions to predictions."""

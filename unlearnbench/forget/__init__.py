@@ -1,0 +1,1 @@
+"""Forget sets: functions from training rows to the rows to forget."""

@@ -1,0 +1,30 @@
+"""A random forget set."""
+
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+
+def random(
+    train_rows: Tensor, y_N: Tensor, *, fraction: float | None, count: int | None, seed: int
+) -> Tensor:
+    """A part of the training rows drawn uniformly, not stratified; index tensor (n,).
+
+    scikit-learn's splitter with ``random_state=seed``, as in Deep Unlearn (arXiv 2410.01276), whose
+    forget sets this reproduces to the row at fraction 0.1 and seed 123.
+
+    Args:
+        train_rows: rows (n,) of the training part.
+        y_N: labels of all rows; not looked at.
+        fraction: share of the training rows, rounded up; or else
+        count: their number.
+        seed: of the draw, whatever the model's seed is.
+
+    Raises:
+        ValueError: neither or both sizes are given, or none is left to retain.
+    """
+    if (fraction is None) == (count is None):
+        raise ValueError("forget=random takes one of forget.call.fraction and forget.call.count")
+    size = fraction if count is None else count
+    _, forget = train_test_split(train_rows.numpy(), test_size=size, random_state=seed)
+    return torch.from_numpy(forget)

@@ -1,0 +1,1 @@
+"""Unlearning methods: functions from a model and a task to a model."""

@@ -1,0 +1,32 @@
+"""SRL: successive random labels."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from unlearnbench.train import descend, optimizer
+from unlearnbench.values import Skip, Task
+
+
+def random_labels(
+    model: nn.Module, task: Task, *, sgd: Mapping[str, float], epochs: int, batch_size: int
+) -> nn.Module:
+    """Train on all rows, the forget rows under labels drawn anew each epoch.
+
+        y'_f ~ U{0, …, C−1}  for each forget row, each epoch
+        θ ← θ − lr · ∇ CE(B),   B from D_R ∪ {(x_f, y'_f)}
+
+    A drawn label may be the true one. Deep Unlearn (arXiv 2410.01276), "SRL".
+
+    Differs: the published code draws the same stream of labels in every epoch.
+    """
+    if not task.n_classes:
+        raise Skip("random labels need classes to draw from; this is a regression")
+    labels = task.generator("labels")
+    retain, stepper = task.retain.batched(batch_size), optimizer(model, sgd)
+    for _ in range(epochs):
+        drawn = torch.randint(task.n_classes, (len(task.forget.rows),), generator=labels)
+        mixed = retain.joined(task.forget.relabelled(drawn))
+        descend(model, mixed, task.loss, sgd=stepper, epochs=1)
+    return model

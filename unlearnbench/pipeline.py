@@ -1,0 +1,497 @@
+"""The chain: dataset → split → original → unlearned → predictions → scores → rows.
+
+Each stage asks for the one before it, and each artifact passes through the store, so it is made
+once. The order of the work is the call graph below, read from the bottom up.
+"""
+
+import hashlib
+import importlib
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file as save_tensors
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+
+from unlearnbench import metric, results, train
+from unlearnbench.config import Cell
+from unlearnbench.seeding import generator, seeded
+from unlearnbench.store import Store
+from unlearnbench.values import (
+    FORGET,
+    FORGOTTEN,
+    RETAIN,
+    RETAINED,
+    TEST,
+    UNSEEN,
+    VAL,
+    Artifact,
+    Batches,
+    Compute,
+    Dataset,
+    Predictions,
+    Scores,
+    Skip,
+    Split,
+    Task,
+)
+
+PREDICT_ROWS = 1000
+"""Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
+
+WEIGHTS, LOGITS = "weights.safetensors", "predictions.safetensors"
+
+
+class Failed(RuntimeError):
+    """An artifact could not be made, and others that need it cannot either."""
+
+
+@dataclass
+class Lab:
+    """What one process works with.
+
+    Attributes:
+        store: where artifacts are.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …
+        failures: keys of predictions known to be impossible, and why: not tried again in this run.
+    """
+
+    store: Store
+    device: str
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def target(call: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that ``_target_`` names, and the arguments beside it.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    module, _, name = call["_target_"].rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"_target_={call['_target_']}: cannot be imported ({error})") from error
+    return function, {key: value for key, value in call.items() if key != "_target_"}
+
+
+# ---------------------------------------------------------------------------------------------
+# Data.
+
+
+def dataset(cell: Cell, device: str = "cpu") -> Dataset:
+    """The cell's data set, in memory; kept for the next cell that asks for it.
+
+    Raises:
+        ValueError, FileNotFoundError: files are missing or not what they should be.
+    """
+    option = cell.dataset
+    given = {key: option[key] for key in ("root", "path", "fingerprint") if key in option}
+    return _dataset(_Same({**option["call"], **given}, option.get("content")), device)
+
+
+class _Same(tuple[Any, ...]):
+    """Arguments of a call, equal where they say the same, so that a cache can hold its result."""
+
+    def __new__(cls, call: Mapping[str, Any], content: Any) -> "_Same":
+        return super().__new__(cls, (repr(call), content))
+
+    def __init__(self, call: Mapping[str, Any], content: Any) -> None:
+        self.call = call
+
+
+@lru_cache(maxsize=2)
+def _dataset(same: _Same, device: str) -> Dataset:
+    load, arguments = target(same.call)
+    loaded = load(**arguments)
+    assert isinstance(loaded, Dataset)
+    return loaded.to(device)
+
+
+def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
+    """Which rows do what: validation rows off the training part, then the forget set.
+
+    scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
+    the row with the default settings.
+    """
+    kept, val = train_test_split(
+        train_rows.numpy(), test_size=cell.split["val"], random_state=cell.split["seed"]
+    )
+    rows = torch.from_numpy(kept)
+    choose, arguments = target(cell.forget["call"])
+    if "path" in cell.forget:
+        arguments["path"] = cell.forget["path"]
+    forget = choose(rows, y_N, **arguments)
+    parts = Split(train=rows, val=torch.from_numpy(val), test=test_rows, forget=forget)
+    if not len(parts.retain):
+        raise ValueError(f"forget={cell.forget['name']}: no row is left to retain")
+    return parts
+
+
+def _batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
+    device = data.x.device
+    on_device = rows.to(device)
+    return Batches(
+        data=data,
+        rows=on_device,
+        y=data.y[on_device],
+        size=PREDICT_ROWS,
+        order=generator(cell.model_seed, part, "order"),
+        noise=generator(cell.model_seed, part, "augmentation"),
+        compute=Compute(str(device), cell.precision),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Models.
+
+
+def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
+    """An untrained net on the data's device, channels last, with the weights this seed draws."""
+    build, arguments = target(cell.model["call"])
+    with seeded(cell.model_seed, purpose):
+        net = build(data.shape, data.n_classes or 1, **arguments)
+    assert isinstance(net, nn.Module)
+    layout = torch.channels_last if data.kind == "image" else torch.preserve_format
+    return net.to(device=data.x.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def task(cell: Cell, data: Dataset, parts: Split) -> Task:
+    """What a method may touch; its generators are new with every call."""
+    loss = train.cross_entropy if data.n_classes else train.squared_error
+    fit, arguments = target(cell.train["call"])
+    return Task(
+        retain=_batches(cell, data, parts.retain, "retain"),
+        forget=_batches(cell, data, parts.forget, "forget"),
+        val=_batches(cell, data, parts.val, "val"),
+        n_classes=data.n_classes,
+        loss=loss,
+        fit=lambda model, batches: fit(model, batches, loss, **arguments),
+        fresh=lambda purpose="weights": fresh(cell, data, purpose),
+        generator=lambda purpose: generator(cell.model_seed, purpose),
+    )
+
+
+@contextmanager
+def _clock(device: str) -> Iterator[dict[str, Any]]:
+    """Seconds and peak bytes of the block; the device has finished when the clock stops."""
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # Linux only: forget the process's earlier peak
+        Path("/proc/self/clear_refs").write_text("5")
+    taken: dict[str, Any] = {}
+    start = time.perf_counter()
+    yield taken
+    if cuda:
+        torch.cuda.synchronize(device)
+    taken["seconds"] = time.perf_counter() - start
+    taken["peak_bytes"] = (
+        torch.cuda.max_memory_allocated(device)
+        if cuda
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+
+
+def _load_model(lab: Lab, cell: Cell, key: str) -> nn.Module:
+    entry = lab.store.load(key)
+    net = fresh(cell, dataset(cell, lab.device))
+    net.load_state_dict(load_tensors(entry.read(WEIGHTS)))
+    return net.eval()
+
+
+def _save_model(
+    folder: Path, net: nn.Module, taken: Mapping[str, Any], cell: Cell
+) -> dict[str, Any]:
+    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise Failed(f"weights are not finite: {broken[0]}")
+    save_tensors(state, folder / WEIGHTS)
+    axes = ["dataset", "model", "train", "split", "precision"]
+    axes += [] if cell.untouched else ["forget", "method"]
+    made_of = {axis: getattr(cell, axis) for axis in axes}
+    return {**taken, "kind": "model", "seed": cell.model_seed, "made_of": made_of}
+
+
+def original(lab: Lab, cell: Cell) -> nn.Module:
+    """The original: trained on retain and forget rows without knowing which is which."""
+    cell = cell.original()
+
+    def make(folder: Path) -> dict[str, Any]:
+        data = dataset(cell, lab.device)
+        parts = _split_of(cell, data).hide_forget()
+        whole = task(cell, data, parts)
+        with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+            net = whole.fit(fresh(cell, data), whole.retain)
+        return _save_model(folder, net, taken, cell)
+
+    lab.store.get(cell.model_key, make)
+    return _load_model(lab, cell, cell.model_key)
+
+
+def _split_of(cell: Cell, data: Dataset) -> Split:
+    return split(cell, data.y.cpu(), data.train_rows, data.test_rows)
+
+
+def unlearned(lab: Lab, cell: Cell) -> nn.Module:
+    """The model after the cell's method; only the method's own call is inside the clock.
+
+    Raises:
+        Failed: its weights are not finite.
+        Skip: the method cannot work on this cell on principle.
+    """
+    if cell.untouched:
+        return original(lab, cell)
+
+    def make(folder: Path) -> dict[str, Any]:
+        data = dataset(cell, lab.device)
+        todo = task(cell, data, _split_of(cell, data))
+        method, arguments = target(cell.method["call"])
+        model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
+        with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+            model = method(model, todo, **arguments)
+        return _save_model(folder, model, taken, cell)
+
+    lab.store.get(cell.model_key, make)
+    return _load_model(lab, cell, cell.model_key)
+
+
+def artifact(lab: Lab, cell: Cell) -> Artifact:
+    """The stored model of a cell, with what it cost.
+
+    Raises:
+        FileNotFoundError: it has not been made.
+    """
+    entry = lab.store.load(cell.model_key)
+    told = entry.manifest
+    state = load_tensors(entry.read(WEIGHTS))
+    return Artifact(cell.model_key, state, told["seconds"], told["peak_bytes"])
+
+
+# ---------------------------------------------------------------------------------------------
+# Outputs.
+
+
+def predict(lab: Lab, cell: Cell) -> None:
+    """Make sure that the model's outputs on every row of the data set are stored.
+
+    Raises:
+        Failed: an artifact it needs is known to be impossible.
+        Skip: the method cannot work on this cell on principle.
+    """
+    if cell.predictions_key in lab.failures:
+        raise Failed(lab.failures[cell.predictions_key])
+    start = cell.original().predictions_key
+    if not cell.from_scratch and start in lab.failures:
+        raise Failed(f"the original failed: {lab.failures[start]}")
+
+    def make(folder: Path) -> dict[str, Any]:
+        net = unlearned(lab, cell)
+        data = dataset(cell, lab.device)
+        every = torch.arange(len(data.y), device=data.x.device)
+        logits_NC = train.logits(net, _batches(cell, data, every, "all"), every)
+        if not logits_NC.isfinite().all():
+            raise Failed("outputs are not finite")
+        is_test_N = torch.isin(torch.arange(len(data.y)), data.test_rows)
+        arrays = {"logits_NC": logits_NC, "y_N": data.y.cpu(), "is_test_N": is_test_N}
+        save_arrays({name: tensor.numpy() for name, tensor in arrays.items()}, folder / LOGITS)
+        return {"kind": "predictions", "model": cell.model_key}
+
+    lab.store.get(cell.predictions_key, make)
+
+
+def predictions(lab: Lab, cell: Cell) -> Predictions:
+    """The stored outputs of the cell's model, made first if they are missing."""
+    predict(lab, cell)
+    arrays = load_arrays(lab.store.load(cell.predictions_key).read(LOGITS))
+    y_N, rows_N = arrays["y_N"], np.arange(len(arrays["y_N"]))
+    train_rows, test_rows = (
+        torch.from_numpy(np.flatnonzero(arrays["is_test_N"] == part)) for part in (False, True)
+    )
+    parts = split(cell, torch.from_numpy(y_N), train_rows, test_rows)
+    split_N = np.full(len(y_N), RETAIN, np.int8)
+    for code, rows in ((FORGET, parts.forget), (VAL, parts.val), (TEST, parts.test)):
+        split_N[rows.numpy()] = code
+    of_forget = RETAINED if cell.untouched else UNSEEN if cell.from_scratch else FORGOTTEN
+    status_N = np.select([split_N == RETAIN, split_N == FORGET], [RETAINED, of_forget], UNSEEN)
+    kind = {RETAINED: "original", UNSEEN: "retrained", FORGOTTEN: "unlearned"}[of_forget]
+    return Predictions(
+        logits_MQNC=arrays["logits_NC"][None, None],
+        y_N=y_N,
+        rows_N=rows_N,
+        split_N=split_N,
+        status_MN=status_N[None].astype(np.int8),
+        kind_M=(kind,),
+        parent_M=(-1,),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Rows.
+
+PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
+
+
+def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, int]]:
+    """What stands once per model: metric name to (value, records it was computed on)."""
+    counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
+    if not np.issubdtype(found.y_N.dtype, np.integer):
+        return {
+            f"{name}_{part}": (value, counts[part])
+            for part in PARTS
+            for name, value in _errors(found, PARTS[part]).items()
+        }
+    reference = predictions(lab, replace(cell, method=cell.reference))
+    mine, theirs = _accuracies(found), _accuracies(reference)
+    compared = ("retain", "forget", "test")
+    told = {f"{part}_acc": (mine[part], counts[part]) for part in PARTS}
+    told["ret_dev"] = (
+        metric.ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
+        sum(counts[part] for part in compared),
+    )
+    if not cell.untouched:
+        retrain = lab.store.load(replace(cell, method=cell.reference).model_key).manifest
+        own = lab.store.load(cell.model_key).manifest
+        told["rte"] = metric.rte(retrain["seconds"], own["seconds"]), 1
+    return told
+
+
+def _accuracies(found: Predictions) -> dict[str, float]:
+    logits_NC = found.logits_MQNC[0, 0]
+    chosen = {part: found.split_N == code for part, code in PARTS.items()}
+    return {p: metric.accuracy(logits_NC[rows], found.y_N[rows]) for p, rows in chosen.items()}
+
+
+def _errors(found: Predictions, code: int) -> dict[str, float]:
+    rows = found.split_N == code
+    predicted, y = found.logits_MQNC[0, 0, rows, 0], found.y_N[rows]
+    return {"rmse": metric.rmse(predicted, y), "r2": metric.r2(predicted, y)}
+
+
+def attacked(cell: Cell, found: Predictions) -> Scores:
+    """The cell's attack on the outputs, after the cell's defense."""
+    if cell.defense["call"] is not None:
+        defend, arguments = target(cell.defense["call"])
+        found = defend(found, **arguments)
+    attack, arguments = target(cell.attack["call"])
+    scores = attack(found, **arguments)
+    assert isinstance(scores, Scores)
+    return scores
+
+
+@dataclass
+class Found:
+    """The rows of one cell, the scores of its attack, and what went wrong if anything did."""
+
+    rows: list[dict[str, Any]]
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+def rows(lab: Lab, cell: Cell) -> Found:
+    """The result rows of a cell. It never raises: what went wrong is a row too."""
+    about = _about(lab, cell)
+    plain = {**about, "key": cell.utility_key, "attack": "none", "defense": "none"}
+    try:
+        found = predictions(lab, cell)
+        told = utility(lab, cell, found)
+        about["forget_hash"] = plain["forget_hash"] = _hash(found.rows_N[found.split_N == FORGET])
+        about["seconds"] = plain["seconds"] = _seconds(lab, cell)
+    except Exception as error:  # noqa: BLE001 - whatever a method raises is a row, not a crash
+        keyed = {about["key"]: about, plain["key"]: plain}
+        return Found([_without_value(one, error) for one in keyed.values()], error=error)
+    out = Found(_with_values(plain, told))
+    if cell.attack["call"] is None:
+        return out
+    try:
+        scores = attacked(cell, found)
+    except Exception as error:  # noqa: BLE001 - as above
+        out.error = error
+        out.rows.append(_without_value(about, error))
+        return out
+    out.rows += _with_values(about, scores.metrics)
+    out.scores = [
+        {"key": cell.key, "pool": pool, "row": row, "member": member, "score": score}
+        for pool, row, member, score in zip(
+            scores.pool,
+            scores.row.tolist(),
+            scores.member.tolist(),
+            scores.score.tolist(),
+            strict=True,
+        )
+    ]
+    return out
+
+
+def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
+    return {
+        **cell.names,
+        "overrides": cell.overrides,
+        "seed": cell.seed,
+        "key": cell.key,
+        "model_key": cell.utility_key,
+        "commit": commit(),
+        "version": version("unlearnbench"),
+        "device": device_name(lab.device),
+        "schema": results.SCHEMA_VERSION,
+    }
+
+
+def _with_values(
+    about: Mapping[str, Any], told: Mapping[str, tuple[float, int]]
+) -> list[dict[str, Any]]:
+    return [
+        {**about, "metric": name, "value": value, "n": n, "status": "ok"}
+        for name, (value, n) in told.items()
+    ]
+
+
+def _without_value(about: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    status = "skipped" if isinstance(error, Skip) else "failed"
+    return {**about, "status": status, "reason": reason(error)}
+
+
+def reason(error: Exception) -> str:
+    """One line for a row: ours as it is, a stranger's with its type."""
+    text = " ".join(str(error).split())
+    known = isinstance(error, Skip | Failed | ValueError | FileNotFoundError)
+    return text if known and text else f"{type(error).__name__}: {text}"
+
+
+def _hash(rows_n: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+    return hashlib.sha256(np.sort(rows_n).astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def _seconds(lab: Lab, cell: Cell) -> float:
+    return 0.0 if cell.untouched else float(lab.store.load(cell.model_key).manifest["seconds"])
+
+
+@lru_cache
+def device_name(device: str) -> str:
+    """What a row says of the device: ``cpu``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit this code was checked out at, or None for an installed package."""
+    head = Path(__file__).resolve().parent.parent / ".git" / "HEAD"
+    if not head.is_file():
+        return None
+    text = head.read_text().strip()
+    ref = head.parent / text.removeprefix("ref: ")
+    return (ref.read_text().strip() if ref.is_file() else text)[:12]

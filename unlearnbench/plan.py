@@ -1,0 +1,124 @@
+"""From cells to waves of distinct jobs. Executes nothing, opens no data, imports no torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from unlearnbench.config import Cell, digest
+from unlearnbench.store import Store
+
+ROWS_AT_ONCE = 50
+"""Cells whose rows one job writes as one file: few files, and yet something to show early."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work for one process.
+
+    Attributes:
+        kind: what it makes: an original, a retrained or an unlearned model with its predictions,
+            or the rows of some cells.
+        key: of the predictions, or of the file of rows.
+        cells: the cell it is about, or those whose rows it writes.
+        needs: keys of the jobs that come before it.
+        wave: 1 trained from scratch, 2 unlearned, 3 rows.
+    """
+
+    kind: Literal["original", "retrained", "unlearned", "rows"]
+    key: str
+    cells: tuple[Cell, ...]
+    needs: tuple[str, ...]
+    wave: int
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the working process is told: the jobs, where things lie, and on what to work."""
+
+    jobs: tuple[Job, ...]
+    results: Path
+    store: Path
+    device: str
+    workers: int | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What became of a job: ``done``, ``skipped`` or ``failed``, and why."""
+
+    key: str
+    kind: str
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Distinct jobs in an order in which they can be done, and what is there already."""
+
+    jobs: tuple[Job, ...]
+    cells: int
+    in_store: dict[str, int]
+
+    def __str__(self) -> str:
+        missing = {kind: sum(j.kind == kind for j in self.jobs) for kind in self.in_store}
+        told = [
+            f"{missing[kind]} {kind}" + (f" ({there} in store)" if there else "")
+            for kind, there in self.in_store.items()
+        ]
+        todo = sum(len(job.cells) for job in self.jobs if job.kind == "rows")
+        return f"{self.cells} cells, {todo} to do: {', '.join(told)}"
+
+
+def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
+    """The jobs that the cells' rows still need.
+
+    Args:
+        cells: the grid.
+        store: where artifacts may be already.
+        finished: keys of rows that are there.
+    """
+    todo = [c for c in cells if not {c.key, c.utility_key} <= finished]
+    jobs: dict[str, Job] = {}
+    there: dict[str, set[str]] = {kind: set() for kind in ("original", "retrained", "unlearned")}
+    for cell in todo:
+        for needed in _models(cell):
+            kind = _kind(needed)
+            key = needed.predictions_key
+            if key in jobs or key in there[kind]:
+                continue
+            if store.has(key):
+                there[kind].add(key)
+                continue
+            start = () if kind != "unlearned" else (needed.original().predictions_key,)
+            jobs[key] = Job(kind, key, (needed,), start, 2 if kind == "unlearned" else 1)
+    ordered = sorted(jobs.values(), key=lambda job: job.wave)
+    in_store = {kind: len(keys) for kind, keys in there.items()}
+    return Plan((*ordered, *_rows(todo)), len(cells), in_store)
+
+
+def _models(cell: Cell) -> Iterable[Cell]:
+    """The cells whose predictions the rows of this one need."""
+    if not cell.from_scratch:
+        yield cell.original()
+    yield replace(cell, method=cell.reference)
+    yield cell
+
+
+def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:
+    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
+
+
+def _rows(cells: Iterable[Cell]) -> list[Job]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:  # those of one reference read the same outputs
+        groups.setdefault(replace(cell, method=cell.reference).predictions_key, []).append(cell)
+    jobs = []
+    for group in groups.values():
+        for first in range(0, len(group), ROWS_AT_ONCE):
+            chunk = group[first : first + ROWS_AT_ONCE]
+            needs = {needed.predictions_key for cell in chunk for needed in _models(cell)}
+            key = digest("file", sorted(cell.key for cell in chunk))
+            jobs.append(Job("rows", key, tuple(chunk), tuple(sorted(needs)), 3))
+    return jobs

@@ -1,0 +1,1 @@
+"""Tables from result rows. Reads Parquet only; imports no torch."""

@@ -1,0 +1,158 @@
+"""Result tables: the Arrow schemas, writing, reading. Imports no torch.
+
+A part file is named by its content key and renamed into place: jobs never contend, and running
+again overwrites instead of duplicating.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+ROWS = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("model", pa.string()),
+        ("train", pa.string()),
+        ("forget", pa.string()),
+        ("forget_hash", pa.string()),  # of the set of forget rows, whatever chose them
+        ("method", pa.string()),
+        ("defense", pa.string()),
+        ("attack", pa.string()),
+        ("overrides", pa.string()),  # settings that differ from the options' defaults
+        ("seed", pa.int64()),
+        ("metric", pa.string()),
+        ("step", pa.int64()),
+        ("value", pa.float64()),
+        ("n", pa.int64()),  # records the value was computed on
+        ("status", pa.string()),  # ok, skipped, failed
+        ("reason", pa.string()),
+        ("seconds", pa.float64()),  # of the method's own call
+        ("key", pa.string()),
+        ("model_key", pa.string()),  # of the utility rows of the same model
+        ("commit", pa.string()),
+        ("version", pa.string()),
+        ("device", pa.string()),
+        ("schema", pa.int64()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("pool", pa.string()),
+        ("row", pa.int64()),
+        ("member", pa.bool_()),
+        ("score", pa.float64()),
+    ]
+)
+
+SWEEP = pa.schema([("sweep", pa.string()), ("key", pa.string()), ("model_key", pa.string())])
+
+CELL = ["dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"]
+CELL += ["overrides", "seed"]
+
+_RANK = {"ok": 0, "skipped": 1, "failed": 2}
+
+
+def write(folder: Path, name: str, records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> Path:
+    """Write one part file; whoever reads sees all of it or nothing.
+
+    Args:
+        folder: of the table.
+        name: the part's content key.
+        records: one mapping a row; what is not given is null.
+        schema: of the table.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.parquet"
+    temporary = folder / f".{name}.{os.getpid()}.tmp"
+    try:
+        pq.write_table(pa.Table.from_pylist(list(records), schema=schema), temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def finished(results: Path) -> set[str]:
+    """Keys whose rows are there, computed or skipped; those of failed cells are not."""
+    table = _read(results / "rows", ROWS, columns=["key", "status"])
+    return set(table.filter(pa.compute.not_equal(table["status"], "failed"))["key"].to_pylist())
+
+
+def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    # Files are named one by one: a part that is being written begins with a dot.
+    paths = sorted(str(path) for path in folder.glob("*.parquet"))
+    return ds.dataset(paths, schema=schema, format="parquet").to_table(columns=columns)
+
+
+def default_folder() -> Path:
+    """``results/`` here, or what the environment says in UNLEARNBENCH_RESULTS."""
+    return Path(os.environ.get("UNLEARNBENCH_RESULTS", "results"))
+
+
+def load_results(
+    results: str | Path | None = None,
+    *,
+    sweep: str | None = None,
+    keys: Iterable[str] | None = None,
+    wide: bool = False,
+) -> pd.DataFrame:
+    """The result rows as a pandas frame.
+
+    One row a number; of rows computed twice one is kept, ``ok`` before ``failed``.
+
+    Args:
+        results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
+        sweep: only the cells of the sweep of that name.
+        keys: only the rows with these keys.
+        wide: one row a cell instead, one column a metric, utility beside the attack's own.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no such sweep in it.
+    """
+    folder = Path(results) if results is not None else default_folder()
+    if not (folder / "rows").is_dir():
+        raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
+    frame = _read(folder / "rows", ROWS).to_pandas()
+    if sweep is not None:
+        path = folder / "sweeps" / f"{sweep}.parquet"
+        if not path.is_file():
+            known = sorted(p.stem for p in path.parent.glob("*.parquet"))
+            raise FileNotFoundError(f"no sweep {sweep} in {folder}; there are: {', '.join(known)}")
+        listed = pq.read_table(path).to_pandas()
+        keys = {*listed["key"], *listed["model_key"]}
+    if keys is not None:
+        frame = frame[frame["key"].isin(set(keys))]
+    frame = _deduplicated(frame)
+    return widen(frame) if wide else frame
+
+
+def _deduplicated(frame: pd.DataFrame) -> pd.DataFrame:
+    best = frame["status"].map(_RANK)
+    # A cell that failed once and worked later has worked.
+    frame = frame[best == best.groupby(frame["key"]).transform("min")]
+    order = [*CELL, "key", "metric", "step"]
+    frame = frame.sort_values(order, kind="stable", na_position="first")
+    return frame.drop_duplicates(["key", "metric", "step"]).reset_index(drop=True)
+
+
+def widen(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell, one column a metric; the utility of its model beside an attack's own."""
+    values = frame[frame["metric"].notna() & frame["step"].isna()]
+    metrics = values.pivot(index="key", columns="metric", values="value")
+    about = frame.drop_duplicates("key").drop(columns=["metric", "step", "value", "n"])
+    once = about["key"] == about["model_key"]  # the utility of a model
+    unattacked = once & ~about["key"].isin(about["model_key"][~once])
+    cells = about[~once | unattacked].sort_values([*CELL, "key"]).reset_index(drop=True)
+    own = metrics.reindex(cells["key"]).reset_index(drop=True)
+    utility = metrics.reindex(cells["model_key"]).reset_index(drop=True)
+    return pd.concat([cells, own.combine_first(utility).dropna(axis=1, how="all")], axis=1)

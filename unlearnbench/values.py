@@ -1,0 +1,294 @@
+"""The core types: what travels from stage to stage.
+
+Axes: N rows of the whole set, n rows of a part, B rows of a batch, C channels or classes, H W
+image, P values of one row, F features, M models, Q queries of one row.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+Augment = Callable[[Tensor, Generator], Tensor]
+"""A batched augmentation: normalised images (B, C, H, W), generator → images of that shape."""
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""The mean loss of a model on one batch: ``loss(model, x, y)``, a scalar."""
+
+
+class Skip(Exception):
+    """A cell that cannot be computed on principle; its row says ``skipped`` and this reason."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how arithmetic is done: a torch device and a Lightning precision."""
+
+    device: str = "cpu"
+    precision: str = "32-true"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A whole data set in memory: the training part first, then the test part.
+
+    Attributes:
+        x: uint8 images (N, H, W, C), channels last, or standardised float32 features (N, F).
+        y: int64 classes (N,), or float32 targets (N,) for regression.
+        n_classes: number of classes; 0 for regression.
+        kind: ``image`` or ``tabular``.
+        train_rows: rows of the training (development) part.
+        test_rows: rows of the test part.
+        mean: per channel, in units of ``x``; images only.
+        std: per channel, in units of ``x``; images only.
+        augment: what training does to a batch, or None.
+    """
+
+    x: Tensor
+    y: Tensor
+    n_classes: int
+    kind: Literal["image", "tabular"]
+    train_rows: Tensor
+    test_rows: Tensor
+    mean: Tensor = field(default_factory=lambda: torch.zeros(1))
+    std: Tensor = field(default_factory=lambda: torch.ones(1))
+    augment: Augment | None = None
+
+    def __post_init__(self) -> None:
+        """Check what every later stage relies on.
+
+        Raises:
+            ValueError: rows are missing or used twice, or a tensor has the wrong shape or type.
+        """
+        n = len(self.y)
+        rows = torch.cat([self.train_rows, self.test_rows])
+        if len(self.x) != n:
+            raise ValueError(f"data set: {len(self.x)} inputs but {n} labels")
+        if not torch.equal(rows.sort().values, torch.arange(n, device=rows.device)):
+            raise ValueError(
+                "data set: every row must be in the training or in the test part, once"
+            )
+        if self.kind == "image" and (self.x.ndim != 4 or self.x.dtype != torch.uint8):
+            raise ValueError("data set: images must be uint8 of shape (N, H, W, C)")
+        if self.kind == "tabular" and (self.x.ndim != 2 or self.x.dtype != torch.float32):
+            raise ValueError("data set: features must be float32 of shape (N, F)")
+        if self.n_classes and (self.y.min() < 0 or self.y.max() >= self.n_classes):
+            raise ValueError(f"data set: labels must lie in 0..{self.n_classes - 1}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input as a model sees it: (C, H, W) or (F,)."""
+        if self.kind == "tabular":
+            return tuple(self.x.shape[1:])
+        _, height, width, channels = self.x.shape
+        return channels, height, width
+
+    @cached_property
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        # Spread over the pixels of a row: a broadcast over three channels is ten times slower.
+        pixels = self.x[:1].numel() // self.x.shape[-1]
+        shift_P = self.mean.expand(self.x.shape[-1]).repeat(pixels)
+        scale_P = (1 / self.std).expand(self.x.shape[-1]).repeat(pixels)
+        return shift_P.to(self.x.device), scale_P.to(self.x.device)
+
+    def inputs(self, rows_B: Tensor) -> Tensor:
+        """Model inputs of some rows: normalised (B, C, H, W) in channels-last memory, or (B, F)."""
+        x = self.x.index_select(0, rows_B)
+        if self.kind == "tabular":
+            return x
+        shift_P, scale_P = self._affine
+        x_BP = x.reshape(len(x), -1).float().sub_(shift_P).mul_(scale_P)
+        return x_BP.view(x.shape).permute(0, 3, 1, 2)
+
+    def to(self, device: str) -> "Dataset":
+        """The same set with its tensors on ``device``."""
+        moved = {name: getattr(self, name).to(device) for name in ("x", "y", "mean", "std")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows do what. Index tensors (n,) into the set; ``forget`` is part of ``train``."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    forget: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that no row has two roles.
+
+        Raises:
+            ValueError: parts overlap, or forget rows are not training rows.
+        """
+        parts = torch.cat([self.train, self.val, self.test])
+        if len(parts.unique()) != len(parts):
+            raise ValueError("split: a row stands in two of train, val and test")
+        if len(self.forget.unique()) != len(self.forget):
+            raise ValueError("split: a forget row stands twice")
+        if not torch.isin(self.forget, self.train).all():
+            raise ValueError("split: forget rows must be training rows")
+
+    @property
+    def retain(self) -> Tensor:
+        """Training rows that are kept, in the order of ``train``."""
+        return self.train[~torch.isin(self.train, self.forget)]
+
+    def hide_forget(self) -> "Split":
+        """The split as the original's training sees it: the same rows, none of them marked."""
+        return replace(self, forget=self.forget[:0])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of a part of a data set, shuffled anew each time they are walked.
+
+    It owns its generators, so walking one part never changes the order of another.
+
+    Attributes:
+        data: the data set, on the device.
+        rows: which rows (n,), on the device.
+        y: their labels (n,), which may differ from the data set's.
+        size: rows a batch; the last one may be smaller.
+        order: draws the order of each walk.
+        noise: draws the augmentation.
+        compute: where and how the training loop computes on them.
+        augmenting: whether batches are augmented as in the original's training.
+    """
+
+    data: Dataset
+    rows: Tensor
+    y: Tensor
+    size: int
+    order: Generator
+    noise: Generator
+    compute: Compute = field(default_factory=Compute)
+    augmenting: bool = False
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk once over all rows in a new order: pairs (x, y)."""
+        order = torch.randperm(len(self.rows), generator=self.order).to(self.rows.device)
+        augment = self.data.augment if self.augmenting else None
+        for chosen_B in order.split(self.size):
+            x = self.data.inputs(self.rows[chosen_B])
+            if augment is not None:
+                x = augment(x, self.noise)
+            yield x, self.y[chosen_B]
+
+    def endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk for ever, in a new order each time round.
+
+        Raises:
+            ValueError: there is no row to walk over.
+        """
+        if not len(self.rows):
+            raise ValueError("an empty part has no batches to walk over")
+        while True:
+            yield from self
+
+    def batched(self, size: int) -> "Batches":
+        """The same rows in batches of another size."""
+        return replace(self, size=size)
+
+    def augmented(self) -> "Batches":
+        """The same rows, augmented as in the original's training."""
+        return replace(self, augmenting=True)
+
+    def relabelled(self, y: Tensor) -> "Batches":
+        """The same rows with other labels (n,)."""
+        return replace(self, y=y.to(self.y.device))
+
+    def joined(self, other: "Batches") -> "Batches":
+        """These rows and another part's as one; order and batch size are this part's."""
+        rows, y = torch.cat([self.rows, other.rows]), torch.cat([self.y, other.y])
+        return replace(self, rows=rows, y=y)
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a method may touch. There are no test rows in it: they cannot leak.
+
+    Attributes:
+        retain: the rows to keep, not augmented.
+        forget: the rows to forget, not augmented.
+        val: validation rows, for the methods whose paper uses them.
+        n_classes: number of classes; 0 for regression.
+        loss: the loss the original was trained with, ``loss(model, x, y)``.
+        fit: the original's training, ``fit(model, batches)``.
+        fresh: ``fresh()`` is an untrained net with this seed's initial weights,
+            ``fresh("teacher")`` another draw of them.
+        generator: ``generator("labels")`` draws for the purpose it names.
+    """
+
+    retain: Batches
+    forget: Batches
+    val: Batches
+    n_classes: int
+    loss: Loss
+    fit: Callable[[nn.Module, Batches], nn.Module]
+    fresh: Callable[..., nn.Module]
+    generator: Callable[[str], Generator]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model and how it came to be: weights, seconds inside the clock, peak memory in bytes."""
+
+    key: str
+    state: dict[str, Tensor]
+    seconds: float
+    peak_bytes: int
+
+
+UNSEEN, RETAINED, FORGOTTEN = 0, 1, 2
+RETAIN, FORGET, VAL, TEST = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What M models say of N rows. All that an attack on outputs gets; NumPy, no weights.
+
+    Attributes:
+        logits_MQNC: float32 logits, Q augmented queries of each row (one unless asked).
+        y_N: labels.
+        rows_N: row numbers in the data set.
+        split_N: RETAIN, FORGET, VAL or TEST, the row's part in the cell's split.
+        status_MN: what each model did with each row: UNSEEN, RETAINED or FORGOTTEN.
+        kind_M: ``original``, ``retrained`` or ``unlearned``.
+        parent_M: index of the original an unlearned model came from; -1 if it is not among these.
+    """
+
+    logits_MQNC: NDArray[np.float32]
+    y_N: NDArray[np.generic]
+    rows_N: NDArray[np.int64]
+    split_N: NDArray[np.int8]
+    status_MN: NDArray[np.int8]
+    kind_M: tuple[str, ...]
+    parent_M: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an attack found: figures, and one score for each record it attacked.
+
+    Attributes:
+        metrics: name to (value, number of records it was computed on).
+        pool: for each record, which comparison it belongs to (``test`` or ``val``).
+        row: its row in the data set.
+        member: whether the attacker should call it a member.
+        score: the attack's score; higher means "member".
+    """
+
+    metrics: dict[str, tuple[float, int]]
+    pool: list[str]
+    row: NDArray[np.int64]
+    member: NDArray[np.bool_]
+    score: NDArray[np.float64]
