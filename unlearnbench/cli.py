@@ -36,7 +36,8 @@ class Bar(launch.Watcher):
         self.left = {
             kind: sum(j.kind == kind for j in plan.jobs) for kind in (*plan.in_store, "rows")
         }
-        self.bar = self.progress.add_task("starting", total=len(plan.jobs))
+        shown = bool(plan.jobs)
+        self.bar = self.progress.add_task("starting", total=len(plan.jobs), visible=shown)
 
     def __enter__(self) -> "Bar":
         self.progress.start()

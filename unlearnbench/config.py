@@ -4,6 +4,7 @@ A key is the SHA-256 of the canonical JSON of exactly what can change an artifac
 chain: the unlearned model's contains the original's, the predictions' contains the model's.
 """
 
+import copy
 import difflib
 import hashlib
 import json
@@ -21,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
@@ -239,6 +241,26 @@ class Parts:
                 raise ConfigError(_one_line(error)) from error
         return self._composed[overrides]
 
+    def _changed_by(self, axis: str, overrides: tuple[str, ...]) -> Any:
+        """Composed with the choice of option, then changed by the other overrides.
+
+        As Hydra does it, but for its composing all anew for each seed of a sweep.
+        """
+        choice = _choice(axis, overrides)
+        rest = [_parse(text) for text in overrides if text not in choice]
+        if any(override.is_add() or override.is_delete() for override in rest):
+            return self._compose(overrides)
+        config = self._compose(choice)
+        if rest:
+            config = copy.deepcopy(config)
+        for override in rest:
+            try:
+                OmegaConf.update(config, str(override.key_or_group), override.value())
+            except OmegaConfBaseException as error:
+                check(overrides)
+                raise ConfigError(f"{override.input_line}: {_one_line(error)}") from error
+        return config
+
     def option(self, axis: str, overrides: tuple[str, ...], whole: tuple[str, ...] = ()) -> Option:
         """The option of an axis (or with "" the top level), checked against its own defaults.
 
@@ -249,18 +271,19 @@ class Parts:
         """
         if (axis, overrides) in self._options:
             return self._options[axis, overrides]
-        mine = _subtree(self._compose(overrides), axis)
+        mine = _subtree(self._changed_by(axis, overrides), axis)
         if whole and _looks_outside(mine, axis):
             return self._resolved(_subtree(self._compose(whole), axis), axis, overrides)
         return self._options.setdefault((axis, overrides), self._resolved(mine, axis, overrides))
 
+    def _default(self, axis: str, overrides: tuple[str, ...]) -> Any:
+        return _plain(_subtree(self._compose(_choice(axis, overrides)), axis))
+
     def _resolved(self, node: Any, axis: str, overrides: tuple[str, ...]) -> Option:
-        choice = tuple(o for o in overrides if _parse(o).key_or_group == axis)
-        default = _plain(_subtree(self._compose(choice), axis))
-        value = _conform(_plain(node), default, axis)
+        value = _conform(_plain(node), self._default(axis, overrides), axis)
         assert isinstance(value, dict)
         if axis and value.get("name") is None:
-            raise ConfigError(f"{choice[0] if choice else axis}: its YAML has no `name`")
+            raise ConfigError(f"{axis}: an option's YAML must give its name")
         if "path" in value:
             value["content"] = content_fingerprint(Path(value["path"]))
         return value
@@ -287,15 +310,19 @@ class Parts:
         )
 
     def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:
-        choice = tuple(o for o in overrides if _parse(o).key_or_group == axis)
-        if choice == overrides:
+        if _choice(axis, overrides) == overrides:
             return []
-        default = dict(_leaves(self.option(axis, choice), axis))
+        default = dict(_leaves(self._default(axis, overrides), axis))
         return [
             f"{path}={leaf}"
             for path, leaf in _leaves(value, axis)
-            if default.get(path, leaf) != leaf and path.split(".")[-1] not in ("content", "root")
+            if default.get(path, leaf) != leaf and path.split(".")[-1] != "root"
         ]
+
+
+def _choice(axis: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the overrides that choose the option, and do not change it."""
+    return tuple(text for text in overrides if _parse(text).key_or_group == axis)
 
 
 def _keyed_line(line: str) -> bool:

@@ -7,6 +7,7 @@ once. The order of the work is the call graph below, read from the bottom up.
 import hashlib
 import importlib
 import resource
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -489,9 +490,9 @@ def device_name(device: str) -> str:
 @lru_cache
 def commit() -> str | None:
     """The commit this code was checked out at, or None for an installed package."""
-    head = Path(__file__).resolve().parent.parent / ".git" / "HEAD"
-    if not head.is_file():
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
         return None
-    text = head.read_text().strip()
-    ref = head.parent / text.removeprefix("ref: ")
-    return (ref.read_text().strip() if ref.is_file() else text)[:12]
+    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

@@ -68,6 +68,8 @@ class Plan:
             for kind, there in self.in_store.items()
         ]
         todo = sum(len(job.cells) for job in self.jobs if job.kind == "rows")
+        if not todo:
+            return f"{self.cells} cells, all there"
         return f"{self.cells} cells, {todo} to do: {', '.join(told)}"
 
 

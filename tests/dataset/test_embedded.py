@@ -30,7 +30,7 @@ def test_a_table(load, name):
 def test_labels_stay_with_their_rows(load):
     # Another path to the same order: training rows first, each row's label beside it.
     x, y = load_wine(return_X_y=True)
-    rows, n_train = holdout.order(len(y))
+    rows, _ = holdout.order(len(y))
     data = load("wine")
     assert data.y.tolist() == y[rows].tolist()
     highest = x[:, 12].argmax()

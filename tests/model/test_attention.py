@@ -7,6 +7,7 @@ import timm
 import torch
 
 from unlearnbench.model.attention import uncache
+from unlearnbench.model.timm import timm as options_timm
 from unlearnbench.model.tiny_vit import tiny_vit
 
 CACHING = ["levit_128s", "efficientformerv2_s0", "efficientvit_m0", "tiny_vit_5m_224"]
@@ -81,6 +82,22 @@ def test_weights_loaded_in_eval_mode_are_used(name):
         assert torch.equal(net(X), other(X))
         biases(net)[0].add_(torch.arange(biases(net)[0].numel()).view_as(biases(net)[0]))
         assert not torch.equal(net(X), other(X))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda: tiny_vit(X.shape[1:], 3, norm="batch"),
+        lambda: options_timm(X.shape[1:], 3, architecture="levit_128s", norm="group"),
+    ],
+)
+def test_options_are_free_of_it(net):
+    net = net().eval()
+    with torch.inference_mode():
+        net(X)
+    backward(net)
+    backward(net)
+    assert all(bias.grad is not None for bias in biases(net))
 
 
 def test_train_returns_the_module():

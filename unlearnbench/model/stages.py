@@ -45,7 +45,7 @@ def tensors(net: nn.Module) -> list[dict[str, Tensor]]:
             key: tensor
             for name in names
             for key, tensor in everything.items()
-            if key == name or key.startswith(f"{name}")
+            if key == name or key.startswith(f"{name}.")
         }
         for names in _names(net)
     ]
