@@ -1,6 +1,7 @@
 """The command ``unlearnbench``: a Hydra application around cells, plan and launch."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import hydra
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
@@ -109,13 +111,28 @@ def mistakes_in_one_line() -> Iterator[None]:
     except Exception as error:
         if FULL_ERROR:
             raise
-        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
-        sys.exit(f"unlearnbench: {config.explain(error, overrides)}")
+        sys.exit(f"unlearnbench: {explained(error)}")
+
+
+def explained(error: Exception) -> str:
+    """One line that says what to do about a mistake on the command line."""
+    swept = re.match(r"(Ambiguous value for argument|Sweep parameters) '([^']*)'", str(error))
+    if swept:
+        return f"{swept[2]} is a sweep: add -m"
+    return config.explain(error, [word for word in sys.argv[1:] if not word.startswith("-")])
+
+
+class CellFailed(RuntimeError):
+    """What a launcher that is not ours is told; the row says why."""
 
 
 def one_cell(composed: DictConfig) -> None:
     """Hydra's task: one cell, in a single run or under a launcher that is not ours."""
     overrides = list(HydraConfig.get().overrides.task)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # such a launcher has other cells to run
+        if not execute([overrides], config.settings(overrides), sweep=None):
+            raise CellFailed(f"failed: {' '.join(overrides)}")
+        return
     with mistakes_in_one_line():  # before Hydra adds a line of its own
         works = execute([overrides], config.settings(overrides), sweep=None)
     sys.exit(0 if works else 1)

@@ -28,7 +28,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
-NOT_KEYED = ("name", "label", "traits", "space", "kind", "kinds", "classes", "root", "path")
+NOT_KEYED = ("name", "label", "traits", "space", "kinds", "root", "path")
 KEYED_SETTINGS = ("seed", "split", "precision")
 
 ROWS_VERSION = 1
@@ -141,7 +141,8 @@ class Cell:
         """Of the rows of its attack; the utility rows' where there is none."""
         if self.attack["call"] is None:
             return self.utility_key
-        return digest("rows", self.utility_key, *map(keyed, (self.defense, self.attack)))
+        attacked = map(keyed, (self.defense, self.attack))
+        return digest("rows", self.utility_key, self.names, *attacked)
 
     def original(self) -> "Cell":
         """The cell of the original this one's model starts from."""
@@ -174,8 +175,9 @@ def cells(overrides: Iterable[Sequence[str]], extra_methods: Sequence[str] = ())
         ConfigError: an option, key or value is not valid.
     """
     with hydra_ready():
-        parts = Parts()
-        asked = [parts.cell(tuple(one)) for one in overrides]
+        grid = [tuple(one) for one in overrides]
+        parts = Parts(search_words(grid[0] if grid else ()))
+        asked = [parts.cell(one) for one in grid]
         controls = [
             replace(cell, method=parts.option("method", (f"method={name}",)))
             for name in extra_methods
@@ -197,7 +199,8 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
         ConfigError: a key or value is not valid.
     """
     with hydra_ready():
-        top = Parts().option("", tuple(o for o in overrides if _axis(_parse(o)) == ""))
+        parts = Parts(search_words(overrides))
+        top = parts.option("", tuple(o for o in overrides if _axis(_parse(o)) == ""))
     return {key: value for key, value in top.items() if key not in KEYED_SETTINGS}
 
 
@@ -207,8 +210,9 @@ def study(overrides: Sequence[str]) -> list[str]:
     if not chosen:
         return []
     with hydra_ready():
-        check(chosen)
-        composed = compose("config", overrides=chosen, return_hydra_config=True)
+        check(overrides)
+        words = [*search_words(overrides), *chosen]
+        composed = compose("config", overrides=words, return_hydra_config=True)
     return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
 
 
@@ -225,19 +229,25 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         return list(BasicSweeper.split_arguments(check(overrides), None)[0])
 
 
+def search_words(overrides: Iterable[str]) -> list[str]:
+    """Those of the overrides that say where else Hydra looks for options."""
+    return [text for text in overrides if text.startswith("hydra.searchpath=")]
+
+
 class Parts:
     """Options composed in this run, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, search: Sequence[str] = ()) -> None:
+        self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         if overrides not in self._composed:
             try:
-                self._composed[overrides] = compose("config", overrides=list(overrides))
+                self._composed[overrides] = compose("config", overrides=[*self._search, *overrides])
             except HydraException as error:
-                check(overrides)
+                check([*self._search, *overrides])
                 raise ConfigError(_one_line(error)) from error
         return self._composed[overrides]
 
@@ -257,7 +267,7 @@ class Parts:
             try:
                 OmegaConf.update(config, str(override.key_or_group), override.value())
             except OmegaConfBaseException as error:
-                check(overrides)
+                check([*self._search, *overrides])
                 raise ConfigError(f"{override.input_line}: {_one_line(error)}") from error
         return config
 
@@ -432,12 +442,13 @@ _CASTS: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def options(axis: str) -> list[str]:
+def options(axis: str, search: Sequence[str] = ()) -> list[str]:
     """The names on an axis."""
     with hydra_ready():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        return sorted(hydra.config_loader.get_group_options(axis))
+        loader, name, words = hydra.config_loader, "config", list(search)
+        return sorted(loader.get_group_options(axis, config_name=name, overrides=words))
 
 
 def check(overrides: Sequence[str]) -> list[Override]:
@@ -449,7 +460,8 @@ def check(overrides: Sequence[str]) -> list[Override]:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    base = compose("config")
+    search = search_words(overrides)
+    base = compose("config", overrides=search)
     groups = [*AXES, "sweep"]
     parsed = []
     for text in overrides:
@@ -460,7 +472,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
         parsed.append(override)
         name = str(override.key_or_group)
         if name in groups:
-            _check_options(override, options(name))
+            _check_options(override, options(name, search))
         elif "/" not in name and not name.startswith("hydra"):
             top = name.split(".")[0]
             valid = [*groups, *(str(k) for k in base if k not in groups)]
@@ -468,17 +480,18 @@ def check(overrides: Sequence[str]) -> list[Override]:
                 raise ConfigError(f"{name} is no key here{_nearest(top, valid)}")
     for override in parsed:
         if "." in str(override.key_or_group) and not override.is_add():
-            _check_path(override, parsed)
+            _check_path(override, parsed, search)
     return parsed
 
 
-def _check_path(override: Override, beside: Iterable[Override]) -> None:
+def _check_path(override: Override, beside: Iterable[Override], search: Sequence[str]) -> None:
     """Refuse a dotted key that is not in the options chosen beside it."""
     name = str(override.key_or_group)
     chosen = [o for o in beside if str(o.key_or_group) == name.split(".")[0]]
     options = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o for o in chosen]
     words = [o.input_line if isinstance(o, Override) else f"{_axis(override)}={o}" for o in options]
-    node = compose("config", overrides=[str(word) for word in words], return_hydra_config=True)
+    words = [*search, *(str(word) for word in words)]
+    node = compose("config", overrides=words, return_hydra_config=True)
     for part in name.split("."):
         if not OmegaConf.is_dict(node) or part not in node:
             valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []
@@ -517,8 +530,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         try:
             with hydra_ready():
                 check(overrides)
-                for one in expand(overrides)[:1]:
-                    Parts().cell(tuple(one))
+                cells(expand(overrides)[:1])
         except ConfigError as better:
             return str(better)
     return _one_line(error)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ class Watcher:
 
 
 class WorkerError(RuntimeError):
-    """The working process ended before the work did."""
+    """The working process ended before the work did, or could not write rows."""
 
 
 def run(
@@ -57,8 +58,11 @@ def run(
         watch: given the plan, returns who is told of its progress.
 
     Raises:
-        WorkerError: the working process died; running again goes on from there.
+        ValueError: ``device`` or ``workers`` is nothing to work on.
+        WorkerError: the working process died, or could not write rows; running again goes on
+            from there.
     """
+    _check(settings)
     folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
     folder.mkdir(parents=True, exist_ok=True)
     todo = plan(cells, Store(store), results.finished(folder))
@@ -72,6 +76,15 @@ def run(
     return results.load_results(folder, keys=keys)
 
 
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuse what the working process could not make sense of: it starts seconds later."""
+    device, workers = settings["device"], settings["workers"]
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
+        raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ValueError(f"workers={workers}: must be a number of processes, or null")
+
+
 def _work(
     todo: Plan, folder: Path, store: Path, settings: Mapping[str, Any], watcher: Watcher
 ) -> None:
@@ -79,6 +92,7 @@ def _work(
     log = folder / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     log.parent.mkdir(exist_ok=True)
     left = len(todo.jobs)
+    unwritten = {}
     with log.open("w") as errors:
         host = subprocess.Popen(
             [sys.executable, "-m", "unlearnbench.worker"],
@@ -94,14 +108,21 @@ def _work(
                 pickle.dump(orders, host.stdin)
                 host.stdin.flush()
             for line in host.stdout:
-                watcher.event(Event(**json.loads(line)))
+                event = Event(**json.loads(line))
+                watcher.event(event)
                 left -= 1
+                if event.kind == "rows" and event.status == "failed":
+                    unwritten[event.key] = event.reason
         finally:
-            host.kill()  # it has ended, or we were interrupted
+            host.kill()  # it has ended, or we were interrupted; its workers end with it
             host.wait()
-    said = log.read_text().strip()
+            said = log.read_text().strip()
+            if not said:
+                log.unlink()
     if left:
         last = said.splitlines()[-1] if said else "without a word"
         raise WorkerError(f"the working process ended: {last} (see {log})")
-    if not said:
-        log.unlink()
+    if unwritten:
+        cells = sum(len(job.cells) for job in todo.jobs if job.key in unwritten)
+        reason = next(iter(unwritten.values()))
+        raise WorkerError(f"the rows of {cells} cells could not be written: {reason}")

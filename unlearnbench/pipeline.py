@@ -160,7 +160,15 @@ def _batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
 
 
 def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
-    """An untrained net on the data's device, channels last, with the weights this seed draws."""
+    """An untrained net on the data's device, channels last, with the weights this seed draws.
+
+    Raises:
+        Skip: the model does not take this kind of data.
+    """
+    kinds, model = cell.model["kinds"], cell.model["name"]
+    if data.kind not in kinds:
+        told = f"model={model} takes {' or '.join(kinds)} data"
+        raise Skip(f"{told}; dataset={cell.dataset['name']} is {data.kind}")
     build, arguments = target(cell.model["call"])
     with seeded(cell.model_seed, purpose):
         net = build(data.shape, data.n_classes or 1, **arguments)

@@ -10,9 +10,11 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any, TextIO
 import torch
 
 from unlearnbench import pipeline, results
+from unlearnbench.config import Cell
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
 from unlearnbench.values import Skip
@@ -32,11 +35,13 @@ def devices(wanted: str, workers: int | None) -> list[str]:
     """The device of each worker: by default one a CPU core, or two a GPU.
 
     Raises:
-        ValueError: a GPU is wanted and there is none.
+        ValueError: a GPU is wanted and there is none, or none of that number.
     """
     gpus = torch.cuda.device_count()
     if wanted.startswith("cuda") and not gpus:
         raise ValueError(f"device={wanted}: no CUDA device here; take device=cpu")
+    if ":" in wanted and int(wanted.split(":")[1]) >= gpus:
+        raise ValueError(f"device={wanted}: the last CUDA device here is cuda:{gpus - 1}")
     if wanted == "cpu" or (wanted == "auto" and not gpus):
         return ["cpu"] * (workers or len(os.sched_getaffinity(0)))
     named = [wanted] if ":" in wanted else [f"cuda:{index}" for index in range(gpus)]
@@ -48,8 +53,15 @@ def devices(wanted: str, workers: int | None) -> list[str]:
 # In a worker.
 
 
-def perform(job: Job, lab: pipeline.Lab, folder: Path) -> Event:
-    """Do one job. What goes wrong is told, with its traceback kept in ``failures/``."""
+def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], None]) -> Event:
+    """Do one job. What goes wrong is told, with its traceback kept in ``failures/``.
+
+    Args:
+        job: what to do.
+        lab: what to do it with; a cell among its failures gets a failed row.
+        folder: of the results.
+        begin: told the key of each cell before its rows are computed.
+    """
     if job.kind != "rows":
         try:
             pipeline.predict(lab, job.cells[0])
@@ -59,7 +71,10 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path) -> Event:
                 _keep(folder, job.key, error)
             return Event(job.key, job.kind, status, pipeline.reason(error))
         return Event(job.key, job.kind, "done")
-    found = [pipeline.rows(lab, cell) for cell in job.cells]
+    found = []
+    for cell in job.cells:
+        begin(cell.key)
+        found.append(pipeline.rows(_without(lab, cell), cell))
     for cell, one in zip(job.cells, found, strict=True):
         if one.error is not None and not isinstance(one.error, Skip | pipeline.Failed):
             _keep(folder, cell.key, one.error)
@@ -71,31 +86,44 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path) -> Event:
     return Event(job.key, job.kind, "done")
 
 
+def _without(lab: pipeline.Lab, cell: Cell) -> pipeline.Lab:
+    """The lab as a cell sees it that is known to fail: its outputs are out of reach."""
+    if cell.key not in lab.failures:
+        return lab
+    return replace(lab, failures={**lab.failures, cell.predictions_key: lab.failures[cell.key]})
+
+
 def _keep(folder: Path, key: str, error: Exception) -> None:
     (folder / "failures").mkdir(exist_ok=True)
     text = "".join(traceback.format_exception(error))
     (folder / "failures" / f"{key}.txt").write_text(text)
 
 
-def _work(orders: Connection, store: Path, device: str, folder: Path) -> None:
+def _work(
+    orders: Connection, alive: tuple[int, int], store: Path, device: str, folder: Path
+) -> None:
     """Do jobs until there are no more, or the process that gives them has died."""
-    host = os.getppid()
+    os.close(alive[1])  # the host's alone
+    threading.Thread(target=_die_with, args=alive[:1], daemon=True).start()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     lab = pipeline.Lab(Store(store), device)
     while True:
-        while not orders.poll(0.5):
-            if os.getppid() != host:
-                return
         try:
             job, lab.failures = orders.recv()
         except EOFError:
             return
         try:
-            event = perform(job, lab, folder)
-        except OSError as error:  # a full disk, a read-only folder
+            event = perform(job, lab, folder, orders.send)
+        except Exception as error:  # noqa: BLE001 - a full disk, a folder that is read-only, …
             event = Event(job.key, job.kind, "failed", pipeline.reason(error))
         orders.send(event)
+
+
+def _die_with(alive: int) -> None:
+    """End with the host, however it ends and whatever this process is at."""
+    os.read(alive, 1)  # nothing is ever written there; it returns when the host's end is closed
+    os._exit(1)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -104,12 +132,13 @@ def _work(orders: Connection, store: Path, device: str, folder: Path) -> None:
 
 @dataclass
 class Worker:
-    """A forked process, the pipe to it, and the job it is at."""
+    """A forked process, the pipe to it, the job it is at, and there the cell whose rows it makes."""
 
     process: Any
     pipe: Connection
     device: str
     job: Job | None = None
+    cell: str | None = None
 
 
 class Host:
@@ -117,7 +146,8 @@ class Host:
 
     def __init__(self, orders: Orders) -> None:
         self.orders = orders
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, str] = {}  # of predictions, and of cells whose rows killed
+        self.alive = os.pipe()
         self.jobs = {job.key: job for job in orders.jobs}
         self.place = {key: place for place, key in enumerate(self.jobs)}
         self.lacks = {j.key: self.jobs.keys() & j.needs for j in orders.jobs}
@@ -132,11 +162,16 @@ class Host:
 
     def _start(self, device: str) -> Worker:
         here, there = _fork.Pipe()
-        arguments = (there, self.orders.store, device, self.orders.results)
+        arguments = (there, self.alive, self.orders.store, device, self.orders.results)
         process = _fork.Process(target=_work, args=arguments, daemon=True)
         process.start()
         there.close()
         return Worker(process, here, device)
+
+    def _replaced(self, worker: Worker) -> Worker:
+        place = self.workers.index(worker)
+        self.workers[place] = self._start(worker.device)
+        return self.workers[place]
 
     def run(self, events: TextIO) -> None:
         """Until every job has its event, or nobody reads them any more."""
@@ -149,40 +184,54 @@ class Host:
                 break
             for worker in (one for one in busy if one.pipe in ready):
                 event = self._settle(worker)
-                print(json.dumps(vars(event)), file=events, flush=True)
+                if event is not None:
+                    print(json.dumps(vars(event)), file=events, flush=True)
         for worker in self.workers:
             worker.process.kill()
 
     def _hand_out(self) -> None:
         idle = [worker for worker in self.workers if worker.job is None]
         for worker in idle[: len(self.ready)]:
+            if not worker.process.is_alive():
+                worker = self._replaced(worker)
+            worker.cell = None
             job = worker.job = self.jobs[heappop(self.ready)[1]]
-            known = {key: self.failures[key] for key in self.failures.keys() & job.needs}
-            worker.pipe.send((job, known))
+            about = {*job.needs, *(cell.key for cell in job.cells)}
+            worker.pipe.send((job, {key: self.failures[key] for key in about & {*self.failures}}))
 
-    def _settle(self, worker: Worker) -> Event:
+    def _settle(self, worker: Worker) -> Event | None:
+        """What a worker has told: the event that settles its job, if it is settled."""
         job = worker.job
         assert job is not None
         try:
-            event: Event = worker.pipe.recv()
+            told = worker.pipe.recv()
         except (EOFError, OSError):
-            event = self._lost(worker, job)
+            told = self._lost(worker, job)
+        if not isinstance(told, Event):
+            worker.cell = told
+            return None
         worker.job = None
         for blocked in self.blocks[job.key]:
             self.lacks[blocked].discard(job.key)
             if not self.lacks[blocked]:
                 heappush(self.ready, (self.place[blocked], blocked))
-        if event.status == "failed":
-            self.failures[job.key] = event.reason
-        return event
+        if told.status == "failed":
+            self.failures[job.key] = told.reason
+        return told
 
-    def _lost(self, worker: Worker, job: Job) -> Event:
+    def _lost(self, worker: Worker, job: Job) -> Event | None:
         """The worker died at this job: killed for memory, or crashed."""
         worker.process.join()
         code = worker.process.exitcode
         how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
-        self.workers[self.workers.index(worker)] = self._start(worker.device)
-        return Event(job.key, job.kind, "failed", f"the worker process {how}")
+        reason = f"the worker process {how}"
+        self._replaced(worker)
+        if worker.cell is None or worker.cell in self.failures:
+            return Event(job.key, job.kind, "failed", reason)
+        # One cell's attack must not take along the rows of those it shares a file with.
+        self.failures[worker.cell] = reason
+        heappush(self.ready, (self.place[job.key], job.key))
+        return None
 
 
 def main() -> None:
@@ -191,8 +240,12 @@ def main() -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints goes to the log
     orders = pickle.load(sys.stdin.buffer)  # written by our own parent into a pipe
+    try:
+        host = Host(orders)
+    except ValueError as error:
+        sys.exit(str(error))
     with suppress(BrokenPipeError):
-        Host(orders).run(events)
+        host.run(events)
 
 
 if __name__ == "__main__":

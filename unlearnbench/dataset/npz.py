@@ -68,7 +68,7 @@ def _read(path: Path) -> Arrays:
     if not path.is_file():
         raise FileNotFoundError(f"dataset=npz: there is no file {path}: set dataset.path")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in NAMES if name in archive}
     except UNREADABLE as error:
         raise _wrong(f"{path} is no archive of plain arrays: {files.one_line(error)}") from error

@@ -1,0 +1,109 @@
+"""Who may import whom, and how long things may get: design rules held by a walk over the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "unlearnbench"
+FILES = sorted(PACKAGE.rglob("*.py"))
+OPTION_FOLDERS = ("dataset", "model", "forget", "method", "defense", "attack")
+
+# Left to right: a module may import what stands to its left, never what stands to its right.
+MAY_IMPORT = {
+    "values": set(),
+    "seeding": {"values"},
+    "train": {"values", "seeding"},
+    "ops": {"values", "seeding", "train", "model"},
+    "metric": set(),
+    "store": set(),
+    "config": set(),
+    "results": set(),
+    "method": {"values", "seeding", "train", "ops", "method"},
+    "dataset": {"values", "seeding", "dataset"},
+    "model": {"values", "seeding", "model"},
+    "forget": {"values", "seeding", "forget"},
+    "defense": {"values", "seeding", "defense"},
+    "attack": {"values", "seeding", "train", "metric", "attack"},
+    "plan": {"config", "store"},
+    "pipeline": {"config", "store", "values", "seeding", "train", "metric", "results"},
+    "worker": {"pipeline", "plan", "results", "store", "values"},
+    "launch": {"config", "plan", "results", "store"},
+    "report": {"results", "report"},
+    "cli": {"config", "launch", "plan", "results", "report"},
+    "__init__": {"config", "launch", "results"},
+}
+ONLY_IN = {
+    "lightning": {"train"},
+    "submitit": {"launch"},
+    "optuna": {"tune"},
+    "hydra": {"config", "cli"},
+}
+NO_TORCH = {"config", "plan", "store", "results", "report", "launch", "cli", "metric", "__init__"}
+HEAVY = {"torch", "torchvision", "timm", "lightning", "sklearn", "safetensors"}
+
+
+def room(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    names = imported(path)
+    ours = {name.split(".")[1] for name in names if name.startswith("unlearnbench.")}
+    theirs = {name.split(".")[0] for name in names}
+    assert ours <= MAY_IMPORT[room(path)] | {room(path)}
+    for package, rooms in ONLY_IN.items():
+        assert package not in theirs or room(path) in rooms, f"{package} belongs to {rooms}"
+    if room(path) in NO_TORCH:
+        assert not theirs & HEAVY
+
+
+def test_modules_are_named_after_what_they_know() -> None:
+    vague = {"utils", "util", "helpers", "common", "base", "misc", "tools"}
+    assert not [path for path in FILES if path.stem in vague]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_ambient(path: Path) -> None:
+    source = path.read_text()
+    assert not re.search(r"\.cuda\(\)|globals\(\)|torch\.manual_seed", source) or path.stem in (
+        "seeding",
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if room(p) == "method" and p.stem != "__init__"],
+    ids=lambda p: p.stem,
+)
+def test_a_method_is_one_short_file_with_one_public_function(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    public = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert public == [path.stem]
+    assert len(path.read_text().splitlines()) <= 60
+
+
+def test_every_method_and_attack_file_has_its_option_and_its_test() -> None:
+    for folder in ("method", "attack", "forget"):
+        for path in (PACKAGE / folder).glob("[!_]*.py"):
+            assert (ROOT / "conf" / folder / f"{path.stem}.yaml").is_file()
+            assert (ROOT / "tests" / folder / f"test_{path.stem}.py").is_file()

@@ -1,0 +1,80 @@
+"""Every YAML composes, names itself, and says exactly what its function takes."""
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from unlearnbench import config
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = [(axis, name) for axis in config.AXES for name in config.options(axis)]
+GIVEN = {  # what the harness passes beside the YAML's `call`
+    "train": {"model", "batches", "loss"},
+    "forget": {"train_rows", "y_N", "path"},
+    "method": {"model", "task"},
+    "model": {"shape", "n_classes"},
+    "dataset": {"root", "path", "fingerprint"},
+    "attack": {"predictions"},
+    "defense": {"predictions"},
+}
+MANDATORY = {"npz": "dataset.path=x.npz", "rows": "forget.path=x.npy"}
+MANDATORY["timm"] = "model.call.architecture=resnet10t"
+
+
+def option(axis: str, name: str) -> dict[str, Any]:
+    words = [f"{axis}={name}", *filter(None, [MANDATORY.get(name)])]
+    (cell,) = config.cells([words])
+    return dict(getattr(cell, axis))
+
+
+@pytest.mark.parametrize(("axis", "name"), OPTIONS)
+def test_option_composes_and_names_itself(axis: str, name: str) -> None:
+    found = option(axis, name)
+    assert found["name"] == name
+    assert found["label"]
+    assert isinstance(found["version"], int)
+
+
+@pytest.mark.parametrize(("axis", "name"), OPTIONS)
+def test_call_is_the_functions_signature_both_ways(axis: str, name: str) -> None:
+    call = option(axis, name)["call"]
+    if call is None:
+        assert (axis, name) in {("method", "original"), ("defense", "none"), ("attack", "none")}
+        return
+    module, _, function = call["_target_"].rpartition(".")
+    signature = inspect.signature(getattr(importlib.import_module(module), function))
+    keywords = {p.name: p for p in signature.parameters.values() if p.name not in GIVEN[axis]}
+    assert set(call) - {"_target_"} == set(keywords)
+    for parameter in keywords.values():
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default is inspect.Parameter.empty, "defaults live in the YAML alone"
+
+
+@pytest.mark.parametrize("name", config.options("method"))
+def test_space_covers_every_hyper_parameter(name: str) -> None:
+    method = option("method", name)
+    leaves = {
+        path.removeprefix(".")
+        for path, _ in config._leaves(method["call"] or {}, "")
+        if not path.endswith("_target_")
+    }
+    assert set(method["space"]) == leaves
+
+
+def test_every_study_composes() -> None:
+    for path in (ROOT / "conf" / "sweep").glob("*.yaml"):
+        words = config.study([f"sweep={path.stem}"])
+        assert words
+        assert config.expand(words)
+
+
+def test_yaml_files_are_the_options() -> None:
+    for axis in config.AXES:
+        files = {path.stem for path in (ROOT / "conf" / axis).glob("*.yaml")}
+        assert files == set(config.options(axis))
+        for name in files:
+            assert OmegaConf.load(ROOT / "conf" / axis / f"{name}.yaml").name == name

@@ -1,0 +1,188 @@
+"""Composition, keys and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cells import Cells
+
+from unlearnbench import config
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return [path]
+    return [leaf for key, inner in value.items() for leaf in leaves(inner, (*path, key))]
+
+
+def changed(value: Any, path: tuple[str, ...]) -> Any:
+    if not path:
+        return [value, "changed"]
+    return {**value, path[0]: changed(value[path[0]], path[1:])}
+
+
+CELL = config.cells([["attack=umia"]])[0]
+LEAVES = [(axis, *path) for axis in config.AXES for path in leaves(getattr(CELL, axis))]
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=".".join)
+def test_key_leaves_change_the_key_and_the_others_do_not(leaf: tuple[str, ...]) -> None:
+    axis, *path = leaf
+    other = replace(CELL, **{axis: changed(getattr(CELL, axis), tuple(path))})
+    if path[0] in config.NOT_KEYED and path[0] != "name":
+        assert other.key == CELL.key
+    else:
+        assert other.key != CELL.key
+    model = axis in ("dataset", "model", "train", "forget", "method")
+    same_model = other.model_key == CELL.model_key
+    assert same_model == (not model or path[0] in config.NOT_KEYED)
+    original = axis in ("dataset", "model", "train")
+    same_original = other.original_key == CELL.original_key
+    assert same_original == (not original or path[0] in config.NOT_KEYED)
+
+
+@pytest.mark.parametrize(
+    ("word", "same_original", "same_model"),
+    [
+        ("seed=5", False, False),
+        ("split.seed=5", False, False),
+        ("split.val=0.3", False, False),
+        ("precision=bf16-mixed", False, False),
+        ("forget.call.seed=5", True, False),
+        ("method.call.epochs=9", True, False),
+        ("device=cuda", True, True),
+        ("workers=7", True, True),
+        ("paths.results=elsewhere", True, True),
+        ("controls=[]", True, True),
+    ],
+)
+def test_settings_in_keys(word: str, same_original: bool, same_model: bool) -> None:
+    (other,) = config.cells([["attack=umia", word]])
+    assert (other.original_key == CELL.original_key) == same_original
+    assert (other.model_key == CELL.model_key) == same_model
+    assert (other.key == CELL.key) == same_model
+
+
+def test_a_value_is_its_defaults_type(cell: Cells) -> None:
+    assert cell("method.call.sgd.lr=1").model_key == cell("method.call.sgd.lr=1.0").model_key
+    spelled = cell("method.call.epochs=5")
+    assert spelled.key == cell().key
+    assert spelled.overrides == cell().overrides
+
+
+def test_overrides_column_says_what_differs(cell: Cells) -> None:
+    found = cell("method.call.epochs=7", "seed=3", "split.seed=9", "device=cpu")
+    assert found.overrides == "train.call.epochs=2 method.call.epochs=7 split.seed=9"
+
+
+def test_second_retrain_is_the_next_seeds_retrain(cell: Cells) -> None:
+    second, retrain = cell("method=second_retrain", "seed=4"), cell("method=retrain", "seed=5")
+    assert second.model_key == retrain.model_key
+    assert second.predictions_key == retrain.predictions_key
+    assert second.utility_key != retrain.utility_key
+
+
+def test_original_does_not_depend_on_what_follows(cell: Cells) -> None:
+    keys = {
+        cell(*words).original().model_key
+        for words in (
+            ["method=finetune"],
+            ["method=random_labels", "method.call.epochs=1"],
+            ["forget=by_class"],
+            ["method=original"],
+        )
+    }
+    assert len(keys) == 1
+
+
+def test_from_the_parts_equals_composed_whole(cell: Cells) -> None:
+    words = ["dataset=wine", "model=mlp", "method=neggrad_plus", "method.call.alpha=0.5", "seed=2"]
+    found = cell(*words)
+    with config.hydra_ready():
+        whole = config.compose("config", overrides=words)
+    for axis in ("dataset", "model", "method", "forget"):
+        assert dict(getattr(found, axis)) == config._plain(whole[axis])
+
+
+def test_one_composition_per_distinct_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = config.compose
+    monkeypatch.setattr(config, "compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1])
+    with config.hydra_ready():
+        grid = config.expand(["method=finetune,random_labels,neggrad_plus", "seed=range(60)"])
+        found = config.cells(grid, ["original", "retrain"])
+    assert len(found) == 60 * 5
+    assert len(calls) < 15
+
+
+def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text(
+        "defaults: [finetune, _self_]\nname: mine\ncall:\n  epochs: ${train.call.epochs}\n"
+    )
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "method=mine"]
+    found = config.cells([[*words, "train.call.epochs=11"], [*words, "train.call.epochs=12"]])
+    assert [one.method["call"]["epochs"] for one in found] == [11, 12]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["method=finetun"], "method=finetun: no such option; did you mean finetune?"),
+        (["metod=finetune"], "metod is no key here; did you mean method or model?"),
+        (["method.call.epoch=3"], "method.call.epoch is no key here; did you mean epochs?"),
+        (["+method.call.tau=3"], "method.call.tau is no key here"),
+        (["~method.call.epochs"], "method.call.epochs is missing"),
+        (["method.call.epochs=three"], "method.call.epochs=three: must be int"),
+        (["method.call.epochs=2.5"], "method.call.epochs=2.5: must be int"),
+        (["method.call.sgd.lr=true"], "method.call.sgd.lr=True: must be float"),
+        (["method.call.sgd=1"], "method.call.sgd=1: holds several keys: lr, momentum"),
+        (["seed=x"], "seed=x: must be int"),
+        (["dataset=npz"], "dataset.path has no default: say dataset.path="),
+    ],
+)
+def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.cells([words])
+    line = config.explain(caught.value, words)
+    assert told in line
+    assert "\n" not in line
+
+
+def test_a_study_stands_for_its_axes() -> None:
+    assert config.study(["seed=1"]) == []
+    assert config.study(["sweep=quickstart", "seed=1"]) == ["method=glob(*)", "seed=range(3)"]
+    with pytest.raises(config.ConfigError, match="did you mean quickstart"):
+        config.study(["sweep=quickstar"])
+
+
+def test_content_fingerprint(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"1")
+    (folder / "b").write_bytes(b"2")
+    first = config.content_fingerprint(folder)
+    (folder / "b").write_bytes(b"3")
+    second = config.content_fingerprint(folder)
+    (folder / "b").rename(folder / "c")
+    third = config.content_fingerprint(folder)
+    assert len({first, second, third, config.content_fingerprint(folder / "a")}) == 4
+    assert config.content_fingerprint(tmp_path / "nowhere") == "missing"
+
+
+def test_a_users_file_is_in_the_key(tmp_path: Path, cell: Cells) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("1 2 3")
+    first = cell("forget=rows", f"forget.path={file}").model_key
+    other = tmp_path / "moved.txt"
+    file.rename(other)
+    assert cell("forget=rows", f"forget.path={other}").model_key == first
+    other.write_text("1 2 4")
+    assert cell("forget=rows", f"forget.path={other}").model_key != first
+
+
+def test_digest_is_of_canonical_json() -> None:
+    assert config.digest({"b": 1, "a": 2}) == config.digest(json.loads('{"a": 2, "b": 1}'))
+    assert config.digest(1) != config.digest(1.0)

@@ -1,0 +1,264 @@
+"""The chain: splits as published, artifacts made once, rows as they must be."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cells import Cells, compose
+from torch import nn
+
+from unlearnbench import config, metric, pipeline, train
+from unlearnbench.pipeline import Lab
+from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
+
+
+def values(found: pipeline.Found) -> dict[str, float]:
+    return {row["metric"]: row["value"] for row in found.rows if row["status"] == "ok"}
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A user's own module, to which tests add methods."""
+    module = ModuleType("their_package")
+    monkeypatch.setitem(sys.modules, "their_package", module)
+    return module
+
+
+def with_method(cell: config.Cell, name: str, **call: Any) -> config.Cell:
+    method = {"name": name, "version": 1, "call": {"_target_": f"their_package.{name}", **call}}
+    return replace(cell, method=method)
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_test", "sizes", "first"),
+    [
+        (50_000, 10_000, (38_250, 4_250, 7_500), [33810, 44208, 6639, 25856, 49484]),
+        (60_000, 10_000, (45_900, 5_100, 9_000), [12238, 20118, 23825, 29798, 10974]),
+    ],
+)
+def test_splits_of_deep_unlearn_to_the_row(
+    n_train: int, n_test: int, sizes: tuple[int, ...], first: list[int]
+) -> None:
+    n = n_train + n_test
+    y, rows = torch.zeros(n, dtype=torch.int64), torch.arange(n)
+    parts = pipeline.split(compose(), y, rows[:n_train], rows[n_train:])
+    assert (len(parts.retain), len(parts.forget), len(parts.val)) == sizes
+    assert len(parts.test) == n_test
+    assert parts.forget[:5].tolist() == first
+
+
+def test_an_original_is_trained_once_for_all_methods(
+    new_lab: Lab, cell: Cells, monkeypatch
+) -> None:
+    trained = []
+    real = train.fit
+    monkeypatch.setattr(train, "fit", lambda *a, **k: (trained.append(k), real(*a, **k))[1])
+    words = ["train.call.epochs=1", "method.call.epochs=1"]
+    for method in ("finetune", "gradient_ascent", "random_labels"):
+        pipeline.predict(new_lab, cell(f"method={method}", *words))
+    pipeline.predict(new_lab, cell("method=original", words[0]))
+    assert len(trained) == 1
+    pipeline.predict(new_lab, cell("method=finetune", "forget=by_class", *words))
+    assert len(trained) == 1
+    pipeline.predict(new_lab, cell("method=retrain", words[0]))
+    pipeline.predict(new_lab, cell("method=retrain", words[0]))
+    assert len(trained) == 2
+
+
+def test_same_cell_same_bytes(new_lab: Lab, lab: Lab, cell: Cells) -> None:
+    one = cell("method=neggrad_plus")
+    for each in (lab, new_lab):
+        pipeline.predict(each, one)
+    for key in (one.original_key, one.model_key, one.predictions_key):
+        files = [each.store.load(key).manifest["files"] for each in (lab, new_lab)]
+        assert files[0] == files[1]
+
+
+def test_predictions_are_the_models_outputs(lab: Lab, cell: Cells) -> None:
+    one = cell("method=finetune")
+    found = pipeline.predictions(lab, one)
+    data = pipeline.dataset(one)
+    net = pipeline.unlearned(lab, one)
+    with torch.no_grad():
+        logits = net(data.inputs(torch.arange(len(data.y)))).numpy()
+    np.testing.assert_allclose(found.logits_MQNC[0, 0], logits, atol=1e-4)
+    assert (found.y_N == data.y.numpy()).all()
+    counts = np.bincount(found.split_N)
+    assert counts.tolist() == [1098, 123, 216, 360]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "status"),
+    [
+        ("original", "original", RETAINED),
+        ("retrain", "retrained", UNSEEN),
+        ("finetune", "unlearned", FORGOTTEN),
+    ],
+)
+def test_status_of_forget_rows(lab: Lab, cell: Cells, method: str, kind: str, status: int) -> None:
+    found = pipeline.predictions(lab, cell(f"method={method}"))
+    assert found.kind_M == (kind,)
+    by_part = {part: set(found.status_MN[0][found.split_N == part]) for part in range(4)}
+    assert by_part == {RETAIN: {RETAINED}, FORGET: {status}, VAL: {UNSEEN}, TEST: {UNSEEN}}
+
+
+def test_utility_rows(lab: Lab, cell: Cells) -> None:
+    one = cell("method=finetune")
+    found = pipeline.rows(lab, one)
+    assert found.error is None
+    told = values(found)
+    logits, reference = (
+        pipeline.predictions(lab, c) for c in (one, replace(one, method=one.reference))
+    )
+
+    def accuracy(p: Any, part: int) -> float:
+        rows = p.split_N == part
+        return float((p.logits_MQNC[0, 0][rows].argmax(1) == p.y_N[rows]).mean())
+
+    assert told["test_acc"] == pytest.approx(accuracy(logits, TEST))
+    assert told["forget_acc"] == pytest.approx(accuracy(logits, FORGET))
+    expected = sum(
+        abs(accuracy(logits, part) / accuracy(reference, part) - 1)
+        for part in (RETAIN, FORGET, TEST)
+    )
+    assert told["ret_dev"] == pytest.approx(expected)
+    seconds = [
+        lab.store.load(c.model_key).manifest["seconds"]
+        for c in (replace(one, method=one.reference), one)
+    ]
+    assert told["rte"] == pytest.approx(seconds[0] / seconds[1])
+    assert {row["n"] for row in found.rows if row["metric"] == "forget_acc"} == {123}
+
+
+def test_retrain_is_its_own_reference(lab: Lab, cell: Cells) -> None:
+    told = values(pipeline.rows(lab, cell("method=retrain")))
+    assert told["ret_dev"] == 0
+    assert told["rte"] == 1
+    second = values(pipeline.rows(lab, cell("method=second_retrain")))
+    assert second["ret_dev"] > 0
+    assert "rte" not in values(pipeline.rows(lab, cell("method=original")))
+
+
+def test_utility_stands_under_no_attack(lab: Lab, cell: Cells) -> None:
+    one = cell("method=finetune", "attack=umia")
+    rows = pipeline.rows(lab, one).rows
+    keys = {
+        (row["attack"], row["key"], row["metric"].startswith(("mia", "indisc"))) for row in rows
+    }
+    assert keys == {("none", one.utility_key, False), ("umia", one.key, True)}
+    assert {row["model_key"] for row in rows} == {one.utility_key}
+    assert len({row["forget_hash"] for row in rows}) == 1
+
+
+def test_a_method_that_raises_is_a_failed_row(lab: Lab, cell: Cells, methods: Any) -> None:
+    def broken(model: nn.Module, task: Any) -> nn.Module:
+        raise RuntimeError("a bug in it")
+
+    methods.broken = broken
+    one = with_method(cell(), "broken")
+    found = pipeline.rows(lab, one)
+    assert [row["status"] for row in found.rows] == ["failed"]
+    assert found.rows[0]["reason"] == "RuntimeError: a bug in it"
+    assert isinstance(found.error, RuntimeError)
+    assert not lab.store.has(one.model_key)
+
+
+def test_weights_that_are_not_finite_are_a_failed_row(lab: Lab, cell: Cells, methods: Any) -> None:
+    def diverged(model: nn.Module, task: Any, *, value: float) -> nn.Module:
+        with torch.no_grad():
+            next(model.parameters()).fill_(value)
+        return model
+
+    methods.diverged = diverged
+    one = with_method(cell(), "diverged", value=float("nan"))
+    found = pipeline.rows(lab, one)
+    assert found.rows[0]["status"] == "failed"
+    assert "weights are not finite" in found.rows[0]["reason"]
+    assert not lab.store.has(one.model_key)
+
+
+def test_a_method_that_cannot_work_here_is_a_skipped_row(
+    lab: Lab, cell: Cells, methods: Any
+) -> None:
+    def nothing(model: nn.Module, task: Any) -> nn.Module:
+        raise Skip("no convolution to act on")
+
+    methods.nothing = nothing
+    rows = pipeline.rows(
+        lab, replace(with_method(cell(), "nothing"), attack={"name": "umia", "call": {}})
+    ).rows
+    assert {row["status"] for row in rows} == {"skipped"}
+    assert {row["reason"] for row in rows} == {"no convolution to act on"}
+    assert len({row["key"] for row in rows}) == 2, "the model's rows and the attack's"
+
+
+def test_what_failed_is_not_tried_again(lab: Lab, cell: Cells) -> None:
+    one = cell("method=finetune", "method.call.epochs=3")
+    lab = replace(lab, failures={one.original().predictions_key: "out of memory"})
+    with pytest.raises(pipeline.Failed, match="the original failed: out of memory"):
+        pipeline.predict(lab, one)
+
+
+def test_a_method_gets_no_test_rows_and_a_private_copy(lab: Lab, cell: Cells, methods: Any) -> None:
+    seen = {}
+
+    def spying(model: nn.Module, task: Any) -> nn.Module:
+        seen.update(vars(task))
+        with torch.no_grad():
+            for p in model.parameters():
+                p.zero_()
+        return model
+
+    methods.spying = spying
+    one = with_method(cell(), "spying")
+    before = pipeline.original(lab, one).state_dict()
+    pipeline.predict(lab, one)
+    after = pipeline.original(lab, one).state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    test_rows = set(pipeline.dataset(one).test_rows.tolist())
+    for part in ("retain", "forget", "val"):
+        assert not test_rows & set(seen[part].rows.tolist())
+
+
+def test_regression_cells(new_lab: Lab, cell: Cells) -> None:
+    words = ["dataset=diabetes", "model=mlp", "attack=umia"]
+    found = pipeline.rows(new_lab, cell(*words, "method=finetune"))
+    told = values(found)
+    one = pipeline.predictions(new_lab, cell(*words, "method=finetune"))
+    rows = one.split_N == TEST
+    expected = metric.rmse(one.logits_MQNC[0, 0, rows, 0], one.y_N[rows])
+    assert told["rmse_test"] == pytest.approx(expected)
+    assert [row["reason"] for row in found.rows if row["status"] == "skipped"] == [
+        "umia needs classes; this is a regression"
+    ]
+    labels = pipeline.rows(new_lab, cell(*words, "method=random_labels"))
+    assert {row["status"] for row in labels.rows} == {"skipped"}
+
+
+def test_a_model_that_does_not_take_the_data_is_skipped(new_lab: Lab, cell: Cells) -> None:
+    found = pipeline.rows(new_lab, cell("dataset=wine", "model=cnn"))
+    assert found.rows[0]["status"] == "skipped"
+    assert found.rows[0]["reason"] == "model=cnn takes image data; dataset=wine is tabular"
+
+
+def test_missing_data_is_a_failed_row(new_lab: Lab, cell: Cells, tmp_path: Path) -> None:
+    found = pipeline.rows(new_lab, cell("dataset=npz", f"dataset.path={tmp_path}/none.npz"))
+    assert found.rows[0]["status"] == "failed"
+    assert "none.npz" in found.rows[0]["reason"]
+
+
+def test_an_artifact_knows_what_it_is_made_of(lab: Lab, cell: Cells) -> None:
+    one = cell("method=finetune")
+    pipeline.predict(lab, one)
+    found = pipeline.artifact(lab, one)
+    told = lab.store.load(one.model_key).manifest
+    assert told["made_of"]["method"]["name"] == "finetune"
+    assert "forget" not in lab.store.load(one.original_key).manifest["made_of"]
+    assert found.seconds > 0
+    assert found.peak_bytes > 1e6
+    assert found.state.keys() == pipeline.original(lab, one).state_dict().keys()

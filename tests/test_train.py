@@ -1,0 +1,136 @@
+"""The loop: its knobs, one by one, against loops by hand."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cells import compose
+from method.bench import SGD, Bench, same
+from torch import nn
+
+from unlearnbench import train
+from unlearnbench.pipeline import Lab
+from unlearnbench.values import Compute
+
+
+@pytest.fixture(scope="module")
+def bench(lab: Lab) -> Bench:
+    return Bench(lab, compose())
+
+
+def test_is_bit_equal_to_the_plain_loop(bench: Bench) -> None:
+    net = train.descend(
+        bench.original, bench.task.retain.batched(64), bench.task.loss, sgd=SGD, epochs=2
+    )
+    other = bench.original.train()
+    stepper = torch.optim.SGD(other.parameters(), **SGD, fused=True)
+    batches = bench.task.retain.batched(64)
+    for _ in range(2):
+        for x, y in batches:
+            stepper.zero_grad()
+            F.cross_entropy(other(x), y).backward()
+            stepper.step()
+    assert same(net.state_dict(), other.state_dict())
+    assert not net.training
+
+
+def test_cosine_never_reaches_zero() -> None:
+    factors = [train.cosine(e, 4) for e in range(4)]
+    assert factors == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_schedule_sets_the_rate_of_each_epoch_and_puts_it_back(bench: Bench) -> None:
+    net = bench.original
+    stepper = train.optimizer(net, SGD)
+    seen = []
+    train.descend(
+        net,
+        bench.task.forget.batched(1000),
+        bench.task.loss,
+        sgd=stepper,
+        epochs=3,
+        schedule=train.cosine,
+        edit=lambda _: seen.append(stepper.param_groups[0]["lr"]),
+    )
+    assert seen == pytest.approx([SGD["lr"] * f for f in (1.0, 0.75, 0.25)])
+    assert stepper.param_groups[0]["lr"] == SGD["lr"]
+
+
+def test_a_live_optimizer_keeps_its_momentum(bench: Bench) -> None:
+    once = train.descend(
+        bench.original, bench.task.retain.batched(64), bench.task.loss, sgd=SGD, epochs=2
+    )
+    nets = []
+    for live in (True, False):
+        net = bench.original
+        batches, stepper = bench.task.retain.batched(64), train.optimizer(net, SGD)
+        for _ in range(2):
+            given = stepper if live else SGD
+            train.descend(net, batches, bench.task.loss, sgd=given, epochs=1)
+        nets.append(net)
+    assert same(once.state_dict(), nets[0].state_dict())
+    assert not same(once.state_dict(), nets[1].state_dict())
+
+
+def test_edit_changes_gradients(bench: Bench) -> None:
+    def none(net: nn.Module) -> None:
+        for p in net.parameters():
+            assert p.grad is not None
+            p.grad.zero_()
+
+    plain = {**SGD, "weight_decay": 0.0}
+    start = bench.original
+    net = train.descend(
+        deepcopy(start),
+        bench.task.retain.batched(64),
+        bench.task.loss,
+        sgd=plain,
+        epochs=1,
+        edit=none,
+    )
+    assert same(dict(net.named_parameters()), dict(start.named_parameters()))
+
+
+def test_eval_mode_leaves_running_statistics(bench: Bench) -> None:
+    start = bench.original
+    for training in (True, False):
+        net = train.descend(
+            deepcopy(start),
+            bench.task.retain.batched(64),
+            bench.task.loss,
+            sgd=SGD,
+            epochs=1,
+            training=training,
+        )
+        assert same(dict(net.named_buffers()), dict(start.named_buffers())) != training
+
+
+def test_bf16_trains_and_predicts_in_float32(bench: Bench) -> None:
+    task = bench.task
+    batches = replace(task.retain.batched(64), compute=Compute("cpu", "bf16-mixed"))
+    net = train.descend(bench.original, batches, task.loss, sgd=SGD, epochs=1)
+    full = train.descend(bench.original, task.retain.batched(64), task.loss, sgd=SGD, epochs=1)
+    assert not same(net.state_dict(), full.state_dict())
+    assert all(p.dtype == torch.float32 for p in net.parameters())
+    rows = bench.parts.val
+    found = train.logits(net, batches, rows)
+    with torch.no_grad():
+        torch.testing.assert_close(found, net(bench.data.inputs(rows)))
+
+
+def test_logits_are_rows_in_their_order_whatever_the_batches(bench: Bench) -> None:
+    rows = bench.parts.test.flip(0)
+    one = train.logits(bench.original, bench.task.retain.batched(7), rows)
+    other = train.logits(bench.original, bench.task.retain.batched(1000), rows)
+    torch.testing.assert_close(one, other)
+    assert one.shape == (len(rows), 10)
+
+
+def test_squared_error_is_of_one_output(bench: Bench) -> None:
+    net = nn.Linear(3, 1)
+    x, y = torch.randn(5, 3), torch.randn(5)
+    with torch.no_grad():
+        expected = ((net(x)[:, 0] - y) ** 2).mean()
+        assert train.squared_error(net, x, y) == pytest.approx(float(expected))

@@ -1,0 +1,121 @@
+"""The core types refuse what later stages could not bear, and batches keep their order."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unlearnbench.seeding import generator, number, seeded
+from unlearnbench.values import Batches, Dataset, Split
+
+
+def table(n: int = 10) -> Dataset:
+    x = torch.arange(n, dtype=torch.float32)[:, None]
+    return Dataset(x, torch.zeros(n, dtype=torch.int64), 2, "tabular", torch.arange(n - 2),
+                   torch.arange(n - 2, n))  # fmt: skip
+
+
+def batches(n: int = 10, size: int = 4, seed: int = 0) -> Batches:
+    data = table(n)
+    rows = torch.arange(n)
+    return Batches(data, rows, data.y, size, generator(seed, "order"), generator(seed, "noise"))
+
+
+def test_every_row_once_in_a_new_order_each_walk() -> None:
+    part = batches()
+    walks = [torch.cat([x[:, 0] for x, _ in part]) for _ in range(3)]
+    assert all(torch.equal(walk.sort().values, torch.arange(10.0)) for walk in walks)
+    assert not torch.equal(walks[0], walks[1])
+    assert len(part) == 3
+    assert torch.equal(walks[0], torch.cat([x[:, 0] for x, _ in batches()]))
+    assert not torch.equal(walks[0], torch.cat([x[:, 0] for x, _ in batches(seed=1)]))
+
+
+def test_walking_one_part_leaves_anothers_order() -> None:
+    one, other = batches(), replace(batches(), order=generator(1, "order"))
+    next(iter(other))
+    assert torch.equal(next(iter(one))[0], next(iter(batches()))[0])
+
+
+def test_labels_travel_with_their_rows() -> None:
+    part = batches().relabelled(torch.arange(10))
+    assert all(torch.equal(x[:, 0].long(), y) for x, y in part)
+    joined = replace(part, rows=part.rows[:3], y=part.y[:3]).joined(
+        replace(part, rows=part.rows[5:], y=part.y[5:])
+    )
+    assert sorted(y for _, ys in joined for y in ys.tolist()) == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert all(torch.equal(x[:, 0].long(), y) for x, y in joined)
+
+
+def test_endless_walks_again_and_again() -> None:
+    walk = batches(n=4, size=2).endless()
+    seen = torch.cat([next(walk)[0][:, 0] for _ in range(6)])
+    assert torch.equal(seen.bincount() if seen.dtype == torch.int64 else seen.long().bincount(),
+                       torch.full((4,), 3))  # fmt: skip
+    empty = replace(batches(), rows=torch.arange(0))
+    with pytest.raises(ValueError, match="empty"):
+        next(empty.endless())
+
+
+def test_augmentation_draws_do_not_move_the_order() -> None:
+    data = replace(table(), augment=lambda x, g: x + torch.rand(len(x), 1, generator=g))
+    plain = replace(batches(), data=data)
+    augmented = replace(batches(), data=data).augmented()
+    for _ in range(3):
+        for (x, _), (moved, _) in zip(plain, augmented, strict=True):
+            assert torch.equal(moved.floor(), x)
+            assert not torch.equal(moved, x)
+
+
+def test_images_are_normalised_channels_last() -> None:
+    x = torch.randint(0, 256, (5, 4, 6, 3), dtype=torch.uint8, generator=generator(0, "x"))
+    mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])
+    y = torch.zeros(5, dtype=torch.int64)
+    data = Dataset(x, y, 1, "image", torch.arange(3), torch.arange(3, 5), mean, std)
+    found = data.inputs(torch.tensor([4, 0]))
+    expected = ((x[[4, 0]].float() - mean) / std).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, expected)
+    assert found.shape == (2, 3, 4, 6) == (2, *data.shape)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"train_rows": torch.arange(9)}, "once"),
+        ({"test_rows": torch.tensor([8])}, "once"),
+        ({"x": torch.zeros(9, 1)}, "9 inputs but 10 labels"),
+        ({"x": torch.zeros(10, 1, dtype=torch.uint8)}, "float32"),
+        ({"kind": "image"}, "uint8"),
+        ({"y": torch.full((10,), 2)}, "0..1"),
+    ],
+)
+def test_a_data_set_is_checked(change: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(table(), **change)  # type: ignore[arg-type]
+
+
+def test_a_split_is_checked() -> None:
+    rows = torch.arange(10)
+    good = Split(train=rows[:6], val=rows[6:8], test=rows[8:], forget=torch.tensor([4, 1]))
+    assert good.retain.tolist() == [0, 2, 3, 5]
+    assert good.hide_forget().retain.tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="forget rows must be training"):
+        replace(good, forget=torch.tensor([7]))
+    with pytest.raises(ValueError, match="twice"):
+        replace(good, forget=torch.tensor([1, 1]))
+    with pytest.raises(ValueError, match="in two of"):
+        replace(good, val=rows[5:8])
+
+
+def test_generators_are_keyed_by_seed_and_purpose_only() -> None:
+    assert number(0, "labels") == number(0, "labels")
+    assert len({number(0, "a"), number(0, "b"), number(1, "a"), number(0, "a", "b")}) == 4
+    state = torch.random.get_rng_state()
+    with seeded(3, "weights"):
+        one = torch.rand(3)
+    with seeded(3, "weights"):
+        assert torch.equal(one, torch.rand(3))
+    with seeded(4, "weights"):
+        assert not torch.equal(one, torch.rand(3))
+    assert torch.equal(torch.random.get_rng_state(), state)
