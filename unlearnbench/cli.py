@@ -10,9 +10,12 @@ from typing import Any
 
 import hydra
 import pandas as pd
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -119,7 +122,13 @@ def explained(error: Exception) -> str:
     swept = re.match(r"(Ambiguous value for argument|Sweep parameters) '([^']*)'", str(error))
     if swept:
         return f"{swept[2]} is a sweep: add -m"
-    return config.explain(error, [word for word in sys.argv[1:] if not word.startswith("-")])
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return " ".join(str(error).split())
+    typed = get_args_parser().parse_args()
+    words = list(typed.overrides)
+    if typed.config_dir:  # Hydra is over; it is asked again without this flag
+        words.append(f"hydra.searchpath=[file://{Path(typed.config_dir).resolve()}]")
+    return config.explain(error, words)
 
 
 class CellFailed(RuntimeError):

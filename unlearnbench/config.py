@@ -487,11 +487,14 @@ def check(overrides: Sequence[str]) -> list[Override]:
 def _check_path(override: Override, beside: Iterable[Override], search: Sequence[str]) -> None:
     """Refuse a dotted key that is not in the options chosen beside it."""
     name = str(override.key_or_group)
-    chosen = [o for o in beside if str(o.key_or_group) == name.split(".")[0]]
-    options = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o for o in chosen]
-    words = [o.input_line if isinstance(o, Override) else f"{_axis(override)}={o}" for o in options]
-    words = [*search, *(str(word) for word in words)]
-    node = compose("config", overrides=words, return_hydra_config=True)
+    axis = name.split(".")[0]
+    words = list(search)
+    for other in beside:
+        if other.key_or_group == axis:
+            swept = other.is_sweep_override()
+            option = next(other.sweep_string_iterator()) if swept else other.value()
+            words.append(f"{axis}={option}")
+    node: Any = compose("config", overrides=words, return_hydra_config=True)
     for part in name.split("."):
         if not OmegaConf.is_dict(node) or part not in node:
             valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []

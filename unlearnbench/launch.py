@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.config import Cell
+from unlearnbench.config import Cell, ConfigError
 from unlearnbench.plan import Event, Orders, Plan, plan
 from unlearnbench.store import Store
 
@@ -58,7 +58,7 @@ def run(
         watch: given the plan, returns who is told of its progress.
 
     Raises:
-        ValueError: ``device`` or ``workers`` is nothing to work on.
+        ConfigError: ``device`` or ``workers`` is nothing to work on.
         WorkerError: the working process died, or could not write rows; running again goes on
             from there.
     """
@@ -80,9 +80,9 @@ def _check(settings: Mapping[str, Any]) -> None:
     """Refuse what the working process could not make sense of: it starts seconds later."""
     device, workers = settings["device"], settings["workers"]
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
-        raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"device={device}: must be auto, cpu, cuda or cuda:N")
     if workers is not None and (type(workers) is not int or workers < 1):
-        raise ValueError(f"workers={workers}: must be a number of processes, or null")
+        raise ConfigError(f"workers={workers}: must be a number of processes, or null")
 
 
 def _work(

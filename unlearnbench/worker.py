@@ -132,7 +132,7 @@ def _die_with(alive: int) -> None:
 
 @dataclass
 class Worker:
-    """A forked process, the pipe to it, the job it is at, and there the cell whose rows it makes."""
+    """A forked process, the pipe to it, the job it is at, and the cell whose rows it makes."""
 
     process: Any
     pipe: Connection

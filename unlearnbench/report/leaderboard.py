@@ -48,9 +48,10 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
     Yields:
         title and frame: one line a method, controls first and the others by RetDev; one column a
-        metric with ``mean ± interval``, and ``n``, the number of seeds that gave a value, with
-        the number asked for where some are missing.
+        metric with ``mean ± interval``, and ``n``, the number of seeds that gave values, with
+        the number asked for where some are missing. A mean over fewer than ``n`` says so.
     """
+    wide = wide.assign(forget_hash=_forget_sets(wide))
     shown = [name for name in COLUMNS if name in wide]
     for setting, cells in wide.groupby(SETTING, dropna=False, sort=True):
         named = dict(zip(SETTING, map(str, setting), strict=True))
@@ -61,14 +62,26 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         for (method, overrides), runs in cells.groupby(["method", "overrides"], dropna=False):
             line: dict[str, str | None] = {"method": f"{method} {overrides}".strip()}
             means = {name: interval(runs[name].tolist()) for name in shown}
-            line |= {COLUMNS[name][0]: written(name, *mean) for name, mean in means.items()}
-            works = int((runs["status"] == "ok").sum())
+            counts = {name: int(np.isfinite(runs[name]).sum()) for name in shown}
+            works = max(counts.values(), default=0)
+            line |= {
+                COLUMNS[name][0]: written(name, *mean, "" if works == count else f" ({count})")
+                for (name, mean), count in zip(means.items(), counts.values(), strict=True)
+            }
             line["n"] = f"{works}" if works == seeds else f"{works} of {seeds}"
             name = str(method)
             order = CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)
             lines.append((order, means.get("ret_dev", (0.0, 0.0))[0], name, line))
         lines.sort(key=lambda line: (line[0], np.nan_to_num(line[1], nan=np.inf), line[2]))
         yield title(named), pd.DataFrame([line for *_, line in lines]).dropna(axis=1, how="all")
+
+
+def _forget_sets(wide: pd.DataFrame) -> pd.Series:
+    """Hash of each cell's forget set; a cell that failed has that of those set up alike."""
+    setup = wide["overrides"].str.replace(r"method\.\S+", "", regex=True).str.split().str.join(" ")
+    alike = [wide[axis] for axis in ("dataset", "model", "train", "forget")]
+    known = wide["forget_hash"].groupby([*alike, setup], dropna=False).transform("first")
+    return wide["forget_hash"].fillna(known)
 
 
 def title(named: dict[str, str]) -> str:
@@ -78,13 +91,13 @@ def title(named: dict[str, str]) -> str:
     return " · ".join(parts)
 
 
-def written(metric: str, mean: float, half: float) -> str | None:
+def written(metric: str, mean: float, half: float, mark: str = "") -> str | None:
     """A metric's mean and interval as a table shows them; None where there is no value."""
     if not np.isfinite(mean):
         return None
     _, unit, places = COLUMNS[metric]
     spread = f" ± {half * unit:.{places}f}" if np.isfinite(half) else ""
-    return f"{mean * unit:.{places}f}{spread}"
+    return f"{mean * unit:.{places}f}{spread}{mark}"
 
 
 def markdown(wide: pd.DataFrame) -> str:
@@ -93,5 +106,8 @@ def markdown(wide: pd.DataFrame) -> str:
     for heading, table in tables(wide):
         lines = [list(table.columns), ["---"] * table.shape[1], *table.fillna("–").to_numpy()]
         parts.append(f"### {heading}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    note = "Mean ± half of the 95 % t-interval over seeds; n seeds. Controls first, then by RetDev."
+    note = (
+        "Mean ± half of the 95 % t-interval over n seeds, or over (k) of them. "
+        "Controls first, then by RetDev."
+    )
     return "\n\n".join([*parts, note]) + "\n"

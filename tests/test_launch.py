@@ -1,0 +1,170 @@
+"""Sweeps on worker processes: killed, doubled, on one and on two workers."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sweeps import (
+    ARTIFACTS,
+    CELLS,
+    FILES_OF_ROWS,
+    SWEEP,
+    TINY,
+    TRAININGS,
+    Preloaded,
+    Undisturbed,
+    checksums,
+    finished,
+    table,
+    until,
+)
+
+from unlearnbench import config, launch
+from unlearnbench.results import load_results
+
+pytest_plugins = ["sweep_fixtures"]
+
+SETTINGS = {"device": "cpu", "workers": 1, "controls": ["original"]}
+
+
+def test_every_model_is_made_once_and_every_cell_has_rows(undisturbed: Undisturbed) -> None:
+    assert len(checksums(undisturbed.results)) == ARTIFACTS
+    wide = load_results(undisturbed.results, wide=True)
+    assert len(wide) == CELLS
+    assert set(wide["status"]) == {"ok"}
+    assert set(wide["method"]) == {
+        "original",
+        "retrain",
+        "second_retrain",
+        "finetune",
+        "gradient_ascent",
+    }
+
+
+def test_any_number_of_workers_gives_the_same_bytes(
+    preloaded: Preloaded, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    code, _ = preloaded.run([*SWEEP, "workers=1"], tmp_path)
+    assert code == 0
+    assert checksums(tmp_path) == checksums(undisturbed.results)
+    pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed.results))
+
+
+def test_killed_at_ten_moments_and_run_again(
+    preloaded: Preloaded, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    draw = random.Random(1)
+    codes = []
+    # Hydra's second and a half would be ten times the same; what is killed is all that comes after.
+    grid = config.expand([*SWEEP[1:], f"paths.results={tmp_path}"])
+    settings = {**config.settings(grid[0]), "workers": 2}
+    whole = partial(launch.run, config.cells(grid, settings["controls"]), settings)
+    for moment in range(10):
+        before = finished(tmp_path)
+        wanted = draw.uniform(moment, moment + 1) / 10 * (ARTIFACTS + FILES_OF_ROWS)
+        sweep = preloaded.start([], tmp_path, whole)
+        if made(tmp_path) < wanted:
+            until(lambda n=wanted, sweep=sweep: made(tmp_path) >= n or not sweep.running)
+        else:
+            time.sleep(draw.uniform(0, 0.3))
+        if sweep.running:
+            # All of it, as a power cut; or the command only, whose workers must end by themselves.
+            (os.killpg if moment % 2 else os.kill)(sweep.pid, signal.SIGKILL)
+        codes.append(sweep.wait())
+        assert before.items() <= finished(tmp_path).items()
+    assert codes.count(-signal.SIGKILL) >= 8
+    before = finished(tmp_path)
+    code, _ = preloaded.run([*SWEEP, "workers=2"], tmp_path)
+    assert code == 0
+    assert before.items() <= finished(tmp_path).items()
+    assert checksums(tmp_path) == checksums(undisturbed.results)
+    pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed.results))
+    assert not list(tmp_path.glob("store/*/*.tmp"))
+
+
+def made(results: Path) -> int:
+    return len(finished(results)) + len(list(results.glob("rows/*.parquet")))
+
+
+def test_run_again_there_is_nothing_to_do(preloaded: Preloaded, undisturbed: Undisturbed) -> None:
+    before = finished(undisturbed.results)
+    parts = {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("rows/*")}
+    code, sweep = preloaded.run(SWEEP, undisturbed.results)
+    assert code == 0
+    assert sweep.out.startswith(f"{CELLS} cells, all there")
+    assert finished(undisturbed.results) == before
+    assert {p: p.stat().st_mtime_ns for p in undisturbed.results.glob("rows/*")} == parts
+    # The leaderboard is that of the first time.
+    title = "dataset breast_cancer"
+    assert sweep.out.split(title)[1] == undisturbed.said.split(title)[1]
+
+
+def test_two_sweeps_at_once_train_each_model_once(preloaded: Preloaded, tmp_path: Path) -> None:
+    log = tmp_path / "trainings"
+    words = [*SWEEP, "workers=2", "train.call._target_=unruly.counted_fit"]
+    both = [preloaded.start(words, tmp_path, UNRULY_LOG=str(log)) for _ in range(2)]
+    assert [sweep.wait() for sweep in both] == [0, 0]
+    times = Counter(log.read_text().split())
+    assert len(times) == TRAININGS
+    assert set(times.values()) == {1}
+    assert len(load_results(tmp_path, wide=True)) == CELLS
+
+
+def test_interrupted_no_process_is_left(preloaded: Preloaded, tmp_path: Path) -> None:
+    log = tmp_path / "trainings"
+    words = [*TINY, "workers=2", "train.call._target_=unruly.endless_fit"]
+    sweep = preloaded.start(words, tmp_path, UNRULY_LOG=str(log))
+    until(lambda: log.is_file() and log.read_text().count("began") == 2)
+    os.kill(sweep.pid, signal.SIGINT)
+    assert sweep.wait() == 1
+    assert sweep.err == "unlearnbench: interrupted; the same command goes on from here\n"
+    assert not list(tmp_path.glob("logs/*"))
+
+
+def test_a_host_that_dies_is_told(preloaded: Preloaded, tmp_path: Path) -> None:
+    log = tmp_path / "trainings"
+    words = [*TINY, "workers=2", "train.call._target_=unruly.endless_fit"]
+    sweep = preloaded.start(words, tmp_path, UNRULY_LOG=str(log))
+    until(lambda: log.is_file() and log.read_text().count("began") == 2)
+    (host,) = children(sweep.pid)
+    os.kill(host, signal.SIGKILL)
+    assert sweep.wait() == 1
+    assert sweep.err.startswith("unlearnbench: the working process ended: without a word")
+
+
+def children(pid: int) -> list[int]:
+    told = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(one) for one in told.split()]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"workers": 0}, "workers=0: must be a number of processes, or null"),
+        ({"workers": "many"}, "workers=many: must be a number of processes, or null"),
+        ({"workers": True}, "workers=True: must be a number of processes, or null"),
+        ({"device": "gpu"}, "device=gpu: must be auto, cpu, cuda or cuda:N"),
+        ({"device": "cuda:x"}, "device=cuda:x: must be auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_nothing_to_work_on_is_refused_at_once(
+    changed: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    paths = {"results": str(tmp_path / "new"), "store": str(tmp_path / "new" / "store")}
+    with pytest.raises(config.ConfigError, match=told):
+        launch.run([], {**SETTINGS, "paths": paths, **changed})
+    assert not (tmp_path / "new").exists()
+
+
+def test_rows_that_cannot_be_written_are_told(preloaded: Preloaded, tmp_path: Path) -> None:
+    (tmp_path / "scores").write_text("in the way of a folder")
+    code, sweep = preloaded.run([*TINY, "method.call.epochs=1"], tmp_path)
+    assert code == 1
+    assert sweep.err.startswith("unlearnbench: the rows of 4 cells could not be written: ")
+    assert sweep.err.count("\n") == 1

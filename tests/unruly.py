@@ -1,0 +1,77 @@
+"""Trainings, methods and attacks that a sweep must survive or account for, to be `_target_`s."""
+
+import hashlib
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlearnbench.train import fit
+from unlearnbench.values import Batches, Loss, Predictions, Scores, Task
+
+
+def calm() -> bool:
+    return os.environ.get("UNRULY") == "calm"
+
+
+def counted_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any) -> nn.Module:
+    """Train, and add a line about the initial weights to the file UNRULY_LOG names."""
+    weights = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+    rows = batches.rows.numpy().tobytes()
+    line = hashlib.sha256(weights + rows).hexdigest() + "\n"
+    log = os.open(os.environ["UNRULY_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, line.encode())
+    os.close(log)
+    time.sleep(0.05)  # so that whoever else wants it comes meanwhile
+    return fit(model, batches, loss, **arguments)
+
+
+def endless_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any) -> nn.Module:
+    """Train for an hour."""
+    with open(os.environ["UNRULY_LOG"], "a") as log:
+        log.write("began\n")
+    time.sleep(3600)
+    return model
+
+
+def raising(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
+    if not calm():
+        raise KeyError("on\npurpose")
+    return model
+
+
+def not_finite(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
+    with torch.no_grad():
+        for value in model.parameters() if not calm() else ():
+            value.mul_(float("nan"))
+    return model
+
+
+def dying(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
+    if not calm():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return model
+
+
+def dying_attack(predictions: Predictions) -> Scores:
+    """Kill the process at retrained models; find nothing in others."""
+    if predictions.kind_M == ("retrained",) and not calm():
+        os.kill(os.getpid(), signal.SIGKILL)
+    nobody = np.zeros(0)
+    return Scores({"auc": (0.5, 1)}, [], nobody.astype(int), nobody.astype(bool), nobody)
+
+
+def shrunk(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
+    """A user's own method: every weight times (1 − strength)."""
+
+    def shrink(value: Tensor) -> None:
+        value.mul_(1 - strength)
+
+    with torch.no_grad():
+        for value in model.parameters():
+            shrink(value)
+    return model.eval()
