@@ -160,8 +160,15 @@ class Preloaded:
         writer.close()
         return Sweep(process, said, reader)
 
-    def run(self, words: Sequence[str], results: Path, **environment: str) -> tuple[int, Sweep]:
-        sweep = self.start(words, results, **environment)
+    def run(
+        self,
+        words: Sequence[str],
+        results: Path,
+        function: Callable[[], object] = cli.main,
+        **environment: str,
+    ) -> tuple[int, Sweep]:
+        """The same, until it has ended; with its exit code."""
+        sweep = self.start(words, results, function, **environment)
         return sweep.wait(), sweep
 
 

@@ -75,6 +75,7 @@ def test_a_value_is_its_defaults_type(cell: Cells) -> None:
 def test_overrides_column_says_what_differs(cell: Cells) -> None:
     found = cell("method.call.epochs=7", "seed=3", "split.seed=9", "device=cpu")
     assert found.overrides == "train.call.epochs=2 method.call.epochs=7 split.seed=9"
+    assert cell("model=mlp", "model.call.hidden=[8, 4]").overrides.split()[0].endswith("=[8,4]")
 
 
 def test_second_retrain_is_the_next_seeds_retrain(cell: Cells) -> None:

@@ -26,7 +26,7 @@ def counted_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any
     log = os.open(os.environ["UNRULY_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(log, line.encode())
     os.close(log)
-    time.sleep(0.05)  # so that whoever else wants it comes meanwhile
+    time.sleep(0.3)  # so that whoever else wants it comes meanwhile
     return fit(model, batches, loss, **arguments)
 
 

@@ -124,11 +124,21 @@ def explained(error: Exception) -> str:
         return f"{swept[2]} is a sweep: add -m"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
-    typed = get_args_parser().parse_args()
-    words = list(typed.overrides)
-    if typed.config_dir:  # Hydra is over; it is asked again without this flag
-        words.append(f"hydra.searchpath=[file://{Path(typed.config_dir).resolve()}]")
+    given = get_args_parser().parse_args()
+    words = list(given.overrides)
+    if given.config_dir:  # Hydra is over; it is asked again without this flag
+        words.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
     return config.explain(error, words)
+
+
+def typed(hydra_config: Any) -> list[str]:
+    """The overrides that cells are composed of, from what Hydra has sorted into its own and ours.
+
+    Args:
+        hydra_config: the node ``hydra`` of the composed config.
+    """
+    told = hydra_config.overrides
+    return [*config.search_words(told.hydra), *told.task]
 
 
 class CellFailed(RuntimeError):
@@ -137,7 +147,7 @@ class CellFailed(RuntimeError):
 
 def one_cell(composed: DictConfig) -> None:
     """Hydra's task: one cell, in a single run or under a launcher that is not ours."""
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = typed(HydraConfig.get())
     if HydraConfig.get().mode == RunMode.MULTIRUN:  # such a launcher has other cells to run
         if not execute([overrides], config.settings(overrides), sweep=None):
             raise CellFailed(f"failed: {' '.join(overrides)}")

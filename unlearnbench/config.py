@@ -324,7 +324,7 @@ class Parts:
             return []
         default = dict(_leaves(self._default(axis, overrides), axis))
         return [
-            f"{path}={leaf}"
+            f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
             for path, leaf in _leaves(value, axis)
             if default.get(path, leaf) != leaf and path.split(".")[-1] != "root"
         ]

@@ -18,10 +18,11 @@ class Sweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Multiply out the sweep and launch all of it at once."""
-        from unlearnbench import config
+        from unlearnbench import cli, config
 
         assert self.launcher is not None
-        batch = config.expand([*self._parse_config(), *arguments])
+        assert self.config is not None
+        batch = config.expand([*self._parse_config(), *cli.typed(self.config.hydra)])
         return [self.launcher.launch(batch, initial_job_idx=0)]
 
 

@@ -1,0 +1,231 @@
+"""The leaderboard: its intervals by hand, its order, what is missing, and one table to the byte."""
+
+import math
+import statistics
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from unlearnbench.report import leaderboard
+from unlearnbench.report.leaderboard import interval, markdown, tables
+
+ABOUT = {
+    "dataset": "digits",
+    "model": "cnn",
+    "train": "default",
+    "forget": "random",
+    "forget_hash": "f0",
+    "defense": "none",
+    "attack": "umia",
+    "overrides": "",
+    "status": "ok",
+    "reason": None,
+}
+
+
+def cell(method: str, seed: int, **values: Any) -> dict[str, Any]:
+    return {**ABOUT, "method": method, "seed": seed, **values}
+
+
+def failed(method: str, seed: int, **values: Any) -> dict[str, Any]:
+    return cell(method, seed, status="failed", reason="it broke", forget_hash=None, **values)
+
+
+def only(cells: list[dict[str, Any]]) -> pd.DataFrame:
+    ((_, table),) = tables(pd.DataFrame(cells))
+    return table.set_index("method")
+
+
+def over_seeds(method: str, *accuracies: float, **values: Any) -> list[dict[str, Any]]:
+    return [cell(method, seed, test_acc=acc, **values) for seed, acc in enumerate(accuracies)]
+
+
+def test_interval_is_students() -> None:
+    values = [0.9, 0.8, 0.95, 0.7]
+    mean, half = interval(values)
+    assert mean == pytest.approx(statistics.mean(values))
+    # t with 3 degrees of freedom, two-sided 95 %, from a printed table.
+    assert half == pytest.approx(3.182 * statistics.stdev(values) / math.sqrt(4), rel=1e-3)
+    low, high = stats.t.interval(0.95, 3, loc=mean, scale=stats.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+
+
+def test_interval_of_one_or_no_value() -> None:
+    assert interval([0.5])[0] == 0.5
+    assert math.isnan(interval([0.5])[1])
+    assert all(map(math.isnan, interval([])))
+    assert all(map(math.isnan, interval([float("nan")])))
+
+
+def test_interval_is_of_the_values_there_are() -> None:
+    assert interval([0.1, float("nan"), 0.3]) == interval([0.1, 0.3])
+
+
+def test_controls_come_first_then_by_ret_dev() -> None:
+    deviations = {
+        "worse": 0.4,
+        "second_retrain": 0.05,
+        "better": 0.1,
+        "unknown": np.nan,
+        "retrain": 0.0,
+        "original": 0.9,
+    }
+    table = only([cell(name, 0, ret_dev=value) for name, value in deviations.items()])
+    assert list(table.index) == [
+        "original",
+        "retrain",
+        "second_retrain",
+        "better",
+        "worse",
+        "unknown",
+    ]
+
+
+def test_one_seed_has_no_interval() -> None:
+    table = only(over_seeds("finetune", 0.5))
+    assert table.loc["finetune"].to_dict() == {"TA %": "50.0", "n": "1"}
+
+
+def test_a_missing_seed_is_told() -> None:
+    cells = over_seeds("finetune", 0.5, 0.6, 0.7) + over_seeds("scrub", 0.5, 0.6)
+    table = only([*cells, failed("scrub", 2)])
+    assert table["n"].to_dict() == {"finetune": "3", "scrub": "2 of 3"}
+    assert table.loc["scrub", "TA %"] == only(over_seeds("scrub", 0.5, 0.6)).loc["scrub", "TA %"]
+
+
+def test_a_seed_that_failed_for_all_is_told() -> None:
+    cells = over_seeds("finetune", 0.5, 0.6) + over_seeds("scrub", 0.5, 0.6)
+    table = only([*cells, failed("finetune", 2), failed("scrub", 2)])
+    assert list(table["n"]) == ["2 of 3", "2 of 3"]
+
+
+def test_a_method_that_only_failed_has_its_line() -> None:
+    cells = over_seeds("finetune", 0.5, 0.6) + [failed("scrub", seed) for seed in range(2)]
+    table = only(cells)
+    assert list(table.index) == ["finetune", "scrub"]
+    assert table.loc["scrub", "n"] == "0 of 2"
+    assert pd.isna(table.loc["scrub", "TA %"])
+
+
+def test_a_failed_cell_belongs_to_those_set_up_alike() -> None:
+    small, large = "forget.call.count=5", "forget.call.count=50"
+    cells = over_seeds("finetune", 0.5, 0.6, overrides=small)
+    cells += over_seeds("finetune", 0.1, 0.2, overrides=large, forget_hash="f1")
+    cells += [failed("scrub", 0, overrides=f"{large} method.call.epochs=3")]
+    found = [list(table["method"]) for _, table in tables(pd.DataFrame(cells))]
+    assert found == [
+        [f"finetune {small}"],
+        [f"finetune {large}", f"scrub {large} method.call.epochs=3"],
+    ]
+
+
+def test_where_all_failed_there_is_no_table() -> None:
+    assert list(tables(pd.DataFrame([failed("finetune", 0, test_acc=np.nan)]))) == []
+
+
+def test_a_mean_over_fewer_seeds_than_the_line_says_so() -> None:
+    cells = over_seeds("finetune", 0.5, 0.6, 0.7)
+    for one, mia in zip(cells, (0.6, np.nan, 0.6), strict=True):
+        one["mia_test"] = mia
+    cells[1]["status"] = "failed"  # the attack on this seed
+    line = only(cells).loc["finetune"]
+    assert line["MIA % →50"] == "60.0 ± 0.0 (2)"
+    assert "(" not in line["TA %"]
+    assert line["n"] == "3"
+
+
+def test_a_skipped_attack_leaves_the_utility_and_its_n() -> None:
+    cells = over_seeds("finetune", 0.5, 0.6, status="skipped", reason="too few", mia_test=np.nan)
+    line = only(cells).loc["finetune"]
+    assert list(line.index) == ["TA %", "n"]
+    assert line["n"] == "2"
+
+
+def test_overrides_are_lines_of_their_own() -> None:
+    cells = over_seeds("finetune", 0.5, 0.6)
+    cells += over_seeds("finetune", 0.7, 0.8, overrides="method.call.epochs=1")
+    assert list(only(cells).index) == ["finetune", "finetune method.call.epochs=1"]
+
+
+def test_a_setting_is_a_table() -> None:
+    cells = [
+        cell("finetune", 0, test_acc=0.5),
+        cell("finetune", 0, test_acc=0.5, forget_hash="f1"),
+        cell("finetune", 0, test_acc=0.5, attack="none"),
+        cell("finetune", 0, test_acc=0.5, dataset="wine", defense="round"),
+    ]
+    titles = [title for title, _ in tables(pd.DataFrame(cells))]
+    assert sorted(titles) == [
+        "dataset digits · model cnn · train default · forget random",
+        "dataset digits · model cnn · train default · forget random · attack umia",
+        "dataset digits · model cnn · train default · forget random · attack umia",
+        "dataset wine · model cnn · train default · forget random · defense round · attack umia",
+    ]
+
+
+def test_a_regression_shows_its_errors() -> None:
+    values = {"rmse_retain": 0.5, "rmse_forget": 0.6, "rmse_val": 9.0, "rmse_test": 0.7}
+    table = only([cell("finetune", 0, **values, r2_test=0.25, test_acc=np.nan, ret_dev=np.nan)])
+    assert table.loc["finetune"].to_dict() == {
+        "RMSE retain": "0.500",
+        "RMSE forget": "0.600",
+        "RMSE test": "0.700",
+        "R² test": "0.250",
+        "n": "1",
+    }
+
+
+def test_every_column_is_shown_under_its_heading() -> None:
+    values = dict.fromkeys(leaderboard.COLUMNS, 0.123456)
+    line = only([cell("finetune", 0, **values)]).loc["finetune"].drop("n")
+    for heading, unit, places in leaderboard.COLUMNS.values():
+        assert line[heading] == f"{0.123456 * unit:.{places}f}"
+    assert len(line) == len(leaderboard.COLUMNS)
+
+
+GOLDEN = """\
+### dataset digits · model cnn · train default · forget random · attack umia
+
+| method | RA % | TA % | RetDev ↓ | MIA % →50 | RTE ↑ | n |
+| --- | --- | --- | --- | --- | --- | --- |
+| original | 100.0 ± 0.0 | 97.0 ± 2.5 | 0.040 ± 0.025 | 60.0 ± 12.4 | – | 3 |
+| retrain | 100.0 ± 0.0 | 96.0 ± 2.5 | 0.000 ± 0.000 | 50.0 ± 2.5 | 1.0 ± 0.0 | 3 |
+| scrub | 98.5 ± 6.4 | 94.5 ± 6.4 | 0.150 ± 0.635 | 52.0 (1) | 4.5 ± 6.4 | 2 of 3 |
+| finetune method.call.epochs=3 | 99.0 ± 2.5 | 95.0 ± 2.5 | 0.200 ± 0.248 | 55.0 ± 6.4 (2) | 4.0 ± 2.5 | 3 |
+| broken | – | – | – | – | – | 0 of 3 |
+
+Mean ± half of the 95 % t-interval over n seeds, or over (k) of them. Controls first, then by RetDev.
+"""  # noqa: E501
+
+
+def test_markdown_to_the_byte() -> None:
+    """A change of this table is a change that readers of reports see."""
+    nan = np.nan
+    names = ("retain_acc", "test_acc", "ret_dev", "mia_test", "rte")
+    values = {
+        "finetune": [
+            (0.98, 0.94, 0.1, 0.545, 3),
+            (0.99, 0.95, 0.2, 0.555, 4),
+            (1, 0.96, 0.3, nan, 5),
+        ],
+        "original": [
+            (1, 0.96, 0.03, 0.55, nan),
+            (1, 0.97, 0.04, 0.6, nan),
+            (1, 0.98, 0.05, 0.65, nan),
+        ],
+        "retrain": [(1, 0.95, 0, 0.49, 1), (1, 0.96, 0, 0.5, 1), (1, 0.97, 0, 0.51, 1)],
+        "scrub": [(0.98, 0.94, 0.1, 0.52, 4), (0.99, 0.95, 0.2, nan, 5)],
+    }
+    overrides = {"finetune": "method.call.epochs=3"}
+    cells = [
+        cell(
+            method, seed, **dict(zip(names, one, strict=True)), overrides=overrides.get(method, "")
+        )
+        for method, seeds in values.items()
+        for seed, one in enumerate(seeds)
+    ]
+    cells += [failed("scrub", 2), *(failed("broken", seed) for seed in range(3))]
+    assert markdown(pd.DataFrame(cells)) == GOLDEN

@@ -1,0 +1,305 @@
+"""The command line: what it does, what it shows, and what it says to a mistake."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from sweeps import TINY, Preloaded, command, table
+
+import unlearnbench
+from unlearnbench import cli, config
+from unlearnbench.results import load_results
+
+pytest_plugins = ["sweep_fixtures"]
+
+FAST = [*TINY, "method.call.epochs=1", "attack.call.splits=2"]
+
+MINE = """
+name: mine
+label: Mine
+version: 1
+call: {_target_: unruly.shrunk, strength: 0.5}
+space: {}
+"""
+
+
+class Told:
+    """What the command said, and its exit code."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """Run the command in this process."""
+        self.monkeypatch.setattr("sys.argv", ["unlearnbench", *words])
+        try:
+            cli.main()
+            code: object = 0
+        except SystemExit as end:
+            code = end.code
+        said = self.capsys.readouterr()
+        if isinstance(code, str):  # what the interpreter does with it
+            return 1, said.out, f"{said.err}{code}\n"
+        assert code is None or isinstance(code, int)
+        return code or 0, said.out, said.err
+
+
+@pytest.fixture
+def told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Told:
+    monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main changes it; this puts it back
+    monkeypatch.setattr(cli, "FULL_ERROR", False)
+    assert not GlobalHydra.instance().is_initialized()
+    return Told(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own folder of options; their code is the module ``unruly``."""
+    folder = tmp_path_factory.mktemp("options")
+    (folder / "method").mkdir()
+    (folder / "method" / "mine.yaml").write_text(MINE)
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["method=finetun"], "method=finetun: no such option; did you mean finetune?"),
+        (["-m", "method=finetune,originl"], "method=originl: no such option; did you mean orig"),
+        (["-m", "method=glob(zz*)"], "method=glob(zz*): no option fits; there are: "),
+        (["sweep=quickstar"], "sweep=quickstar: no such option; did you mean quickstart?"),
+        (["sed=3"], "sed is no key here; did you mean seed"),
+        (["method.call.epoch=3"], "method.call.epoch is no key here; did you mean epochs?"),
+        (["method.call.sgd.lrr=1"], "method.call.sgd.lrr is no key here; did you mean lr?"),
+        (["seed=abc"], "seed=abc: must be int, as its default 0"),
+        (["-m", "seed=0,x"], "seed=x: must be int, as its default 0"),
+        (["method.call.epochs=[1]"], "method.call.epochs=[1]: must be int, as its default 5"),
+        (["method.call=3"], "method.call=3: holds several keys: _target_, sgd"),
+        (["seed=0,1"], "seed=0,1 is a sweep: add -m"),
+        (["method=finetune", "seed=range(3)"], "seed=range(3) is a sweep: add -m"),
+        (["method=glob(*)"], "method=glob(*) is a sweep: add -m"),
+        (["dataset=npz"], "dataset.path has no default: say dataset.path="),
+        (["workers=0"], "workers=0: must be a number of processes, or null"),
+        (["-m", "seed=0,1", "device=gpu"], "device=gpu: must be auto, cpu, cuda or cuda:N"),
+        (["method=(a"], "method=(a: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(words: list[str], line: str, told: Told, tmp_path: Path) -> None:
+    code, out, err = told(*words)
+    assert code == 1
+    assert err.startswith(f"unlearnbench: {line}")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_mistake_beside_a_folder_of_options_is_told_as_it_is(told: Told, options: Path) -> None:
+    """The folder is no override, and its options are there when the mistake is looked for."""
+    flag = ["--config-dir", str(options)]
+    code, _, err = told(*flag, "method=mine", "device=gpu")
+    assert (code, err) == (1, "unlearnbench: device=gpu: must be auto, cpu, cuda or cuda:N\n")
+    _, _, err = told(*flag, "method=min")
+    assert err == "unlearnbench: method=min: no such option; did you mean mine?\n"
+    _, _, err = told(*flag, "method=mine", "method.call.strenght=1")
+    assert err.startswith("unlearnbench: method.call.strenght is no key here; did you mean stre")
+
+
+def test_a_results_folder_that_cannot_be_is_one_line(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = told(f"paths.results={tmp_path / 'file' / 'results'}")
+    assert code == 1
+    assert re.fullmatch(r"unlearnbench: .*Not a directory: '.*'\n", err)
+
+
+def test_full_error_shows_all(tmp_path: Path) -> None:
+    done = command(["method=finetun"], tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "HydraException" in done.stderr or "MissingConfigException" in done.stderr
+
+
+def test_missing_data_are_failed_rows_and_an_exit_code(
+    preloaded: Preloaded, tmp_path: Path
+) -> None:
+    missing = tmp_path / "none.npz"
+    code, sweep = preloaded.run(["dataset=npz", f"dataset.path={missing}"], tmp_path)
+    assert code == 1
+    assert sweep.err == ""
+    assert f"dataset=npz: there is no file {missing}" in sweep.out
+    assert "Traceback" not in sweep.out
+    assert set(load_results(tmp_path)["status"]) == {"failed"}
+
+
+# ---------------------------------------------------------------------------------------------
+# What it shows.
+
+
+def test_help_lists_the_axes_and_their_options(told: Told) -> None:
+    code, out, _ = told("--help")
+    assert code == 0
+    for axis in config.AXES:
+        assert re.search(rf"^{axis}: .*{config.options(axis)[0]}", out, re.MULTILINE), axis
+    assert "unlearnbench method=finetune seed=1" in out
+    assert "epochs: 5" in out
+
+
+def test_cfg_job_prints_the_cell(told: Told) -> None:
+    code, out, _ = told("--cfg", "job", "method=gradient_ascent", "seed=7")
+    assert code == 0
+    assert "seed: 7" in out
+    assert "_target_: unlearnbench.method.gradient_ascent.gradient_ascent" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("method=fin", ["method=finetune"]),
+        ("method.call.ep", ["method.call.epochs="]),
+        ("dataset=wi", ["dataset=wine"]),
+    ],
+)
+def test_tab_completes(
+    line: str,
+    words: list[str],
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    typed = f"unlearnbench {line}"
+    monkeypatch.setenv("COMP_LINE", typed)
+    monkeypatch.setenv("COMP_POINT", str(len(typed)))
+    code, out, _ = told("-sc", "query=bash")
+    assert (code, out.split()) == (0, words)
+
+
+def test_tab_completion_installs(told: Told) -> None:
+    code, script, _ = told("-sc", "install=bash")
+    assert code == 0
+    assert re.search(r"complete .* unlearnbench$", script, re.MULTILINE)
+
+
+# ---------------------------------------------------------------------------------------------
+# What it does.
+
+
+@pytest.fixture(scope="module")
+def single(preloaded: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One cell, computed by the command."""
+    folder = tmp_path_factory.mktemp("single")
+    code, sweep = preloaded.run([*FAST, "method=finetune", "seed=1"], folder)
+    assert code == 0, sweep.err
+    return folder, sweep.out
+
+
+def test_one_cell_and_its_controls(single: tuple[Path, str]) -> None:
+    folder, out = single
+    wide = load_results(folder, wide=True)
+    methods = ["finetune", "original", "retrain", "second_retrain"]
+    assert sorted(wide["method"]) == methods
+    assert set(wide["seed"]) == {1}
+    assert out.startswith("4 cells, 4 to do: 1 original, 2 retrained, 1 unlearned\n")
+    assert "5/5" in out  # the bar's counts
+    lines = [line.split()[0] for line in out.splitlines() if line.split()]
+    assert [word for word in lines if word in methods] == [*methods[1:], methods[0]]
+    assert f"rows in {folder / 'rows'}" in out
+
+
+def test_run_from_python_gives_the_same_rows(
+    single: tuple[Path, str], preloaded: Preloaded, tmp_path: Path
+) -> None:
+    """``unlearnbench.run`` by words on the command's folder, and by keywords on a new one."""
+    folder, _ = single
+    paths = {"results": str(folder)}
+    frame = unlearnbench.run([*FAST, "method=finetune", "seed=1"], paths=paths)
+    pd.testing.assert_frame_equal(frame, load_results(folder))
+    code, sweep = preloaded.run([], tmp_path, partial(by_keywords, tmp_path))
+    assert code == 0, sweep.err
+    pd.testing.assert_frame_equal(table(tmp_path), table(folder))
+
+
+def by_keywords(results: Path) -> None:
+    unlearnbench.run(
+        dataset="breast_cancer",
+        model="logreg",
+        train={"call": {"epochs": 2}},
+        method="finetune",
+        seed=1,
+        **{"method.call.epochs": 1, "attack.call.splits": 2},
+        paths={"results": str(results)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"seed": range(3)}, ["seed=0,1,2"]),
+        ({"method": ["finetune", "original"]}, ["method=finetune,original"]),
+        ({"train": {"call": {"sgd": {"lr": 0.1}}}}, ["train.call.sgd.lr=0.1"]),
+        ({"forget": {"call": {"count": None}}}, ["forget.call.count=null"]),
+        ({"model": "cnn", "seed": 2}, ["model=cnn", "seed=2"]),
+    ],
+)
+def test_keywords_are_words(given: dict[str, object], words: list[str]) -> None:
+    assert unlearnbench._words(given) == words
+
+
+def test_run_raises_what_the_command_says(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="method=finetun: no such option; did you mean finetune"):
+        unlearnbench.run(method="finetun")
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_users_own_method(options: Path, preloaded: Preloaded, tmp_path: Path) -> None:
+    """By flag, by Hydra's search path in a sweep, and from Python; one model for all of them."""
+    search = f"hydra.searchpath=[file://{options}]"
+    words = [*TINY, "attack=none", "method=mine"]
+    code, sweep = preloaded.run(["--config-dir", str(options), *words], tmp_path)
+    assert code == 0, sweep.err
+    wide = load_results(tmp_path, wide=True).set_index("method")
+    assert wide.loc["mine", "status"] == "ok"
+    # Half the weights are the same argmax: it is their function that was called, and on the model.
+    assert wide.loc["mine", "test_acc"] == wide.loc["original", "test_acc"]
+    code, sweep = preloaded.run(["-m", search, *words, "seed=0,1"], tmp_path)
+    assert code == 0, sweep.err
+    assert sweep.out.startswith("8 cells, 4 to do: 1 original, 1 retrained (1 in store), 1 unl")
+    code, sweep = preloaded.run([search, *words], tmp_path)
+    assert (code, sweep.out.split("\n")[0]) == (0, "4 cells, all there"), sweep.err
+    frame = unlearnbench.run([search, *words], paths={"results": str(tmp_path)})
+    assert "mine" in set(frame["method"])
+
+
+def test_stock_sweeper_and_launcher_run_all_cells(preloaded: Preloaded, tmp_path: Path) -> None:
+    stock = ["hydra/sweeper=basic", "hydra/launcher=basic", "controls=[]"]
+    words = [*stock, *TINY, "attack=none", "method.call.epochs=1", "method.call._target_=%s"]
+    both = "unruly.nowhere,unlearnbench.method.finetune.finetune"
+    code, sweep = preloaded.run(["-m", *" ".join(words).replace("%s", both).split()], tmp_path)
+    assert code == 1  # the first cell failed, the second was computed all the same
+    assert sorted(load_results(tmp_path, wide=True)["status"]) == ["failed", "ok"]
+    assert "\nunlearnbench: failed: controls=[] dataset=breast_cancer" in sweep.err
+    assert "Traceback" not in sweep.err
+
+
+def test_a_study_writes_its_table(preloaded: Preloaded, tmp_path: Path) -> None:
+    words = ["-m", "sweep=quickstart", *FAST, "method=original", "seed=0"]
+    code, sweep = preloaded.run([word for word in words if "epochs=1" not in word], tmp_path)
+    assert code == 0, sweep.err
+    written = tmp_path / "tables" / "quickstart.md"
+    assert f"wrote {written}" in sweep.out
+    text = written.read_text()
+    assert text.startswith("### dataset breast_cancer · model logreg")
+    assert [line.split()[1] for line in text.splitlines()[4:7]] == [
+        "original",
+        "retrain",
+        "second_retrain",
+    ]
+    assert len(load_results(tmp_path, sweep="quickstart", wide=True)) == 3

@@ -1,0 +1,156 @@
+"""The plan of a sweep: distinct jobs, each once, and nothing that is there."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from unlearnbench import config, plan
+from unlearnbench.config import Cell
+from unlearnbench.plan import Job
+from unlearnbench.store import Store
+
+CONTROLS = ["original", "retrain", "second_retrain"]
+METHODS = ["finetune", "gradient_ascent", "neggrad_plus", "random_labels"]
+
+
+def grid(*words: str, controls: list[str] = CONTROLS) -> list[Cell]:
+    axes = [f"method={','.join(METHODS)}", "seed=range(10)"]
+    return config.cells(config.expand(["attack=none", *axes, *words]), controls)
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[Cell]:
+    return grid()
+
+
+def put(store: Store, job: Job) -> None:
+    store.get(job.key, lambda folder: {})
+
+
+def kinds(jobs: tuple[Job, ...]) -> dict[str, int]:
+    return dict(Counter(job.kind for job in jobs))
+
+
+def test_originals_are_one_a_seed_not_one_a_cell(cells: list[Cell], tmp_path: Path) -> None:
+    made = plan.plan(cells, Store(tmp_path), set())
+    assert made.cells == (4 + 3) * 10
+    # The second retrain of a seed is the retrain of the next: one more, not ten.
+    assert kinds(made.jobs) == {"original": 10, "retrained": 11, "unlearned": 40, "rows": 10}
+    assert len({job.key for job in made.jobs}) == len(made.jobs)
+
+
+def test_second_retrain_is_the_next_seeds_retrain(cells: list[Cell]) -> None:
+    by = {(cell.method["name"], cell.seed): cell for cell in cells}
+    for seed in range(9):
+        assert by["second_retrain", seed].predictions_key == by["retrain", seed + 1].predictions_key
+        assert by["second_retrain", seed].key != by["retrain", seed + 1].key
+
+
+def test_another_method_starts_from_the_same_original(cells: list[Cell]) -> None:
+    starts = {cell.seed: set() for cell in cells}  # type: dict[int, set[str]]
+    for cell in cells:
+        if cell.method["name"] in METHODS:
+            starts[cell.seed].add(cell.original_key)
+    assert all(len(keys) == 1 for keys in starts.values())
+    assert len(set.union(*starts.values())) == 10
+
+
+def test_another_forget_set_needs_no_other_original(tmp_path: Path) -> None:
+    two = grid("forget=random,by_class")
+    assert kinds(plan.plan(two, Store(tmp_path), set()).jobs)["original"] == 10
+
+
+def test_each_job_comes_after_all_it_needs(cells: list[Cell], tmp_path: Path) -> None:
+    jobs = plan.plan(cells, Store(tmp_path), set()).jobs
+    assert [job.wave for job in jobs] == sorted(job.wave for job in jobs)
+    before: set[str] = set()
+    for job in jobs:
+        assert before >= {*job.needs}
+        assert bool(job.needs) == (job.wave > 1)
+        before.add(job.key)
+
+
+def test_rows_need_every_output_that_they_read(cells: list[Cell], tmp_path: Path) -> None:
+    rows = [job for job in plan.plan(cells, Store(tmp_path), set()).jobs if job.kind == "rows"]
+    assert sorted(cell.key for job in rows for cell in job.cells) == sorted(c.key for c in cells)
+    for job in rows:
+        for cell in job.cells:
+            assert {cell.predictions_key, cell.original().predictions_key} <= {*job.needs} or (
+                cell.from_scratch and cell.predictions_key in job.needs
+            )
+
+
+def test_rows_are_written_fifty_cells_a_file(tmp_path: Path) -> None:
+    words = ["seed=0", f"method.call.epochs=range(1,{plan.ROWS_AT_ONCE})"]
+    many = config.cells(config.expand(["attack=none", "method=finetune", *words]), CONTROLS)
+    rows = [job for job in plan.plan(many, Store(tmp_path), set()).jobs if job.kind == "rows"]
+    assert [len(job.cells) for job in rows] == [plan.ROWS_AT_ONCE, 2]
+
+
+def test_what_is_in_the_store_is_not_planned(cells: list[Cell], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    jobs = plan.plan(cells, store, set()).jobs
+    there = [job for job in jobs if job.kind == "original"][:4]
+    for job in there:
+        put(store, job)
+    left = plan.plan(cells, store, set())
+    assert [job.key for job in left.jobs] == [
+        job.key for job in jobs if job.key not in {one.key for one in there}
+    ]
+    assert str(left) == ("70 cells, 70 to do: 6 original (4 in store), 11 retrained, 40 unlearned")
+
+
+def test_finished_cells_are_not_planned_nor_what_only_they_need(
+    cells: list[Cell], tmp_path: Path
+) -> None:
+    finished = {cell.key for cell in cells if cell.seed != 3}
+    left = plan.plan(cells, Store(tmp_path), finished)
+    assert kinds(left.jobs) == {"original": 1, "retrained": 2, "unlearned": 4, "rows": 1}
+    assert str(left).startswith("70 cells, 7 to do: 1 original, 2 retrained, 4 unlearned")
+    everything = plan.plan(cells, Store(tmp_path), {cell.key for cell in cells})
+    assert everything.jobs == ()
+    assert str(everything) == "70 cells, all there"
+
+
+def test_a_cell_is_finished_with_its_models_utility_only(tmp_path: Path) -> None:
+    (cell,) = config.cells([["attack=umia"]])
+    for finished in ({cell.key}, {cell.utility_key}):
+        assert plan.plan([cell], Store(tmp_path), finished).jobs
+    assert not plan.plan([cell], Store(tmp_path), {cell.key, cell.utility_key}).jobs
+
+
+def test_compositions_are_one_a_distinct_option_not_one_a_cell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full composition takes 50 ms; a sweep of 180 cells must plan while one watches."""
+    compose, asked = config.compose, []
+    monkeypatch.setattr(config, "compose", lambda *a, **k: asked.append(k) or compose(*a, **k))
+
+    def compositions(methods: list[str], seeds: int) -> int:
+        asked.clear()
+        words = [f"method={','.join(methods)}", f"seed=range({seeds})"]
+        assert len(config.cells(config.expand(words))) == len(methods) * seeds
+        return len(asked)
+
+    few = compositions(METHODS[:2], 2)
+    assert compositions(METHODS[:2], 90) == few
+    assert compositions(METHODS[:3], 60) == few + 1
+
+
+def test_planning_imports_no_torch(tmp_path: Path) -> None:
+    text = f"""
+import sys
+from pathlib import Path
+from unlearnbench import cli, config, launch, results
+from unlearnbench.plan import plan
+from unlearnbench.store import Store
+grid = config.cells([["method=finetune", "seed=1"]], {CONTROLS})
+print(plan(grid, Store(Path({str(tmp_path)!r})), results.finished(Path({str(tmp_path)!r}))))
+print(sys.modules.keys() & {{"torch", "lightning", "sklearn", "torchvision"}})
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "4 cells, 4 to do: 1 original, 2 retrained, 1 unlearned\nset()\n"

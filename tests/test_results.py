@@ -1,0 +1,210 @@
+"""Reading and writing of result tables: what is kept, joined, named and refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from unlearnbench import results
+from unlearnbench.results import load_results
+
+ABOUT: dict[str, Any] = {
+    "dataset": "digits",
+    "model": "cnn",
+    "train": "default",
+    "forget": "random",
+    "forget_hash": "f0",
+    "method": "finetune",
+    "defense": "none",
+    "attack": "none",
+    "overrides": "",
+    "seed": 0,
+    "n": 10,
+    "status": "ok",
+    "seconds": 1.5,
+    "schema": 1,
+}
+
+
+def row(key: str, metric: str | None, value: float | None = None, **changed: Any) -> dict[str, Any]:
+    return {**ABOUT, "key": key, "model_key": key, "metric": metric, "value": value, **changed}
+
+
+def failed(key: str, reason: str = "it broke", **changed: Any) -> dict[str, Any]:
+    return row(key, None, status="failed", reason=reason, forget_hash=None, n=None, **changed)
+
+
+def write(folder: Path, name: str, *rows: dict[str, Any]) -> Path:
+    return results.write(folder / "rows", name, rows, results.ROWS)
+
+
+def sweep(folder: Path, name: str, *keys: tuple[str, str]) -> None:
+    listed = [{"sweep": name, "key": key, "model_key": model} for key, model in keys]
+    results.write(folder / "sweeps", name, listed, results.SWEEP)
+
+
+UTILITY = [row("u", "test_acc", 0.9), row("u", "forget_acc", 0.8)]
+ATTACKED = row("a", "mia_test", 0.6, attack="umia", model_key="u")
+
+
+def test_rows_come_back_as_written(tmp_path: Path) -> None:
+    write(tmp_path, "p", row("k", "test_acc", 0.25, step=3, overrides="split.val=0.3"))
+    (found,) = load_results(tmp_path).to_dict("records")
+    assert list(found) == results.ROWS.names
+    told = {name: found[name] for name in (*ABOUT, "metric", "value", "step")}
+    assert told == {
+        **ABOUT,
+        "metric": "test_acc",
+        "value": 0.25,
+        "step": 3,
+        "overrides": "split.val=0.3",
+    }
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("2", "1")])
+def test_what_failed_once_and_worked_later_has_worked(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    write(tmp_path, names[0], failed("k"))
+    write(tmp_path, names[1], row("k", "test_acc", 0.5), row("k", "rte", 2.0))
+    found = load_results(tmp_path)
+    assert list(found["metric"]) == ["rte", "test_acc"]
+    assert set(found["status"]) == {"ok"}
+
+
+def test_skipped_before_failed(tmp_path: Path) -> None:
+    write(tmp_path, "1", failed("k"))
+    write(tmp_path, "2", row("k", None, status="skipped", reason="on principle"))
+    assert list(load_results(tmp_path)["status"]) == ["skipped"]
+
+
+def test_a_number_computed_twice_is_one_row(tmp_path: Path) -> None:
+    write(tmp_path, "1", *UTILITY, ATTACKED)
+    write(tmp_path, "2", *UTILITY)
+    write(tmp_path, "3", failed("b"))
+    write(tmp_path, "4", failed("b"), row("u", "test_acc", 0.7, step=1))
+    found = load_results(tmp_path)
+    assert len(found) == 2 + 1 + 1 + 1
+    assert not found.duplicated(["key", "metric", "step"]).any()
+
+
+def test_order_is_that_of_the_cells_not_of_the_files(tmp_path: Path) -> None:
+    cells = [row(f"k{seed}", "test_acc", 0.1, seed=seed) for seed in range(4)]
+    for name, one in zip(("9", "3", "5", "1"), cells, strict=True):
+        write(tmp_path / "a", name, one)
+    write(tmp_path / "b", "all", *reversed(cells))
+    first, second = load_results(tmp_path / "a"), load_results(tmp_path / "b")
+    pd.testing.assert_frame_equal(first, second)
+    assert list(first["seed"]) == [0, 1, 2, 3]
+
+
+def test_wide_is_one_row_a_cell_with_its_models_utility(tmp_path: Path) -> None:
+    alone = row("v", "test_acc", 0.5, method="original")
+    write(tmp_path, "p", *UTILITY, ATTACKED, alone)
+    write(tmp_path, "q", failed("w", seed=2))
+    wide = load_results(tmp_path, wide=True).set_index("key")
+    assert set(wide.index) == {"a", "v", "w"}  # u is joined to a, and no cell of its own
+    assert wide.loc["a", ["test_acc", "forget_acc", "mia_test"]].tolist() == [0.9, 0.8, 0.6]
+    assert wide.loc["a", "attack"] == "umia"
+    assert wide.loc["v", "test_acc"] == 0.5
+    assert pd.isna(wide.loc["v", "mia_test"])
+    assert wide.loc["w", "status"] == "failed"
+    assert wide.loc["w", "reason"] == "it broke"
+    assert wide.loc["w", ["test_acc", "mia_test"]].isna().all()
+
+
+def test_wide_shows_the_cell_whose_attack_failed_with_its_utility(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY, failed("a", attack="umia", model_key="u"))
+    (cell,) = load_results(tmp_path, wide=True).to_dict("records")
+    assert (cell["status"], cell["test_acc"]) == ("failed", 0.9)
+
+
+def test_wide_leaves_out_what_was_measured_along_the_way(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY, row("u", "test_acc", 0.1, step=1))
+    assert load_results(tmp_path, wide=True)["test_acc"].tolist() == [0.9]
+
+
+def test_wide_of_nothing_is_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "p")
+    assert load_results(tmp_path, wide=True).empty
+
+
+def test_a_sweep_is_its_cells_and_their_models_utility(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY, ATTACKED, row("v", "test_acc", 0.5))
+    sweep(tmp_path, "study", ("a", "u"))
+    assert set(load_results(tmp_path, sweep="study")["key"]) == {"a", "u"}
+    assert load_results(tmp_path, sweep="study", wide=True)["key"].tolist() == ["a"]
+
+
+def test_an_unknown_sweep_is_told_with_those_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY)
+    sweep(tmp_path, "study", ("a", "u"))
+    sweep(tmp_path, "another", ("a", "u"))
+    with pytest.raises(FileNotFoundError, match=r"no sweep studi in .*; there are: another, study"):
+        load_results(tmp_path, sweep="studi")
+
+
+def test_keys_select(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY, ATTACKED)
+    assert load_results(tmp_path, keys=iter(["a"]))["key"].tolist() == ["a"]
+
+
+def test_no_results_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no results in {tmp_path}: run a sweep"):
+        load_results(tmp_path)
+    monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(tmp_path / "named"))
+    with pytest.raises(FileNotFoundError, match=f"no results in {tmp_path / 'named'}: "):
+        load_results()
+
+
+def test_finished_are_computed_or_skipped(tmp_path: Path) -> None:
+    assert results.finished(tmp_path) == set()
+    skipped = row("s", None, status="skipped", reason="on principle")
+    write(tmp_path, "p", *UTILITY, failed("w"), skipped)
+    assert results.finished(tmp_path) == {"u", "s"}
+
+
+def test_a_part_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY)
+    (tmp_path / "rows" / ".q.123.tmp").write_bytes(b"half a fi")
+    assert len(load_results(tmp_path)) == 2
+    assert results.finished(tmp_path) == {"u"}
+
+
+def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:
+    first, second = (write(tmp_path / name, "p", *UTILITY, ATTACKED) for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    other = write(tmp_path / "c", "p", *UTILITY, {**ATTACKED, "value": 0.61})
+    assert other.read_bytes() != first.read_bytes()
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "p", *UTILITY)
+    before = path.read_bytes()
+
+    def disk_full(table: object, where: Path) -> None:
+        where.write_bytes(b"half a fi")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results.pq, "write_table", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path, "p", ATTACKED)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_reading_imports_neither_torch_nor_hydra(tmp_path: Path) -> None:
+    write(tmp_path, "p", *UTILITY, ATTACKED)
+    text = f"""
+import sys
+from unlearnbench import load_results
+print(load_results({str(tmp_path)!r}, wide=True)["mia_test"].tolist())
+print(sys.modules.keys() & {{"torch", "hydra", "omegaconf", "lightning", "sklearn", "rich"}})
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[0.6]\nset()\n"), done.stderr

@@ -1,0 +1,298 @@
+"""The host and its workers: order, losses, what one bad cell takes along."""
+
+import io
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sweeps import TINY, Preloaded, Sweep
+
+from unlearnbench import config, worker
+from unlearnbench.plan import Event, Job, Orders, plan
+from unlearnbench.results import load_results
+from unlearnbench.store import Store
+
+pytest_plugins = ["sweep_fixtures"]
+
+METHOD = """
+name: {0}
+label: {0}
+version: 1
+call: {{_target_: unruly.{0}, strength: 1.0}}
+space: {{}}
+"""
+
+ATTACK = """
+name: dying
+label: dying
+version: 1
+call: {_target_: unruly.dying_attack}
+"""
+
+
+@pytest.fixture(scope="module")
+def faults(preloaded: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sweep]:
+    """A sweep in which one method works and three do not, under two attacks, run once."""
+    folder = tmp_path_factory.mktemp("faults")
+    for axis in ("method", "attack"):
+        (folder / "options" / axis).mkdir(parents=True)
+    for name in ("raising", "not_finite", "dying"):
+        (folder / "options" / "method" / f"{name}.yaml").write_text(METHOD.format(name))
+    (folder / "options" / "attack" / "dying.yaml").write_text(ATTACK)
+    code, sweep = preloaded.run(words(folder), folder)
+    assert code == 1
+    return folder, sweep
+
+
+def words(folder: Path) -> list[str]:
+    axes = ["method=finetune,raising,not_finite,dying", "attack=umia,dying"]
+    return ["-m", *TINY, *axes, "workers=2", "--config-dir", str(folder / "options")]
+
+
+def status(wide: pd.DataFrame) -> dict[tuple[str, str], str]:
+    return dict(zip(zip(wide["method"], wide["attack"], strict=True), wide["status"], strict=True))
+
+
+REASONS = {
+    "raising": "KeyError: 'on\\npurpose'",
+    "not_finite": "weights are not finite: ",
+    "dying": "the worker process was killed (SIGKILL)",
+}
+
+
+def test_what_fails_is_a_row_with_its_reason(faults: tuple[Path, Sweep]) -> None:
+    wide = load_results(faults[0], wide=True)
+    assert len(wide) == 7 * 2
+    for method, reason in REASONS.items():
+        cells = wide[wide["method"] == method]
+        assert len(cells) == 2
+        assert set(cells["status"]) == {"failed"}
+        assert all(told.startswith(reason) for told in cells["reason"])
+
+
+def test_the_rest_completes(faults: tuple[Path, Sweep]) -> None:
+    wide = load_results(faults[0], wide=True)
+    fine = wide[(wide["attack"] == "umia") & ~wide["method"].isin(REASONS)]
+    assert sorted(fine["method"]) == ["finetune", "original", "retrain", "second_retrain"]
+    assert set(fine["status"]) == {"ok"}
+
+
+def test_an_attack_that_kills_takes_no_other_cell_along(faults: tuple[Path, Sweep]) -> None:
+    """All these cells write one file of rows."""
+    told = status(load_results(faults[0], wide=True))
+    killed = {method for (method, attack), one in told.items() if attack == "dying" and one != "ok"}
+    assert killed == {"retrain", "second_retrain", *REASONS}
+    wide = load_results(faults[0], wide=True).set_index(["method", "attack"])
+    assert wide.loc[("retrain", "dying"), "reason"] == REASONS["dying"]
+    assert wide.loc[("retrain", "dying"), "test_acc"] > 0  # its model is not at fault
+
+
+def test_failures_are_told_and_their_tracebacks_kept(faults: tuple[Path, Sweep]) -> None:
+    folder, sweep = faults
+    assert "failed: raising seed 0, raising seed 0: KeyError: 'on\\npurpose'" in sweep.out
+    assert f"tracebacks in {folder / 'failures'}" in sweep.out
+    kept = [path.read_text() for path in (folder / "failures").iterdir()]
+    assert sum("def raising" in text or "in raising" in text for text in kept) == 1
+    assert sweep.err == ""
+
+
+def test_once_they_work_they_replace_the_failed_rows(
+    faults: tuple[Path, Sweep], preloaded: Preloaded
+) -> None:
+    folder, _ = faults
+    code, sweep = preloaded.run(words(folder), folder, UNRULY="calm")
+    assert code == 0, sweep.out
+    assert "0 original (1 in store), 0 retrained (2 in store), 3 unlearned" in sweep.out
+    assert set(load_results(folder)["status"]) == {"ok"}
+
+
+# ---------------------------------------------------------------------------------------------
+# The host alone: its workers are ends of pipes.
+
+
+class Standing:
+    """A process that is where it should be."""
+
+    exitcode = 1
+    alive = True
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def join(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ...]:
+    grid = config.expand(["attack=none", "method=finetune,original", "seed=0,1"])
+    store = Store(tmp_path_factory.mktemp("empty"))
+    return plan(config.cells(grid, ["retrain"]), store, set()).jobs
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: tuple[Job, ...]) -> worker.Host:
+    def start(host: worker.Host, device: str) -> worker.Worker:
+        here, there = multiprocessing.Pipe()
+        ends[id(here)] = there
+        return worker.Worker(Standing(), here, device)
+
+    ends: dict[int, Any] = {}
+    monkeypatch.setattr(worker.Host, "_start", start)
+    monkeypatch.setattr(worker.Host, "end", lambda _, one: ends[id(one.pipe)], raising=False)
+    return worker.Host(Orders(jobs, tmp_path, tmp_path, "cpu", 4))
+
+
+def given(host: worker.Host) -> Iterator[tuple[worker.Worker, Job, dict[str, str]]]:
+    """What the host hands out now, to whom, with which known failures."""
+    host._hand_out()
+    for one in host.workers:
+        end = host.end(one)  # type: ignore[attr-defined]
+        if end.poll():
+            yield one, *end.recv()
+
+
+def settle(host: worker.Host, one: worker.Worker, told: Event | str) -> Event | None:
+    host.end(one).send(told)  # type: ignore[attr-defined]
+    return host._settle(one)
+
+
+def done(job: Job, status: str = "done", reason: str = "") -> Event:
+    return Event(job.key, job.kind, status, reason)
+
+
+def test_a_job_is_handed_out_after_all_it_needs(host: worker.Host) -> None:
+    settled: set[str] = set()
+    order = []
+    while handed := list(given(host)):
+        for _, job, _ in handed:
+            assert settled >= {*job.needs}
+            order.append(job.key)
+        for one, job, _ in handed:
+            settle(host, one, done(job))
+            settled.add(job.key)
+    assert sorted(order) == sorted(job.key for job in host.orders.jobs)
+
+
+def test_jobs_are_handed_out_in_the_plans_order(host: worker.Host) -> None:
+    first = [job for _, job, _ in given(host)]
+    assert first == list(host.orders.jobs[:4])
+    assert list(given(host)) == []  # everybody is at work
+
+
+def test_what_needs_a_failed_job_is_told_of_it(host: worker.Host) -> None:
+    known = {}
+    failed = ""
+    while handed := list(given(host)):
+        for one, job, failures in handed:
+            known[job.key] = failures
+            fails = job.kind == "original" and not failed
+            failed = job.key if fails else failed
+            settle(host, one, done(job, "failed", "why") if fails else done(job, "skipped"))
+    for job in host.orders.jobs:
+        assert known[job.key] == ({failed: "why"} if failed in job.needs else {})
+
+
+def test_a_worker_lost_at_a_model_fails_it_and_is_replaced(host: worker.Host) -> None:
+    one, job, _ = next(given(host))
+    host.end(one).close()  # type: ignore[attr-defined]
+    event = host._settle(one)
+    assert event == done(job, "failed", "the worker process ended with 1")
+    assert one not in host.workers
+    assert len(host.workers) == 4
+
+
+def rows(host: worker.Host) -> tuple[worker.Worker, Job]:
+    """The worker that has the first job of rows, all else being done."""
+    while True:
+        for one, job, _ in given(host):
+            if job.kind == "rows":
+                return one, job
+            settle(host, one, done(job))
+
+
+def test_a_worker_lost_at_rows_costs_one_cell(host: worker.Host) -> None:
+    one, job = rows(host)
+    assert settle(host, one, job.cells[0].key) is None
+    assert settle(host, one, job.cells[1].key) is None
+    host.end(one).close()  # type: ignore[attr-defined]
+    assert host._settle(one) is None
+    ((_, again, failures),) = [each for each in given(host) if each[1] == job]
+    assert again == job
+    assert failures == {job.cells[1].key: "the worker process ended with 1"}
+
+
+def test_rows_that_kill_where_no_cell_is_at_fault_are_given_up(host: worker.Host) -> None:
+    one, job = rows(host)
+    for _ in range(2):
+        assert settle(host, one, job.cells[-1].key) is None
+        host.end(one).close()  # type: ignore[attr-defined]
+        event = host._settle(one)
+        if event is None:
+            ((one, _, _),) = [each for each in given(host) if each[1] == job]
+    assert event == done(job, "failed", "the worker process ended with 1")
+
+
+def test_a_worker_that_died_while_idle_is_replaced(host: worker.Host) -> None:
+    host.workers[0].process.alive = False
+    gone = host.workers[0]
+    handed = [one for one, _, _ in given(host)]
+    assert len(handed) == 4
+    assert gone not in handed
+
+
+def test_no_more_workers_than_jobs(host: worker.Host) -> None:
+    few = replace(host.orders, jobs=host.orders.jobs[:2], workers=8)
+    assert len(worker.Host(few).workers) == 2
+
+
+def test_host_ends_when_nobody_listens(host: worker.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    killed = []
+    monkeypatch.setattr(Standing, "kill", lambda one: killed.append(one), raising=False)
+    monkeypatch.setattr("sys.stdin", ours)
+    theirs.close()
+    said = io.StringIO()
+    host.run(said)
+    assert len(killed) == 4
+    assert said.getvalue() == ""
+
+
+# ---------------------------------------------------------------------------------------------
+# Devices.
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "workers", "told"),
+    [
+        (0, "auto", None, ["cpu"] * 3),
+        (0, "auto", 2, ["cpu"] * 2),
+        (2, "cpu", None, ["cpu"] * 3),
+        (1, "auto", None, ["cuda:0"] * 2),
+        (2, "cuda", 3, ["cuda:0", "cuda:1", "cuda:0"]),
+        (2, "cuda:1", None, ["cuda:1", "cuda:1"]),
+    ],
+)
+def test_devices(
+    gpus: int,
+    wanted: str,
+    workers: int | None,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    assert worker.devices(wanted, workers) == told
+
+
+@pytest.mark.parametrize(("gpus", "wanted"), [(0, "cuda"), (0, "cuda:0"), (1, "cuda:1")])
+def test_a_device_that_is_not_there(
+    gpus: int, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(ValueError, match=f"device={wanted}: "):
+        worker.devices(wanted, None)
