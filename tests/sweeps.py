@@ -91,6 +91,7 @@ def _begin(
 ) -> None:
     """In the forked process: call a function as a program of its own, started with these words."""
     os.setsid()
+    open_while_alive.send("begun")
     sys.stdout, sys.stderr = said.with_suffix(".out").open("w"), said.with_suffix(".err").open("w")
     os.environ.update(environment)
     sys.argv = ["unlearnbench", *words]
@@ -158,6 +159,7 @@ class Preloaded:
         process = self.context.Process(target=_begin, args=arguments)
         process.start()
         writer.close()
+        assert reader.recv() == "begun"  # now it can be killed as a group
         return Sweep(process, said, reader)
 
     def run(

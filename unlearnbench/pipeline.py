@@ -407,7 +407,7 @@ class Found:
     """The rows of one cell, the scores of its attack, and what went wrong if anything did."""
 
     rows: list[dict[str, Any]]
-    scores: list[dict[str, Any]] = field(default_factory=list)
+    scores: Any = None  # an Arrow table
     error: Exception | None = None
 
 
@@ -433,16 +433,15 @@ def rows(lab: Lab, cell: Cell) -> Found:
         out.rows.append(_without_value(about, error))
         return out
     out.rows += _with_values(about, scores.metrics)
-    out.scores = [
-        {"key": cell.key, "pool": pool, "row": row, "member": member, "score": score}
-        for pool, row, member, score in zip(
-            scores.pool,
-            scores.row.tolist(),
-            scores.member.tolist(),
-            scores.score.tolist(),
-            strict=True,
-        )
-    ]
+    out.scores = results.columns(
+        results.SCORES,
+        len(scores.row),
+        key=cell.key,
+        pool=scores.pool,
+        row=scores.row,
+        member=scores.member,
+        score=scores.score,
+    )
     return out
 
 

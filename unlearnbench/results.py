@@ -62,24 +62,39 @@ CELL += ["overrides", "seed"]
 _RANK = {"ok": 0, "skipped": 1, "failed": 2}
 
 
-def write(folder: Path, name: str, records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> Path:
+def columns(schema: pa.Schema, n: int, **given: Any) -> pa.Table:
+    """A table of n rows from whole columns; a single value stands in every row."""
+    whole = {k: [v] * n if isinstance(v, str) else v for k, v in given.items()}
+    return pa.table(whole, schema=schema)
+
+
+def write(
+    folder: Path, name: str, records: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema
+) -> Path:
     """Write one part file; whoever reads sees all of it or nothing.
 
     Args:
         folder: of the table.
         name: the part's content key.
-        records: one mapping a row; what is not given is null.
+        records: a table, or one mapping a row; what is not given is null.
         schema: of the table.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
     temporary = folder / f".{name}.{os.getpid()}.tmp"
+    if not isinstance(records, pa.Table):
+        records = pa.Table.from_pylist(list(records), schema=schema)
     try:
-        pq.write_table(pa.Table.from_pylist(list(records), schema=schema), temporary)
+        pq.write_table(records, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of one schema, one after the other."""
+    return pa.concat_tables(tables)
 
 
 def finished(results: Path) -> set[str]:

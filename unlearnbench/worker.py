@@ -78,9 +78,8 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
     for cell, one in zip(job.cells, found, strict=True):
         if one.error is not None and not isinstance(one.error, Skip | pipeline.Failed):
             _keep(folder, cell.key, one.error)
-    scores = [score for one in found for score in one.scores]
-    if scores:
-        results.write(folder / "scores", job.key, scores, results.SCORES)
+    if scores := [one.scores for one in found if one.scores is not None]:
+        results.write(folder / "scores", job.key, results.joined(scores), results.SCORES)
     rows = {(r["key"], r.get("metric")): r for one in found for r in one.rows}
     results.write(folder / "rows", job.key, list(rows.values()), results.ROWS)
     return Event(job.key, job.kind, "done")

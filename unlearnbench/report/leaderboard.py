@@ -8,8 +8,8 @@ from scipy import stats
 
 CONTROLS = ("original", "retrain", "second_retrain")
 
-SETTING = ["dataset", "model", "train", "forget", "forget_hash", "defense", "attack"]
-"""What makes a table; within it a line is a method with its overrides, over seeds."""
+SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash", "defense", "attack"]
+"""What makes a table; within it a line is a method with its own overrides, over seeds."""
 
 COLUMNS = {
     "retain_acc": ("RA %", 100, 1),
@@ -51,7 +51,10 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         metric with ``mean ± interval``, and ``n``, the number of seeds that gave values, with
         the number asked for where some are missing. A mean over fewer than ``n`` says so.
     """
-    wide = wide.assign(forget_hash=_forget_sets(wide))
+    own = wide["overrides"].map(lambda words: [w for w in words.split() if w.startswith("method.")])
+    rest = wide["overrides"].map(lambda words: [w for w in words.split() if w[:7] != "method."])
+    wide = wide.assign(overrides=own.str.join(" "), setup=rest.str.join(" "))
+    wide["forget_hash"] = _forget_sets(wide)
     shown = [name for name in COLUMNS if name in wide]
     for setting, cells in wide.groupby(SETTING, dropna=False, sort=True):
         named = dict(zip(SETTING, map(str, setting), strict=True))
@@ -78,9 +81,8 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _forget_sets(wide: pd.DataFrame) -> pd.Series:
     """Hash of each cell's forget set; a cell that failed has that of those set up alike."""
-    setup = wide["overrides"].str.replace(r"method\.\S+", "", regex=True).str.split().str.join(" ")
-    alike = [wide[axis] for axis in ("dataset", "model", "train", "forget")]
-    known = wide["forget_hash"].groupby([*alike, setup], dropna=False).transform("first")
+    alike = [wide[axis] for axis in ("dataset", "model", "train", "forget", "setup")]
+    known = wide["forget_hash"].groupby(alike, dropna=False).transform("first")
     return wide["forget_hash"].fillna(known)
 
 
@@ -88,7 +90,7 @@ def title(named: dict[str, str]) -> str:
     """The setting in words."""
     parts = [f"{axis} {named[axis]}" for axis in ("dataset", "model", "train", "forget")]
     parts += [f"{axis} {named[axis]}" for axis in ("defense", "attack") if named[axis] != "none"]
-    return " · ".join(parts)
+    return " · ".join([*parts, *named["setup"].split()])
 
 
 def written(metric: str, mean: float, half: float, mark: str = "") -> str | None:
