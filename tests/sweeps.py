@@ -198,8 +198,8 @@ class Undisturbed:
 
 
 def table(results: Path) -> pd.DataFrame:
-    """All rows, but for what a clock said."""
-    frame = load_results(results).drop(columns="seconds")
+    """All rows, but for what a clock said, and git, which may go on meanwhile."""
+    frame = load_results(results).drop(columns=["seconds", "commit"])
     return frame[frame["metric"] != "rte"].reset_index(drop=True)
 
 

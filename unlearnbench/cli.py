@@ -28,6 +28,9 @@ from unlearnbench.report import leaderboard
 # A table does not fit the 80 columns that are assumed where there is no terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
+ONE_LINE = 140
+"""Columns of a terminal from which on a mean and its interval stand in one line."""
+
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
@@ -52,7 +55,7 @@ class Bar(launch.Watcher):
         self.progress.stop()
 
     def event(self, event: Event) -> None:
-        """Count a settled job; tell at once what failed."""
+        """Count a settled job."""
         self.left[event.kind] -= 1
         told = ", ".join(f"{count} {kind}" for kind, count in self.left.items() if count)
         self.progress.update(self.bar, advance=1, description=f"left: {told}" if told else "done")
@@ -78,9 +81,11 @@ def show(title: str, table: pd.DataFrame) -> None:
     """Print one table of the leaderboard."""
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns:
-        drawn.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+        name = column == "method"
+        drawn.add_column(column, justify="left" if name else "right", no_wrap=name, overflow="fold")
+    broken = "\n±" if console.width < ONE_LINE else " ± "
     for line in table.fillna("–").to_numpy():
-        drawn.add_row(*line)
+        drawn.add_row(*(cell.replace(" ± ", broken) for cell in line))
     console.print(drawn)
 
 

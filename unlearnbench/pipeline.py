@@ -6,6 +6,7 @@ once. The order of the work is the call graph below, read from the bottom up.
 
 import hashlib
 import importlib
+import json
 import resource
 import subprocess
 import time
@@ -100,22 +101,13 @@ def dataset(cell: Cell, device: str = "cpu") -> Dataset:
     """
     option = cell.dataset
     given = {key: option[key] for key in ("root", "path", "fingerprint") if key in option}
-    return _dataset(_Same({**option["call"], **given}, option.get("content")), device)
-
-
-class _Same(tuple[Any, ...]):
-    """Arguments of a call, equal where they say the same, so that a cache can hold its result."""
-
-    def __new__(cls, call: Mapping[str, Any], content: Any) -> "_Same":
-        return super().__new__(cls, (repr(call), content))
-
-    def __init__(self, call: Mapping[str, Any], content: Any) -> None:
-        self.call = call
+    return _dataset(json.dumps({**option["call"], **given}), option.get("content"), device)
 
 
 @lru_cache(maxsize=2)
-def _dataset(same: _Same, device: str) -> Dataset:
-    load, arguments = target(same.call)
+def _dataset(call: str, content: str | None, device: str) -> Dataset:
+    # As text, for a cache needs what can be hashed; a file that changes is another data set.
+    load, arguments = target(json.loads(call))
     loaded = load(**arguments)
     assert isinstance(loaded, Dataset)
     return loaded.to(device)
