@@ -29,7 +29,10 @@ from unlearnbench.report import leaderboard
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 ONE_LINE = 140
-"""Columns of a terminal from which on a mean and its interval stand in one line."""
+"""Width of a terminal from which on a mean and its interval stand in one line."""
+
+ALL_COLUMNS = 96
+"""Width from which on every metric is shown; the Markdown file has them all."""
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
@@ -79,6 +82,8 @@ def execute(
 
 def show(title: str, table: pd.DataFrame) -> None:
     """Print one table of the leaderboard."""
+    if console.width < ALL_COLUMNS:
+        table = table.drop(columns=["VA %", "MIA AUC"], errors="ignore")
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns:
         name = column == "method"
