@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "attack": {"values", "seeding", "train", "metric", "attack"},
     "plan": {"config", "store"},
     "pipeline": {"config", "store", "values", "seeding", "train", "metric", "results"},
-    "worker": {"pipeline", "plan", "results", "store", "values"},
+    "worker": {"config", "pipeline", "plan", "results", "store", "values"},
     "launch": {"config", "plan", "results", "store"},
     "report": {"results", "report"},
     "cli": {"config", "launch", "plan", "results", "report"},

@@ -136,6 +136,7 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
         (["method.call.epoch=3"], "method.call.epoch is no key here; did you mean epochs?"),
         (["+method.call.tau=3"], "method.call.tau is no key here"),
         (["~method.call.epochs"], "method.call.epochs is missing"),
+        (["~seed"], "seed is missing"),
         (["method.call.epochs=three"], "method.call.epochs=three: must be int"),
         (["method.call.epochs=2.5"], "method.call.epochs=2.5: must be int"),
         (["method.call.sgd.lr=true"], "method.call.sgd.lr=True: must be float"),
@@ -150,6 +151,11 @@ def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str
     line = config.explain(caught.value, words)
     assert told in line
     assert "\n" not in line
+
+
+def test_an_empty_sweep_is_told() -> None:
+    with pytest.raises(config.ConfigError, match="a sweep is empty in seed=range"):
+        config.expand(["seed=range(0)"])
 
 
 def test_a_study_stands_for_its_axes() -> None:

@@ -226,7 +226,10 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with hydra_ready():
-        return list(BasicSweeper.split_arguments(check(overrides), None)[0])
+        grid: list[list[str]] = list(BasicSweeper.split_arguments(check(overrides), None)[0])
+    if not grid:
+        raise ConfigError(f"nothing to run: a sweep is empty in {' '.join(overrides)}")
+    return grid
 
 
 def search_words(overrides: Iterable[str]) -> list[str]:
@@ -388,8 +391,8 @@ def _conform(value: Any, default: Any, path: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{path}={value}: holds several keys: {', '.join(default)}")
         for key in value.keys() ^ default.keys():
-            told = "is no key here" if key in value else "is missing"
-            raise ConfigError(f"{path}.{key} {told}{_nearest(key, default)}".lstrip("."))
+            told = f"is no key here{_nearest(key, default)}" if key in value else "is missing"
+            raise ConfigError(f"{path}.{key} {told}".lstrip("."))
         return {k: _conform(v, default[k], f"{path}.{k}" if path else k) for k, v in value.items()}
     if value == "???":
         raise ConfigError(f"{path} has no default: say {path}=…")

@@ -43,10 +43,17 @@ def devices(wanted: str, workers: int | None) -> list[str]:
     if ":" in wanted and int(wanted.split(":")[1]) >= gpus:
         raise ValueError(f"device={wanted}: the last CUDA device here is cuda:{gpus - 1}")
     if wanted == "cpu" or (wanted == "auto" and not gpus):
-        return ["cpu"] * (workers or len(os.sched_getaffinity(0)))
+        return ["cpu"] * (workers or _cores())
     named = [wanted] if ":" in wanted else [f"cuda:{index}" for index in range(gpus)]
     count = workers or 2 * len(named)
     return [named[index % len(named)] for index in range(count)]
+
+
+def _cores() -> int:
+    """Cores this process may use; SLURM and containers give fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------------------------------------
