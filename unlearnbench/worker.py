@@ -113,6 +113,7 @@ def _work(
     threading.Thread(target=_die_with, args=alive[:1], daemon=True).start()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # or float32 convolutions are off by 1e-3
     lab = pipeline.Lab(Store(store), device)
     while True:
         try:
