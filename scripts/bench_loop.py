@@ -3,8 +3,9 @@
     python scripts/bench_loop.py --root data
 
 Each case trains the same net on the same MNIST rows (3×32×32, random flips, one thread on a CPU),
-the loops taking turns within one run. Printed are seconds an epoch (median) and ratios to ours of
-the runs side by side (median, and the smallest and largest).
+the loops taking turns within one run, in another order each time: short epochs and many turns,
+for the machine's speed drifts. Printed are seconds an epoch (median) and ratios to ours of the runs
+side by side (median, with the quartiles in brackets).
 """
 
 import argparse
@@ -27,8 +28,8 @@ from unlearnbench.config import Cell
 from unlearnbench.values import Batches, Compute, Dataset
 
 CASES = [  # model, rows an epoch, batch size
-    ("cnn", 6400, 64),
-    ("resnet18", 2048, 256),
+    ("cnn", 1920, 64),
+    ("resnet18", 768, 256),
 ]
 MEAN, STD = 0.1307, 0.3081
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
@@ -116,7 +117,7 @@ def loops(cell: Cell, n: int, size: int, device: str) -> Iterator[tuple[str, Cal
             persistent_workers=workers > 0,
         )
         yield (
-            f"DataLoader, {workers} workers",
+            f"DataLoader, workers: {workers}",
             lambda net=third, given=pictures: loader(net, given, rows.device, cell.precision),
         )
 
@@ -134,7 +135,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder that holds MNIST/")
-    parser.add_argument("--runs", type=int, default=9, help="epochs of each loop")
+    parser.add_argument("--runs", type=int, default=15, help="epochs of each loop")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32-true")
     given = parser.parse_args()
@@ -146,12 +147,16 @@ def main() -> None:
         named = dict(loops(cell, n, size, given.device))
         for loop in named.values():  # warm-up
             loop()
-        runs = [{k: seconds(v, given.device) for k, v in named.items()} for _ in range(given.runs)]
+        runs = []
+        for turn in range(given.runs):
+            order = list(named)[turn % len(named) :] + list(named)[: turn % len(named)]
+            runs.append({name: seconds(named[name], given.device) for name in order})
         print(f"\n{model}, {n} rows an epoch in batches of {size}")
         for name in named:
-            ratios = sorted(run[name] / run["ours"] for run in runs)
+            ratios = [run[name] / run["ours"] for run in runs]
             median = statistics.median(run[name] for run in runs)
-            spread = f"{statistics.median(ratios):.2f} × ours ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+            spread = f"{middle:.2f} × ours ({low:.2f} to {high:.2f})"
             print(f"  {name:22} {median:7.3f} s   {spread}")
 
 

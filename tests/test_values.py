@@ -79,6 +79,18 @@ def test_images_are_normalised_channels_last() -> None:
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("mean", [[3.0], [3.0, 3.0, 3.0], [1.0, 2.0, 3.0]])
+def test_a_grey_channel_shown_three_times(mean: list[float]) -> None:
+    grey = torch.randint(0, 256, (5, 4, 6, 1), dtype=torch.uint8, generator=generator(0, "x"))
+    y, rows = torch.zeros(5, dtype=torch.int64), torch.arange(5)
+    settings = torch.tensor(mean), torch.tensor([2.0] * len(mean))
+    shown = grey.expand(-1, -1, -1, 3)
+    data = Dataset(shown, y, 1, "image", rows[:3], rows[3:], *settings)
+    dense = replace(data, x=shown.contiguous())
+    assert torch.equal(data.inputs(rows), dense.inputs(rows))
+    assert data.inputs(rows).is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
