@@ -24,7 +24,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from unlearnbench import config, pipeline, train
-from unlearnbench.config import Cell
+from unlearnbench.cell import Cell
 from unlearnbench.values import Batches, Compute, Dataset
 
 CASES = [  # model, rows an epoch, batch size

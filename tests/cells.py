@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from unlearnbench import config
+from unlearnbench.cell import Cell
 
-Cells = Callable[..., config.Cell]
+Cells = Callable[..., Cell]
 
 
-def compose(*overrides: str) -> config.Cell:
+def compose(*overrides: str) -> Cell:
     """One cell of digits × cnn, trained for two epochs unless it says otherwise."""
     (cell,) = config.cells([["train.call.epochs=2", "attack=none", *overrides]])
     return cell

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "ops": {"values", "seeding", "train", "model"},
     "metric": set(),
     "store": set(),
-    "config": set(),
+    "cell": set(),
+    "config": {"cell"},
     "results": set(),
     "method": {"values", "seeding", "train", "ops", "method"},
     "dataset": {"values", "seeding", "dataset"},
@@ -27,10 +28,10 @@ MAY_IMPORT = {
     "forget": {"values", "seeding", "forget"},
     "defense": {"values", "seeding", "defense"},
     "attack": {"values", "seeding", "train", "metric", "attack"},
-    "plan": {"config", "store"},
-    "pipeline": {"config", "store", "values", "seeding", "train", "metric", "results"},
-    "worker": {"config", "pipeline", "plan", "results", "store", "values"},
-    "launch": {"config", "plan", "results", "store"},
+    "plan": {"cell", "store"},
+    "pipeline": {"cell", "store", "values", "seeding", "train", "metric", "results"},
+    "worker": {"cell", "pipeline", "plan", "results", "store", "values"},
+    "launch": {"cell", "config", "plan", "results", "store"},
     "report": {"results", "report"},
     "cli": {"config", "launch", "plan", "results", "report"},
     "__init__": {"config", "launch", "results"},
@@ -41,7 +42,18 @@ ONLY_IN = {
     "optuna": {"tune"},
     "hydra": {"config", "cli"},
 }
-NO_TORCH = {"config", "plan", "store", "results", "report", "launch", "cli", "metric", "__init__"}
+NO_TORCH = {
+    "cell",
+    "config",
+    "plan",
+    "store",
+    "results",
+    "report",
+    "launch",
+    "cli",
+    "metric",
+    "__init__",
+}
 HEAVY = {"torch", "torchvision", "timm", "lightning", "sklearn", "safetensors"}
 
 

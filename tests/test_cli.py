@@ -11,6 +11,7 @@ from sweeps import TINY, Preloaded, command, table
 
 import unlearnbench
 from unlearnbench import cli, config
+from unlearnbench.cell import AXES
 from unlearnbench.results import load_results
 
 pytest_plugins = ["sweep_fixtures"]
@@ -148,7 +149,7 @@ def test_missing_data_are_failed_rows_and_an_exit_code(
 def test_help_lists_the_axes_and_their_options(told: Told) -> None:
     code, out, _ = told("--help")
     assert code == 0
-    for axis in config.AXES:
+    for axis in AXES:
         assert re.search(rf"^{axis}: .*{config.options(axis)[0]}", out, re.MULTILINE), axis
     assert "unlearnbench method=finetune seed=1" in out
     assert "epochs: 5" in out

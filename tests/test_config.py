@@ -9,6 +9,7 @@ import pytest
 from cells import Cells
 
 from unlearnbench import config
+from unlearnbench.cell import AXES, NOT_KEYED, digest
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -24,23 +25,23 @@ def changed(value: Any, path: tuple[str, ...]) -> Any:
 
 
 CELL = config.cells([["attack=umia"]])[0]
-LEAVES = [(axis, *path) for axis in config.AXES for path in leaves(getattr(CELL, axis))]
+LEAVES = [(axis, *path) for axis in AXES for path in leaves(getattr(CELL, axis))]
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=".".join)
 def test_key_leaves_change_the_key_and_the_others_do_not(leaf: tuple[str, ...]) -> None:
     axis, *path = leaf
     other = replace(CELL, **{axis: changed(getattr(CELL, axis), tuple(path))})
-    if path[0] in config.NOT_KEYED and path[0] != "name":
+    if path[0] in NOT_KEYED and path[0] != "name":
         assert other.key == CELL.key
     else:
         assert other.key != CELL.key
     model = axis in ("dataset", "model", "train", "forget", "method")
     same_model = other.model_key == CELL.model_key
-    assert same_model == (not model or path[0] in config.NOT_KEYED)
+    assert same_model == (not model or path[0] in NOT_KEYED)
     original = axis in ("dataset", "model", "train")
     same_original = other.original_key == CELL.original_key
-    assert same_original == (not original or path[0] in config.NOT_KEYED)
+    assert same_original == (not original or path[0] in NOT_KEYED)
 
 
 @pytest.mark.parametrize(
@@ -191,5 +192,5 @@ def test_a_users_file_is_in_the_key(tmp_path: Path, cell: Cells) -> None:
 
 
 def test_digest_is_of_canonical_json() -> None:
-    assert config.digest({"b": 1, "a": 2}) == config.digest(json.loads('{"a": 2, "b": 1}'))
-    assert config.digest(1) != config.digest(1.0)
+    assert digest({"b": 1, "a": 2}) == digest(json.loads('{"a": 2, "b": 1}'))
+    assert digest(1) != digest(1.0)

@@ -12,7 +12,8 @@ import torch
 from cells import Cells, compose
 from torch import nn
 
-from unlearnbench import config, metric, pipeline, train
+from unlearnbench import metric, pipeline, train
+from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
 
@@ -29,7 +30,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def with_method(cell: config.Cell, name: str, **call: Any) -> config.Cell:
+def with_method(cell: Cell, name: str, **call: Any) -> Cell:
     method = {"name": name, "version": 1, "call": {"_target_": f"their_package.{name}", **call}}
     return replace(cell, method=method)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearnbench import config, plan
-from unlearnbench.config import Cell
+from unlearnbench.cell import Cell
 from unlearnbench.plan import Job
 from unlearnbench.store import Store
 

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.config import Cell, ConfigError
+from unlearnbench.cell import Cell
+from unlearnbench.config import ConfigError
 from unlearnbench.plan import Event, Orders, Plan, plan
 from unlearnbench.store import Store
 

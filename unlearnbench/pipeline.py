@@ -28,7 +28,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from unlearnbench import metric, results, train
-from unlearnbench.config import Cell
+from unlearnbench.cell import Cell
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.store import Store
 from unlearnbench.values import (

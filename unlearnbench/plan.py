@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.config import Cell, digest
+from unlearnbench.cell import Cell, digest
 from unlearnbench.store import Store
 
 ROWS_AT_ONCE = 50

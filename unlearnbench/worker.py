@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import torch
 
 from unlearnbench import pipeline, results
-from unlearnbench.config import Cell
+from unlearnbench.cell import Cell
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
 from unlearnbench.values import Skip

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearnbench import config, pipeline
+from unlearnbench import pipeline
+from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.values import Task
 
@@ -17,7 +18,7 @@ SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 class Bench:
     """An original and what a method needs, new with every call; the same to the bit."""
 
-    def __init__(self, lab: Lab, cell: config.Cell) -> None:
+    def __init__(self, lab: Lab, cell: Cell) -> None:
         self.lab, self.cell = lab, cell
         self.data = pipeline.dataset(cell)
         self.parts = pipeline._split_of(cell, self.data)

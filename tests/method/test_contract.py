@@ -10,6 +10,7 @@ from method.bench import Bench, same
 from torch import nn
 
 from unlearnbench import config, pipeline
+from unlearnbench.cell import Cell
 from unlearnbench.seeding import seeded
 
 METHODS = [name for name in config.options("method") if name != "original"]  # it calls nothing
@@ -22,12 +23,12 @@ OTHER_MODELS = [
 ]
 
 
-def cell_of(*words: str) -> config.Cell:
+def cell_of(*words: str) -> Cell:
     (cell,) = config.cells([["train.call.epochs=2", "attack=none", *words]])
     return cell
 
 
-def call(bench: Bench, cell: config.Cell) -> tuple[nn.Module, nn.Module]:
+def call(bench: Bench, cell: Cell) -> tuple[nn.Module, nn.Module]:
     """The method's start and its result."""
     method, arguments = pipeline.target(cell.method["call"])
     start = bench.fresh() if cell.from_scratch else bench.original

@@ -1,0 +1,126 @@
+"""A cell: one point of the grid as plain data, its canonical form and its keys. Imports no torch.
+
+A key is the SHA-256 of the canonical JSON of exactly what can change an artifact's bytes. Keys
+chain: the unlearned model's contains the original's, the predictions' contains the model's.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
+
+# What describes an option, or says where things lie, and cannot change a result. All else of an
+# option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
+NOT_KEYED = ("name", "label", "traits", "space", "kinds", "root", "path")
+KEYED_SETTINGS = ("seed", "split", "precision")
+
+ROWS_VERSION = 1
+"""Goes up when a utility metric changes its numbers."""
+
+Option = Mapping[str, Any]
+"""One option of an axis as plain data: the resolved YAML."""
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of the canonical JSON of some plain values."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keyed(option: Option) -> Option:
+    """The part of an option that can change bytes."""
+    return {key: value for key, value in option.items() if key not in NOT_KEYED}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid, as plain data.
+
+    Attributes:
+        seed: of the model: initial weights, batch orders, every draw of a method.
+        split: how training rows are split; fixed over a sweep of seeds.
+        precision: of training, as Lightning names it.
+        reference: the option that every method is compared with, ``method=retrain``.
+        overrides: settings that differ from their options' defaults, as a user would type them.
+    """
+
+    dataset: Option
+    model: Option
+    train: Option
+    forget: Option
+    method: Option
+    defense: Option
+    attack: Option
+    seed: int
+    split: Option
+    precision: str
+    reference: Option
+    overrides: str = ""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The option's name on each axis."""
+        return {axis: getattr(self, axis)["name"] for axis in AXES}
+
+    @property
+    def model_seed(self) -> int:
+        """The seed its model is made with; ``second_retrain`` takes the one after its own."""
+        return self.seed + int((self.method.get("traits") or {}).get("seed_offset", 0))
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the method trains a fresh net and needs no original."""
+        return bool((self.method.get("traits") or {}).get("from_scratch", False))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the method does nothing, so that its model is the original."""
+        return self.method["call"] is None
+
+    @cached_property
+    def original_key(self) -> str:
+        """Not over the forget set: one original serves every forget set."""
+        return digest(
+            "model",
+            *map(keyed, (self.dataset, self.model, self.train)),
+            self.split,
+            self.precision,
+            self.model_seed,
+        )
+
+    @cached_property
+    def model_key(self) -> str:
+        """Of the model the cell is about."""
+        if self.untouched:
+            return self.original_key
+        return digest("model", self.original_key, keyed(self.forget), keyed(self.method))
+
+    @cached_property
+    def predictions_key(self) -> str:
+        """Of that model's outputs on every row of the data set."""
+        return digest("predictions", self.model_key)
+
+    @cached_property
+    def utility_key(self) -> str:
+        """Of the rows that stand once per model: attack none, defense none."""
+        reference = replace(self, method=self.reference)
+        compared = self.predictions_key, reference.predictions_key
+        names = {**self.names, "defense": "none", "attack": "none"}
+        return digest("rows", ROWS_VERSION, names, self.seed, compared, keyed(self.forget))
+
+    @cached_property
+    def key(self) -> str:
+        """Of the rows of its attack; the utility rows' where there is none."""
+        if self.attack["call"] is None:
+            return self.utility_key
+        attacked = map(keyed, (self.defense, self.attack))
+        return digest("rows", self.utility_key, self.names, *attacked)
+
+    def original(self) -> "Cell":
+        """The cell of the original this one's model starts from."""
+        nothing = {"name": "original", "call": None}
+        return replace(self, method=nothing, seed=self.model_seed)
