@@ -6,7 +6,7 @@ import pytest
 import torch
 from cells import Cells
 
-from unlearnbench import pipeline
+from unlearnbench import pipeline, table
 from unlearnbench.pipeline import Lab
 from unlearnbench.store import Store
 
@@ -23,7 +23,7 @@ def test_a_cell_twice(tmp_path: Path, cell: Cells, method: str, precision: str) 
     keys = []
     for place in ("first", "second"):
         lab = Lab(Store(tmp_path / place), "cuda:0")
-        found = pipeline.rows(lab, one)
+        found = table.rows(lab, one)
         assert found.error is None
         told = {row["metric"]: row["value"] for row in found.rows}
         assert told["retain_acc"] > 0.9

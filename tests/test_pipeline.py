@@ -12,13 +12,13 @@ import torch
 from cells import Cells, compose
 from torch import nn
 
-from unlearnbench import metric, pipeline, train
+from unlearnbench import metric, pipeline, table, train
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
 
 
-def values(found: pipeline.Found) -> dict[str, float]:
+def values(found: table.Found) -> dict[str, float]:
     return {row["metric"]: row["value"] for row in found.rows if row["status"] == "ok"}
 
 
@@ -110,7 +110,7 @@ def test_status_of_forget_rows(lab: Lab, cell: Cells, method: str, kind: str, st
 
 def test_utility_rows(lab: Lab, cell: Cells) -> None:
     one = cell("method=finetune")
-    found = pipeline.rows(lab, one)
+    found = table.rows(lab, one)
     assert found.error is None
     told = values(found)
     logits, reference = (
@@ -137,17 +137,17 @@ def test_utility_rows(lab: Lab, cell: Cells) -> None:
 
 
 def test_retrain_is_its_own_reference(lab: Lab, cell: Cells) -> None:
-    told = values(pipeline.rows(lab, cell("method=retrain")))
+    told = values(table.rows(lab, cell("method=retrain")))
     assert told["ret_dev"] == 0
     assert told["rte"] == 1
-    second = values(pipeline.rows(lab, cell("method=second_retrain")))
+    second = values(table.rows(lab, cell("method=second_retrain")))
     assert second["ret_dev"] > 0
-    assert "rte" not in values(pipeline.rows(lab, cell("method=original")))
+    assert "rte" not in values(table.rows(lab, cell("method=original")))
 
 
 def test_utility_stands_under_no_attack(lab: Lab, cell: Cells) -> None:
     one = cell("method=finetune", "attack=umia")
-    rows = pipeline.rows(lab, one).rows
+    rows = table.rows(lab, one).rows
     keys = {
         (row["attack"], row["key"], row["metric"].startswith(("mia", "indisc"))) for row in rows
     }
@@ -162,7 +162,7 @@ def test_a_method_that_raises_is_a_failed_row(lab: Lab, cell: Cells, methods: An
 
     methods.broken = broken
     one = with_method(cell(), "broken")
-    found = pipeline.rows(lab, one)
+    found = table.rows(lab, one)
     assert [row["status"] for row in found.rows] == ["failed"]
     assert found.rows[0]["reason"] == "RuntimeError: a bug in it"
     assert isinstance(found.error, RuntimeError)
@@ -177,7 +177,7 @@ def test_weights_that_are_not_finite_are_a_failed_row(lab: Lab, cell: Cells, met
 
     methods.diverged = diverged
     one = with_method(cell(), "diverged", value=float("nan"))
-    found = pipeline.rows(lab, one)
+    found = table.rows(lab, one)
     assert found.rows[0]["status"] == "failed"
     assert "weights are not finite" in found.rows[0]["reason"]
     assert not lab.store.has(one.model_key)
@@ -190,7 +190,7 @@ def test_a_method_that_cannot_work_here_is_a_skipped_row(
         raise Skip("no convolution to act on")
 
     methods.nothing = nothing
-    rows = pipeline.rows(
+    rows = table.rows(
         lab, replace(with_method(cell(), "nothing"), attack={"name": "umia", "call": {}})
     ).rows
     assert {row["status"] for row in rows} == {"skipped"}
@@ -228,7 +228,7 @@ def test_a_method_gets_no_test_rows_and_a_private_copy(lab: Lab, cell: Cells, me
 
 def test_regression_cells(new_lab: Lab, cell: Cells) -> None:
     words = ["dataset=diabetes", "model=mlp", "attack=umia"]
-    found = pipeline.rows(new_lab, cell(*words, "method=finetune"))
+    found = table.rows(new_lab, cell(*words, "method=finetune"))
     told = values(found)
     one = pipeline.predictions(new_lab, cell(*words, "method=finetune"))
     rows = one.split_N == TEST
@@ -237,18 +237,18 @@ def test_regression_cells(new_lab: Lab, cell: Cells) -> None:
     assert [row["reason"] for row in found.rows if row["status"] == "skipped"] == [
         "umia needs classes; this is a regression"
     ]
-    labels = pipeline.rows(new_lab, cell(*words, "method=random_labels"))
+    labels = table.rows(new_lab, cell(*words, "method=random_labels"))
     assert {row["status"] for row in labels.rows} == {"skipped"}
 
 
 def test_a_model_that_does_not_take_the_data_is_skipped(new_lab: Lab, cell: Cells) -> None:
-    found = pipeline.rows(new_lab, cell("dataset=wine", "model=cnn"))
+    found = table.rows(new_lab, cell("dataset=wine", "model=cnn"))
     assert found.rows[0]["status"] == "skipped"
     assert found.rows[0]["reason"] == "model=cnn takes image data; dataset=wine is tabular"
 
 
 def test_missing_data_is_a_failed_row(new_lab: Lab, cell: Cells, tmp_path: Path) -> None:
-    found = pipeline.rows(new_lab, cell("dataset=npz", f"dataset.path={tmp_path}/none.npz"))
+    found = table.rows(new_lab, cell("dataset=npz", f"dataset.path={tmp_path}/none.npz"))
     assert found.rows[0]["status"] == "failed"
     assert "none.npz" in found.rows[0]["reason"]
 

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 import torch
 
-from unlearnbench import pipeline, results
+from unlearnbench import pipeline, results, table
 from unlearnbench.cell import Cell
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
@@ -76,12 +76,12 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
             status = "skipped" if isinstance(error, Skip) else "failed"
             if status == "failed":
                 _keep(folder, job.key, error)
-            return Event(job.key, job.kind, status, pipeline.reason(error))
+            return Event(job.key, job.kind, status, table.reason(error))
         return Event(job.key, job.kind, "done")
     found = []
     for cell in job.cells:
         begin(cell.key)
-        found.append(pipeline.rows(_without(lab, cell), cell))
+        found.append(table.rows(_without(lab, cell), cell))
     for cell, one in zip(job.cells, found, strict=True):
         if one.error is not None and not isinstance(one.error, Skip | pipeline.Failed):
             _keep(folder, cell.key, one.error)
@@ -123,7 +123,7 @@ def _work(
         try:
             event = perform(job, lab, folder, orders.send)
         except Exception as error:  # noqa: BLE001 - a full disk, a folder that is read-only, …
-            event = Event(job.key, job.kind, "failed", pipeline.reason(error))
+            event = Event(job.key, job.kind, "failed", table.reason(error))
         orders.send(event)
 
 

@@ -1,0 +1,170 @@
+"""From predictions to result rows: utility, the attack after its defense, and what went wrong."""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlearnbench import metric, results
+from unlearnbench.cell import Cell
+from unlearnbench.pipeline import Failed, Lab, predictions, target
+from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
+
+PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
+
+
+def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, int]]:
+    """What stands once per model: metric name to (value, records it was computed on)."""
+    counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
+    if not np.issubdtype(found.y_N.dtype, np.integer):
+        return {
+            f"{name}_{part}": (value, counts[part])
+            for part in PARTS
+            for name, value in _errors(found, PARTS[part]).items()
+        }
+    reference = predictions(lab, replace(cell, method=cell.reference))
+    mine, theirs = _accuracies(found), _accuracies(reference)
+    compared = ("retain", "forget", "test")
+    told = {f"{part}_acc": (mine[part], counts[part]) for part in PARTS}
+    told["ret_dev"] = (
+        metric.ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
+        sum(counts[part] for part in compared),
+    )
+    if not cell.untouched:
+        retrain = lab.store.load(replace(cell, method=cell.reference).model_key).manifest
+        own = lab.store.load(cell.model_key).manifest
+        told["rte"] = metric.rte(retrain["seconds"], own["seconds"]), 1
+    return told
+
+
+def _accuracies(found: Predictions) -> dict[str, float]:
+    logits_NC = found.logits_MQNC[0, 0]
+    chosen = {part: found.split_N == code for part, code in PARTS.items()}
+    return {p: metric.accuracy(logits_NC[rows], found.y_N[rows]) for p, rows in chosen.items()}
+
+
+def _errors(found: Predictions, code: int) -> dict[str, float]:
+    rows = found.split_N == code
+    predicted, y = found.logits_MQNC[0, 0, rows, 0], found.y_N[rows]
+    return {"rmse": metric.rmse(predicted, y), "r2": metric.r2(predicted, y)}
+
+
+def attacked(cell: Cell, found: Predictions) -> Scores:
+    """The cell's attack on the outputs, after the cell's defense."""
+    if cell.defense["call"] is not None:
+        defend, arguments = target(cell.defense["call"])
+        found = defend(found, **arguments)
+    attack, arguments = target(cell.attack["call"])
+    scores = attack(found, **arguments)
+    assert isinstance(scores, Scores)
+    return scores
+
+
+@dataclass
+class Found:
+    """The rows of one cell, the scores of its attack, and what went wrong if anything did."""
+
+    rows: list[dict[str, Any]]
+    scores: Any = None  # an Arrow table
+    error: Exception | None = None
+
+
+def rows(lab: Lab, cell: Cell) -> Found:
+    """The result rows of a cell. It never raises: what went wrong is a row too."""
+    about = _about(lab, cell)
+    plain = {**about, "key": cell.utility_key, "attack": "none", "defense": "none"}
+    try:
+        found = predictions(lab, cell)
+        told = utility(lab, cell, found)
+        about["forget_hash"] = plain["forget_hash"] = _hash(found.rows_N[found.split_N == FORGET])
+        about["seconds"] = plain["seconds"] = _seconds(lab, cell)
+    except Exception as error:  # noqa: BLE001 - whatever a method raises is a row, not a crash
+        keyed = {about["key"]: about, plain["key"]: plain}
+        return Found([_without_value(one, error) for one in keyed.values()], error=error)
+    out = Found(_with_values(plain, told))
+    if cell.attack["call"] is None:
+        return out
+    try:
+        scores = attacked(cell, found)
+    except Exception as error:  # noqa: BLE001 - as above
+        out.error = error
+        out.rows.append(_without_value(about, error))
+        return out
+    out.rows += _with_values(about, scores.metrics)
+    out.scores = results.columns(
+        results.SCORES,
+        len(scores.row),
+        key=cell.key,
+        pool=scores.pool,
+        row=scores.row,
+        member=scores.member,
+        score=scores.score,
+    )
+    return out
+
+
+def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
+    return {
+        **cell.names,
+        "overrides": cell.overrides,
+        "seed": cell.seed,
+        "key": cell.key,
+        "model_key": cell.utility_key,
+        "commit": commit(),
+        "version": version("unlearnbench"),
+        "device": device_name(lab.device),
+        "schema": results.SCHEMA_VERSION,
+    }
+
+
+def _with_values(
+    about: Mapping[str, Any], told: Mapping[str, tuple[float, int]]
+) -> list[dict[str, Any]]:
+    return [
+        {**about, "metric": name, "value": value, "n": n, "status": "ok"}
+        for name, (value, n) in told.items()
+    ]
+
+
+def _without_value(about: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    status = "skipped" if isinstance(error, Skip) else "failed"
+    return {**about, "status": status, "reason": reason(error)}
+
+
+def reason(error: Exception) -> str:
+    """One line for a row: ours as it is, a stranger's with its type."""
+    text = " ".join(str(error).split())
+    known = isinstance(error, Skip | Failed | ValueError | FileNotFoundError)
+    return text if known and text else f"{type(error).__name__}: {text}"
+
+
+def _hash(rows_n: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+    return hashlib.sha256(np.sort(rows_n).astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def _seconds(lab: Lab, cell: Cell) -> float:
+    return 0.0 if cell.untouched else float(lab.store.load(cell.model_key).manifest["seconds"])
+
+
+@lru_cache
+def device_name(device: str) -> str:
+    """What a row says of the device: ``cpu``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit this code was checked out at, or None for an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
