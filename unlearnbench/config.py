@@ -128,6 +128,7 @@ class Parts:
         self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
+        self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         if overrides not in self._composed:
@@ -174,7 +175,10 @@ class Parts:
         return self._options.setdefault((axis, overrides), self._resolved(mine, axis, overrides))
 
     def _default(self, axis: str, overrides: tuple[str, ...]) -> Any:
-        return _plain(_subtree(self._compose(_choice(axis, overrides)), axis))
+        choice = _choice(axis, overrides)
+        if (axis, choice) not in self._defaults:
+            self._defaults[axis, choice] = _plain(_subtree(self._compose(choice), axis))
+        return self._defaults[axis, choice]
 
     def _resolved(self, node: Any, axis: str, overrides: tuple[str, ...]) -> Option:
         value = _conform(_plain(node), self._default(axis, overrides), axis)
