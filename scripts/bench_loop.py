@@ -2,16 +2,19 @@
 
     python scripts/bench_loop.py --root data
 
-Each case trains the same net on the same MNIST rows (3×32×32, random flips, one thread on a CPU),
-the loops taking turns within one run, in another order each time: short epochs and many turns,
-for the machine's speed drifts. Printed are seconds an epoch (median) and ratios to ours of the runs
-side by side (median, with the quartiles in brackets).
+Each case trains the same net on the same MNIST rows (3×32×32, random flips, one thread on a CPU).
+Each loop has a process of its own, ours set up as the harness sets up its workers, the others as
+Python starts them. They take turns within one run, in another order each time: short epochs and
+many turns, for the machine's speed drifts. Printed are seconds an epoch (median), ratios to ours
+of the runs side by side (median, with the quartiles in brackets), and how often ours was faster.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from unlearnbench import config, pipeline, train
+from unlearnbench import config, pipeline, train, worker
 from unlearnbench.cell import Cell
-from unlearnbench.values import Batches, Compute, Dataset
+from unlearnbench.values import Batches, Dataset
 
 CASES = [  # model, rows an epoch, batch size
     ("cnn", 1920, 64),
@@ -95,37 +98,48 @@ def loader(net: nn.Module, batches: DataLoader, device: torch.device, precision:
         stepper.step()
 
 
-def loops(cell: Cell, n: int, size: int, device: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The loops of one case, each with a net of its own."""
+LOOPS = ("ours", "plain loop", "DataLoader, workers: 0", "DataLoader, workers: 1")
+
+
+def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], None]:
+    """One of the loops on a net of its own, ready to walk an epoch."""
+    if name == "ours":
+        worker.configure()
+    torch.set_num_threads(1)
     data = pipeline.dataset(cell, device)
     rows = torch.arange(n, device=data.x.device)
-    parts = pipeline._batches(cell, data, rows, "retain")
-    compute = Compute(str(data.x.device), cell.precision)
-    batches = Batches(data, rows, data.y[rows], size, parts.order, parts.noise, compute, True)
     net = pipeline.fresh(cell, data)
-    yield "ours", lambda: ours(net, batches)
-    other = pipeline.fresh(cell, data)
-    yield "plain loop", lambda: plain(other, data, rows, size, cell.precision)
+    if name == "ours":
+        batches = pipeline._batches(cell, data, rows, "retain").batched(size).augmented()
+        return lambda: ours(net, batches)
+    if name == "plain loop":
+        return lambda: plain(net, data, rows, size, cell.precision)
+    workers = int(name[-1])
     pixels = data.x[:n, 2:30, 2:30, 0].cpu().numpy()  # 28×28 again, to be resized by the transform
-    for workers in (0, 1):
-        third = pipeline.fresh(cell, data).to(memory_format=torch.contiguous_format)
-        pictures = DataLoader(
-            Pictures(np.ascontiguousarray(pixels), data.y[:n].cpu()),
-            batch_size=size,
-            shuffle=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
-        yield (
-            f"DataLoader, workers: {workers}",
-            lambda net=third, given=pictures: loader(net, given, rows.device, cell.precision),
-        )
+    pictures = DataLoader(
+        Pictures(np.ascontiguousarray(pixels), data.y[:n].cpu()),
+        batch_size=size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    net = net.to(memory_format=torch.contiguous_format)
+    return lambda: loader(net, pictures, rows.device, cell.precision)
 
 
-def seconds(loop: Callable[[], None], device: str) -> float:
+def serve(turns: Connection, name: str, cell: Cell, n: int, size: int, device: str) -> None:
+    """In a process of its own: walk an epoch whenever it is this loop's turn."""
+    walk = loop(name, cell, n, size, device)
+    walk()  # warm-up
+    turns.send(0.0)
+    while turns.recv():
+        turns.send(seconds(walk, device))
+
+
+def seconds(walk: Callable[[], None], device: str) -> float:
     """One epoch, the device's queue emptied before the clock stops."""
     start = time.perf_counter()
-    loop()
+    walk()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
@@ -139,25 +153,35 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32-true")
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    context = get_context("spawn")
     print(f"torch {torch.__version__}, {given.device}, {given.precision}, {given.runs} runs")
     for model, n, size in CASES:
         words = ["dataset=mnist", f"dataset.root={given.root}", f"model={model}"]
         (cell,) = config.cells([[*words, f"precision={given.precision}"]])
-        named = dict(loops(cell, n, size, given.device))
-        for loop in named.values():  # warm-up
-            loop()
+        started = {name: Pipe() for name in LOOPS}
+        turns = {name: here for name, (here, _) in started.items()}
+        for name, (_, there) in started.items():
+            about = (there, name, cell, n, size, given.device)
+            context.Process(target=serve, args=about).start()  # not a daemon: it has a loader
+            turns[name].recv()
         runs = []
         for turn in range(given.runs):
-            order = list(named)[turn % len(named) :] + list(named)[: turn % len(named)]
-            runs.append({name: seconds(named[name], given.device) for name in order})
+            first = turn % len(LOOPS)
+            run = {}
+            for name in LOOPS[first:] + LOOPS[:first]:
+                turns[name].send(True)
+                run[name] = turns[name].recv()
+            runs.append(run)
+        for here in turns.values():
+            here.send(False)
         print(f"\n{model}, {n} rows an epoch in batches of {size}")
-        for name in named:
+        for name in LOOPS:
             ratios = [run[name] / run["ours"] for run in runs]
             median = statistics.median(run[name] for run in runs)
             low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
             spread = f"{middle:.2f} × ours ({low:.2f} to {high:.2f})"
-            print(f"  {name:22} {median:7.3f} s   {spread}")
+            slower = f"slower in {sum(ratio > 1 for ratio in ratios)} of {len(ratios)}"
+            print(f"  {name:22} {median:7.3f} s   {spread}" + (name != "ours") * f"   {slower}")
 
 
 if __name__ == "__main__":

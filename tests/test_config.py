@@ -54,6 +54,7 @@ def test_key_leaves_change_the_key_and_the_others_do_not(leaf: tuple[str, ...]) 
         ("forget.call.seed=5", True, False),
         ("method.call.epochs=9", True, False),
         ("device=cuda", True, True),
+        ("cuda_graphs=false", True, True),
         ("workers=7", True, True),
         ("paths.results=elsewhere", True, True),
         ("controls=[]", True, True),

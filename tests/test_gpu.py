@@ -1,12 +1,13 @@
 """A cell on a CUDA device: the same rows twice, and close to what a CPU gives."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from cells import Cells
 
-from unlearnbench import pipeline, table
+from unlearnbench import pipeline, table, train
 from unlearnbench.pipeline import Lab
 from unlearnbench.store import Store
 
@@ -42,3 +43,49 @@ def test_predictions_of_one_model_are_those_of_a_cpu(lab: Lab, cell: Cells) -> N
     found = pipeline.train.logits(net.cuda(), batches, rows.cuda())
     expected = pipeline.predictions(lab, one).logits_MQNC[0, 0, :500]
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_replayed_steps_are_the_steps(cell: Cells, live: bool) -> None:
+    """Full batches replayed, the last one run: as without graphs, up to the rate's float32."""
+    one = cell("method=original")
+    data = pipeline.dataset(one, "cuda:0")
+    rows = torch.arange(64 * 9 + 7, device="cuda:0")
+    found = []
+    for graphs in (True, False):
+        net = pipeline.fresh(one, data)
+        batches = pipeline._batches(replace(one, cuda_graphs=graphs), data, rows, "retain")
+        sgd = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+        mover = train.optimizer(net, sgd) if live else sgd
+        for _ in range(2):
+            train.descend(
+                net,
+                batches.batched(64),
+                train.cross_entropy,
+                sgd=mover,
+                epochs=2,
+                schedule=train.cosine,
+            )
+        assert all(p.grad is None for p in net.parameters())
+        found.append(net.state_dict())
+    for key, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_that_cannot_be_captured_says_what_to_do(cell: Cells) -> None:
+    class Stubborn(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.flatten(1)) + float(x.mean())
+
+    one = cell("method=original")
+    data = pipeline.dataset(one, "cuda:0")
+    batches = pipeline._batches(one, data, torch.arange(640, device="cuda:0"), "retain")
+    net = Stubborn(64, 10).cuda()
+    with pytest.raises(RuntimeError, match="cuda_graphs=false"):
+        train.descend(
+            net,
+            batches.batched(64),
+            train.cross_entropy,
+            sgd={"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0},
+            epochs=1,
+        )

@@ -44,6 +44,7 @@ class Cell:
         seed: of the model: initial weights, batch orders, every draw of a method.
         split: how training rows are split; fixed over a sweep of seeds.
         precision: of training, as Lightning names it.
+        cuda_graphs: whether a GPU may replay training steps; like the device, in no key.
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
     """
@@ -60,6 +61,7 @@ class Cell:
     precision: str
     reference: Option
     overrides: str = ""
+    cuda_graphs: bool = True
 
     @property
     def names(self) -> dict[str, str]:

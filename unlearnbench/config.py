@@ -208,6 +208,7 @@ class Parts:
             precision=top["precision"],
             reference=self.option("method", ("method=retrain",)),
             overrides=" ".join(changed),
+            cuda_graphs=top["cuda_graphs"],
         )
 
     def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:

@@ -4,6 +4,7 @@ Each stage asks for the one before it, and each artifact passes through the stor
 once. The order of the work is the call graph below, read from the bottom up.
 """
 
+import ctypes
 import importlib
 import json
 import resource
@@ -139,7 +140,7 @@ def _batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
         size=PREDICT_ROWS,
         order=generator(cell.model_seed, part, "order"),
         noise=generator(cell.model_seed, part, "augmentation"),
-        compute=Compute(str(device), cell.precision),
+        compute=Compute(str(device), cell.precision, cell.cuda_graphs),
     )
 
 
@@ -188,7 +189,8 @@ def _clock(device: str) -> Iterator[dict[str, Any]]:
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # Linux only: forget the process's earlier peak
+    with suppress(OSError, AttributeError):  # Linux only: forget the process's earlier peak
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     taken: dict[str, Any] = {}
     start = time.perf_counter()

@@ -1,8 +1,10 @@
 """The one training loop. Lightning (Fabric) gives device, precision and backward, here only."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,12 @@ from unlearnbench.values import Batches, Compute, Loss
 
 Schedule = Callable[[int, int], float]
 """The factor on the learning rate in epoch e of E: ``schedule(e, E)``, e from 0."""
+
+Step = Callable[[Tensor, Tensor], None]
+"""One step on a batch: ``step(x, y)``."""
+
+WARM_UP = 3
+"""Full batches that run as they are before a CUDA graph is captured: buffers and handles exist."""
 
 
 def constant(epoch: int, epochs: int) -> float:
@@ -46,6 +54,57 @@ def optimizer(model: nn.Module, sgd: Mapping[str, float]) -> SGD:
     # One fused kernel instead of three small ones a tensor: on small nets that is half a step.
     lr, momentum, weight_decay = sgd["lr"], sgd["momentum"], sgd["weight_decay"]
     return SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+
+
+REPLAYABLE = (cross_entropy, squared_error)
+"""Losses of model and batch alone, safe in a CUDA graph: a closure may draw a batch of its own, and
+a replay would never draw the next."""
+
+
+class _Graph:
+    """A step that runs as it is at first, is then captured, and from then on replayed.
+
+    Only for full batches, for a graph has one shape; the last, smaller one runs as it is.
+    """
+
+    def __init__(self, step: Step, size: int) -> None:
+        self.step, self.size, self.warm = step, size, 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> None:
+        if len(x) < self.size or self.warm < WARM_UP:
+            self.warm += len(x) == self.size
+            self.step(x, y)
+            return
+        if self.graph is None:
+            self.x, self.y = x.clone(), y.clone()
+            self.graph = self._captured()
+        self.x.copy_(x)
+        self.y.copy_(y)
+        self.graph.replay()
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                self.step(self.x, self.y)  # recorded, not run
+        except RuntimeError as error:
+            told = f"a training step cannot be captured as a CUDA graph ({error})"
+            raise RuntimeError(f"{told}; set cuda_graphs=false") from error
+        return graph
+
+
+@contextmanager
+def _replayed(step: Step, stepper: Optimizer, batches: Batches) -> Iterator[Step]:
+    """The step as a CUDA graph. The learning rate becomes a tensor: a replay reads it anew."""
+    device = torch.device(batches.compute.device)
+    for group in stepper.param_groups:
+        group["lr"] = torch.tensor(group["lr"], device=device)
+    outside, inside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    inside.wait_stream(outside)
+    with torch.cuda.stream(inside):
+        yield _Graph(step, batches.size)
+    outside.wait_stream(inside)
 
 
 @lru_cache
@@ -81,21 +140,37 @@ def descend(
     fabric = _fabric(batches.compute)
     stepper = sgd if isinstance(sgd, Optimizer) else optimizer(model, sgd)
     rates = [group["lr"] for group in stepper.param_groups]
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with fabric.autocast():
+            value = loss(model, x, y)
+        fabric.backward(value)
+        if edit is not None:
+            edit(model)
+        stepper.step()
+        stepper.zero_grad(set_to_none=True)
+
     model.train(training)
-    for epoch in range(epochs):
-        for group, rate in zip(stepper.param_groups, rates, strict=True):
-            group["lr"] = rate * schedule(epoch, epochs)
-        for x, y in batches:
-            with fabric.autocast():
-                value = loss(model, x, y)
-            fabric.backward(value)
-            if edit is not None:
-                edit(model)
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
+    replays = batches.compute.replays and loss in REPLAYABLE and edit is None
+    taken: AbstractContextManager[Step] = nullcontext(step)
+    if replays and stepper.defaults.get("fused") and isinstance(stepper, SGD):
+        taken = _replayed(step, stepper, batches)
+    with taken as take:
+        for epoch in range(epochs):
+            for group, rate in zip(stepper.param_groups, rates, strict=True):
+                _set_rate(group, rate * schedule(epoch, epochs))
+            for x, y in batches:
+                take(x, y)
     for group, rate in zip(stepper.param_groups, rates, strict=True):
         group["lr"] = rate
     return model.eval()
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def fit(

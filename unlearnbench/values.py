@@ -27,10 +27,22 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how arithmetic is done: a torch device and a Lightning precision."""
+    """Where and how arithmetic is done.
+
+    Attributes:
+        device: as torch names it.
+        precision: as Lightning names it.
+        cuda_graphs: whether training steps may be captured and replayed; on a GPU only.
+    """
 
     device: str = "cpu"
     precision: str = "32-true"
+    cuda_graphs: bool = True
+
+    @property
+    def replays(self) -> bool:
+        """Whether training steps may be replayed as CUDA graphs here."""
+        return self.cuda_graphs and self.device.startswith("cuda")
 
 
 @dataclass(frozen=True)

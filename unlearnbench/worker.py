@@ -4,6 +4,7 @@ Run by ``launch`` as ``python -m unlearnbench.worker``. It reads its orders from
 tells what happens as JSON lines on standard output, and ends when the other end of its input does.
 """
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -105,15 +106,30 @@ def _keep(folder: Path, key: str, error: Exception) -> None:
     (folder / "failures" / f"{key}.txt").write_text(text)
 
 
+def configure() -> None:
+    """Set up this process for arithmetic: one thread, the same bits each time, memory kept."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # or float32 convolutions are off by 1e-3
+    # What a step frees, the next one asks for again: the C library is told to keep it. Fetching
+    # fresh pages instead takes 5 % of a ResNet-18 step. glibc only.
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_TOP_PAD, 64 << 20)
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # as <malloc.h> numbers them
+
+
 def _work(
     orders: Connection, alive: tuple[int, int], store: Path, device: str, folder: Path
 ) -> None:
     """Do jobs until there are no more, or the process that gives them has died."""
     os.close(alive[1])  # the host's alone
     threading.Thread(target=_die_with, args=alive[:1], daemon=True).start()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False  # or float32 convolutions are off by 1e-3
+    configure()
     lab = pipeline.Lab(Store(store), device)
     while True:
         try:
