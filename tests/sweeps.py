@@ -200,7 +200,7 @@ class Undisturbed:
 def table(results: Path) -> pd.DataFrame:
     """All rows, but for what a clock said, and git, which may go on meanwhile."""
     frame = load_results(results).drop(columns=["seconds", "commit"])
-    return frame[frame["metric"] != "rte"].reset_index(drop=True)
+    return frame[~frame["metric"].isin(["rte", "peak_bytes"])].reset_index(drop=True)
 
 
 def checksums(results: Path) -> dict[str, object]:

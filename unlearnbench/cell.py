@@ -69,14 +69,19 @@ class Cell:
         return {axis: getattr(self, axis)["name"] for axis in AXES}
 
     @property
+    def traits(self) -> Option:
+        """What the method says of itself, such as ``from_scratch`` or ``uses_val``."""
+        return self.method.get("traits") or {}
+
+    @property
     def model_seed(self) -> int:
         """The seed its model is made with; ``second_retrain`` takes the one after its own."""
-        return self.seed + int((self.method.get("traits") or {}).get("seed_offset", 0))
+        return self.seed + int(self.traits.get("seed_offset", 0))
 
     @property
     def from_scratch(self) -> bool:
         """Whether the method trains a fresh net and needs no original."""
-        return bool((self.method.get("traits") or {}).get("from_scratch", False))
+        return bool(self.traits.get("from_scratch", False))
 
     @property
     def untouched(self) -> bool:
@@ -100,6 +105,16 @@ class Cell:
         if self.untouched:
             return self.original_key
         return digest("model", self.original_key, keyed(self.forget), keyed(self.method))
+
+    @property
+    def prepared_key(self) -> str:
+        """Of what the method's ``prepare`` step leaves; the method's other settings have no say.
+
+        Nor has the forget set, where the trait ``prepares_blind`` says that it is hidden.
+        """
+        forget = None if self.traits.get("prepares_blind") else keyed(self.forget)
+        made = self.method["prepare"], self.method["version"]
+        return digest("prepared", self.original_key, forget, *made)
 
     @cached_property
     def predictions_key(self) -> str:

@@ -77,6 +77,9 @@ def execute(
     wide = results.widen(frame)
     for title, table in leaderboard.tables(wide):
         show(title, table)
+    marks = leaderboard.note(wide)
+    if marks:
+        console.print(marks)
     return tell(wide, Path(settings["paths"]["results"]), sweep)
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from unlearnbench import train
 from unlearnbench.cell import Cell
+from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.store import Store
 from unlearnbench.values import (
@@ -50,7 +51,8 @@ from unlearnbench.values import (
 PREDICT_ROWS = 1000
 """Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
 
-WEIGHTS, LOGITS = "weights.safetensors", "predictions.safetensors"
+WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
+LOGITS = "predictions.safetensors"
 
 
 class Failed(RuntimeError):
@@ -166,19 +168,37 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
     return net.to(device=data.x.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
-def task(cell: Cell, data: Dataset, parts: Split) -> Task:
-    """What a method may touch; its generators are new with every call."""
+def task(
+    cell: Cell,
+    data: Dataset,
+    parts: Split,
+    notes: dict[str, float] | None = None,
+    prepared: Mapping[str, Tensor] | None = None,
+) -> Task:
+    """What a method may touch; its generators are new with every call.
+
+    Args:
+        cell: whose task.
+        data: the whole data set, on the device.
+        parts: which rows do what.
+        notes: where the method's own figures are put.
+        prepared: what its ``prepare`` step left.
+    """
+    told: dict[str, float] = {} if notes is None else notes
     loss = train.cross_entropy if data.n_classes else train.squared_error
     fit, arguments = target(cell.train["call"])
     return Task(
         retain=_batches(cell, data, parts.retain, "retain"),
         forget=_batches(cell, data, parts.forget, "forget"),
         val=_batches(cell, data, parts.val, "val"),
+        train=_batches(cell, data, parts.train, "retain"),
         n_classes=data.n_classes,
         loss=loss,
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
         fresh=lambda purpose="weights": fresh(cell, data, purpose),
         generator=lambda purpose: generator(cell.model_seed, purpose),
+        note=told.__setitem__,
+        prepared=prepared or {},
     )
 
 
@@ -207,7 +227,9 @@ def _clock(device: str) -> Iterator[dict[str, Any]]:
 
 def _load_model(lab: Lab, cell: Cell, key: str) -> nn.Module:
     entry = lab.store.load(key)
-    net = fresh(cell, dataset(cell, lab.device))
+    data = dataset(cell, lab.device)
+    members = entry.manifest["members"]
+    net = Ensemble(fresh(cell, data) for _ in range(members)) if members else fresh(cell, data)
     net.load_state_dict(load_tensors(entry.read(WEIGHTS)))
     return net.eval()
 
@@ -223,7 +245,9 @@ def _save_model(
     axes = ["dataset", "model", "train", "split", "precision"]
     axes += [] if cell.untouched else ["forget", "method"]
     made_of = {axis: getattr(cell, axis) for axis in axes}
-    return {**taken, "kind": "model", "seed": cell.model_seed, "made_of": made_of}
+    members = len(net.members) if isinstance(net, Ensemble) else None
+    told = {"kind": "model", "seed": cell.model_seed, "members": members, "made_of": made_of}
+    return {**taken, **told}
 
 
 def original(lab: Lab, cell: Cell) -> nn.Module:
@@ -232,18 +256,62 @@ def original(lab: Lab, cell: Cell) -> nn.Module:
 
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
-        parts = _split_of(cell, data).hide_forget()
-        whole = task(cell, data, parts)
+        if "path" in cell.train:
+            net, taken = _checkpoint(cell, data), {"seconds": 0.0, "peak_bytes": 0}
+            return _save_model(folder, net, taken, cell)
+        whole = task(cell, data, _split_of(cell, data).hide_forget())
         with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
-            net = whole.fit(fresh(cell, data), whole.retain)
+            net = whole.fit(fresh(cell, data), whole.train)
         return _save_model(folder, net, taken, cell)
 
     lab.store.get(cell.model_key, make)
     return _load_model(lab, cell, cell.model_key)
 
 
+def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
+    """The original a user brings: safetensors with the names of the net's own state.
+
+    Raises:
+        ValueError: the file is of another net.
+        FileNotFoundError: there is no such file.
+    """
+    path, net = Path(cell.train["path"]), fresh(cell, data)
+    state, own = load_tensors(path.read_bytes()), net.state_dict()
+    shapes, expected = ({k: tuple(v.shape) for k, v in s.items()} for s in (state, own))
+    if shapes != expected:
+        wrong = next(k for k in (*expected, *shapes) if shapes.get(k) != expected.get(k))
+        is_there, should = (d.get(wrong, "missing") for d in (shapes, expected))
+        told = f"train.path={path}: {wrong} is {is_there} in the file"
+        raise ValueError(f"{told}, {should} in model={cell.model['name']}")
+    net.load_state_dict(state)
+    return net
+
+
 def _split_of(cell: Cell, data: Dataset) -> Split:
     return split(cell, data.y.cpu(), data.train_rows, data.test_rows)
+
+
+def prepared(lab: Lab, cell: Cell) -> dict[str, Tensor]:
+    """What the method's ``prepare`` step left, for methods that must watch the training."""
+    if cell.method.get("prepare") is None:
+        return {}
+
+    def make(folder: Path) -> dict[str, Any]:
+        data = dataset(cell, lab.device)
+        step, arguments = target(cell.method["prepare"])
+        parts = _split_of(cell, data)
+        if cell.traits.get("prepares_blind"):
+            parts = parts.hide_forget()
+        model, todo = original(lab, cell), task(cell, data, parts)
+        with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+            left = step(model, todo, **arguments)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.items()}
+        save_tensors(tensors, folder / PREPARED)
+        return {**taken, "kind": "prepared", "bytes": sum(t.nbytes for t in tensors.values())}
+
+    lab.store.get(cell.prepared_key, make)
+    held = load_tensors(lab.store.load(cell.prepared_key).read(PREPARED))
+    return {name: tensor.to(lab.device) for name, tensor in held.items()}
 
 
 def unlearned(lab: Lab, cell: Cell) -> nn.Module:
@@ -258,12 +326,13 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
 
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
-        todo = task(cell, data, _split_of(cell, data))
+        notes: dict[str, float] = {}
+        todo = task(cell, data, _split_of(cell, data), notes, prepared(lab, cell))
         method, arguments = target(cell.method["call"])
         model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
         with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
             model = method(model, todo, **arguments)
-        return _save_model(folder, model, taken, cell)
+        return {**_save_model(folder, model, taken, cell), "notes": notes}
 
     lab.store.get(cell.model_key, make)
     return _load_model(lab, cell, cell.model_key)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ROWS = pa.schema(
     [
@@ -26,6 +26,7 @@ ROWS = pa.schema(
         ("method", pa.string()),
         ("defense", pa.string()),
         ("attack", pa.string()),
+        ("traits", pa.string()),  # what the method says of itself: uses_val, from_scratch, …
         ("overrides", pa.string()),  # settings that differ from the options' defaults
         ("seed", pa.int64()),
         ("metric", pa.string()),

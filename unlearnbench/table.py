@@ -24,11 +24,12 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
     """What stands once per model: metric name to (value, records it was computed on)."""
     counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
     if not np.issubdtype(found.y_N.dtype, np.integer):
-        return {
+        errors = {
             f"{name}_{part}": (value, counts[part])
             for part in PARTS
             for name, value in _errors(found, PARTS[part]).items()
         }
+        return {**errors, **_cost(lab, cell)}
     reference = predictions(lab, replace(cell, method=cell.reference))
     mine, theirs = _accuracies(found), _accuracies(reference)
     compared = ("retain", "forget", "test")
@@ -37,11 +38,20 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
         metric.ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
         sum(counts[part] for part in compared),
     )
-    if not cell.untouched:
-        retrain = lab.store.load(replace(cell, method=cell.reference).model_key).manifest
-        own = lab.store.load(cell.model_key).manifest
-        told["rte"] = metric.rte(retrain["seconds"], own["seconds"]), 1
-    return told
+    return {**told, **_cost(lab, cell)}
+
+
+def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
+    """What the method's call took and stored, and the figures it noted of itself."""
+    if cell.untouched:
+        return {}
+    retrain = lab.store.load(replace(cell, method=cell.reference).model_key).manifest
+    own = lab.store.load(cell.model_key).manifest
+    told = {"rte": metric.rte(retrain["seconds"], own["seconds"])}
+    told["peak_bytes"] = own["peak_bytes"]
+    if cell.method.get("prepare") is not None:
+        told["prepared_bytes"] = lab.store.load(cell.prepared_key).manifest["bytes"]
+    return {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
 
 
 def _accuracies(found: Predictions) -> dict[str, float]:
@@ -113,6 +123,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
 def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
     return {
         **cell.names,
+        "traits": " ".join(sorted(name for name, is_so in cell.traits.items() if is_so)),
         "overrides": cell.overrides,
         "seed": cell.seed,
         "key": cell.key,

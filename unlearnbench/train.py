@@ -1,10 +1,9 @@
 """The one training loop. Lightning (Fabric) gives device, precision and backward, here only."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch.optim import SGD, Optimizer
 from unlearnbench.values import Batches, Compute, Loss
 
 Schedule = Callable[[int, int], float]
-"""The factor on the learning rate in epoch e of E: ``schedule(e, E)``, e from 0."""
+"""The factor on the learning rate in epoch (or step) e of E: ``schedule(e, E)``, e from 0."""
 
 Step = Callable[[Tensor, Tensor], None]
 """One step on a batch: ``step(x, y)``."""
@@ -32,6 +31,16 @@ def constant(epoch: int, epochs: int) -> float:
 def cosine(epoch: int, epochs: int) -> float:
     """(1 + cos(πe/E)) / 2, stepped once an epoch, so that 0 is never used."""
     return (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def step_decay(rate: float) -> Schedule:
+    """``rate`` to the power of how many of the epochs ⌊E/2⌋, ⌊.8E⌋ and ⌊.9E⌋ are over."""
+    return lambda epoch, epochs: rate ** sum(epoch > int(part * epochs) for part in (0.5, 0.8, 0.9))
+
+
+def at(schedule: Schedule, epoch: int, epochs: int) -> Schedule:
+    """One epoch of a longer schedule, for a method that walks epoch by epoch."""
+    return lambda *_: schedule(epoch, epochs)
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -122,6 +131,7 @@ def descend(
     sgd: Mapping[str, float] | Optimizer,
     epochs: int,
     schedule: Schedule = constant,
+    step_schedule: Schedule = constant,
     edit: Callable[[nn.Module], None] | None = None,
     training: bool = True,
 ) -> nn.Module:
@@ -134,6 +144,7 @@ def descend(
         sgd: settings of plain SGD, or a live optimizer that keeps its momentum between calls.
         epochs: walks over the batches.
         schedule: factor on the learning rate in each epoch.
+        step_schedule: another, in each of the steps of all epochs.
         edit: called between backward and step, to change gradients.
         training: False keeps the model in eval mode (batch norm frozen, no dropout).
     """
@@ -157,20 +168,23 @@ def descend(
         taken = _replayed(step, stepper, batches)
     with taken as take:
         for epoch in range(epochs):
-            for group, rate in zip(stepper.param_groups, rates, strict=True):
-                _set_rate(group, rate * schedule(epoch, epochs))
-            for x, y in batches:
+            _set_rates(stepper, rates, schedule(epoch, epochs))
+            for number, (x, y) in enumerate(batches, start=epoch * len(batches)):
+                if step_schedule is not constant:
+                    factor = schedule(epoch, epochs) * step_schedule(number, epochs * len(batches))
+                    _set_rates(stepper, rates, factor)
                 take(x, y)
     for group, rate in zip(stepper.param_groups, rates, strict=True):
         group["lr"] = rate
     return model.eval()
 
 
-def _set_rate(group: dict[str, Any], rate: float) -> None:
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
+def _set_rates(stepper: Optimizer, rates: Sequence[float], factor: float) -> None:
+    for group, rate in zip(stepper.param_groups, rates, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * factor)
+        else:
+            group["lr"] = rate * factor
 
 
 def fit(

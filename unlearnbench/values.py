@@ -4,10 +4,12 @@ Axes: N rows of the whole set, n rows of a part, B rows of a batch, C channels o
 image, P values of one row, F features, M models, Q queries of one row.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -170,7 +172,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of a part of a data set, shuffled anew each time they are walked.
+    """Batches of a part of a data set, shuffled anew each time they are walked unless ``ordered``.
 
     It owns its generators, so walking one part never changes the order of another.
 
@@ -183,6 +185,10 @@ class Batches:
         noise: draws the augmentation.
         compute: where and how the training loop computes on them.
         augmenting: whether batches are augmented as in the original's training.
+        shuffled: whether the order is drawn; else it is that of ``rows``.
+        limit: batches a walk at most, or None for all.
+        around: given a batch's row numbers, a context that is entered before the batch is handed
+            out and left when the next one is asked for.
     """
 
     data: Dataset
@@ -193,19 +199,26 @@ class Batches:
     noise: Generator
     compute: Compute = field(default_factory=Compute)
     augmenting: bool = False
+    shuffled: bool = True
+    limit: int | None = None
+    around: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
+        batches = -(-len(self.rows) // self.size)
+        return batches if self.limit is None else min(batches, self.limit)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Walk once over all rows in a new order: pairs (x, y)."""
-        order = torch.randperm(len(self.rows), generator=self.order).to(self.rows.device)
+        """Walk once over the rows: pairs (x, y)."""
+        n = len(self.rows)
+        order = torch.randperm(n, generator=self.order) if self.shuffled else torch.arange(n)
         augment = self.data.augment if self.augmenting else None
-        for chosen_B in order.split(self.size):
-            x = self.data.inputs(self.rows[chosen_B])
+        for chosen_B in islice(order.to(self.rows.device).split(self.size), self.limit):
+            rows_B = self.rows[chosen_B]
+            x = self.data.inputs(rows_B)
             if augment is not None:
                 x = augment(x, self.noise)
-            yield x, self.y[chosen_B]
+            with self.around(rows_B):
+                yield x, self.y[chosen_B]
 
     def endless(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Walk for ever, in a new order each time round.
@@ -226,6 +239,23 @@ class Batches:
         """The same rows, augmented as in the original's training."""
         return replace(self, augmenting=True)
 
+    def ordered(self) -> "Batches":
+        """The same rows, walked in their own order."""
+        return replace(self, shuffled=False)
+
+    def limited(self, batches: int) -> "Batches":
+        """The same rows, no walk longer than so many batches."""
+        return replace(self, limit=batches)
+
+    def watched(self, around: Callable[[Tensor], AbstractContextManager[Any]]) -> "Batches":
+        """The same rows, with a context around what is done with each batch."""
+        return replace(self, around=around)
+
+    def chosen(self, places: Tensor) -> "Batches":
+        """Some of the rows, by their places (k,) among them; order and batch size stay."""
+        places = places.to(self.rows.device)
+        return replace(self, rows=self.rows[places], y=self.y[places])
+
     def relabelled(self, y: Tensor) -> "Batches":
         """The same rows with other labels (n,)."""
         return replace(self, y=y.to(self.y.device))
@@ -243,23 +273,33 @@ class Task:
     Attributes:
         retain: the rows to keep, not augmented.
         forget: the rows to forget, not augmented.
-        val: validation rows, for the methods whose paper uses them.
+        val: validation rows, for the methods whose paper uses them; they have a trait that says so.
+        train: retain and forget rows as the original's training saw them, neither marked:
+            ``fit(fresh(), train)`` is the original again, to the bit.
         n_classes: number of classes; 0 for regression.
         loss: the loss the original was trained with, ``loss(model, x, y)``.
         fit: the original's training, ``fit(model, batches)``.
         fresh: ``fresh()`` is an untrained net with this seed's initial weights,
             ``fresh("teacher")`` another draw of them.
         generator: ``generator("labels")`` draws for the purpose it names.
+        note: ``note("acted_on", 0.005)`` puts a figure of the method's own in the cell's rows.
+        prepared: what the method's ``prepare`` step left.
+        probe: ``probe(model, epoch)`` shows the model on its way to whoever wants to see it; the
+            method's own result does not depend on it.
     """
 
     retain: Batches
     forget: Batches
     val: Batches
+    train: Batches
     n_classes: int
     loss: Loss
     fit: Callable[[nn.Module, Batches], nn.Module]
     fresh: Callable[..., nn.Module]
     generator: Callable[[str], Generator]
+    note: Callable[[str, float], None]
+    prepared: Mapping[str, Tensor] = field(default_factory=dict)
+    probe: Callable[[nn.Module, int], None] = lambda model, epoch: None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """SRL: successive random labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from unlearnbench.train import descend, optimizer
 from unlearnbench.values import Skip, Task
@@ -21,12 +22,22 @@ def random_labels(
 
     Differs: the published code draws the same stream of labels in every epoch.
     """
+    return _descend_on_random_labels(model, task, optimizer(model, sgd), epochs, batch_size)
+
+
+def _descend_on_random_labels(
+    model: nn.Module,
+    task: Task,
+    stepper: Optimizer,
+    epochs: int,
+    batch_size: int,
+    edit: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
     if not task.n_classes:
         raise Skip("random labels need classes to draw from; this is a regression")
-    labels = task.generator("labels")
-    retain, stepper = task.retain.batched(batch_size), optimizer(model, sgd)
+    labels, retain = task.generator("labels"), task.retain.batched(batch_size)
     for _ in range(epochs):
         drawn = torch.randint(task.n_classes, (len(task.forget.rows),), generator=labels)
         mixed = retain.joined(task.forget.relabelled(drawn))
-        descend(model, mixed, task.loss, sgd=stepper, epochs=1)
+        descend(model, mixed, task.loss, sgd=stepper, epochs=1, edit=edit)
     return model

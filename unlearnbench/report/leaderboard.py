@@ -29,6 +29,10 @@ COLUMNS = {
 """Metric to its heading, the unit it is shown in, and its decimal places."""
 
 
+USES_VAL = "†"
+"""Marks a method that looks at validation rows: what is measured on them is not unseen to it."""
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean over seeds and half of its 95 % t-interval; the half is NaN below two values."""
     given = np.asarray([v for v in values if np.isfinite(v)])
@@ -63,7 +67,8 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         seeds = cells["seed"].nunique()
         lines = []
         for (method, overrides), runs in cells.groupby(["method", "overrides"], dropna=False):
-            line: dict[str, str | None] = {"method": f"{method} {overrides}".strip()}
+            marked = f"{method}{USES_VAL}" if _uses_val(runs) else str(method)
+            line: dict[str, str | None] = {"method": f"{marked} {overrides}".strip()}
             means = {name: interval(runs[name].tolist()) for name in shown}
             counts = {name: int(np.isfinite(runs[name]).sum()) for name in shown}
             works = max(counts.values(), default=0)
@@ -77,6 +82,15 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             lines.append((order, means.get("ret_dev", (0.0, 0.0))[0], name, line))
         lines.sort(key=lambda line: (line[0], np.nan_to_num(line[1], nan=np.inf), line[2]))
         yield title(named), pd.DataFrame([line for *_, line in lines]).dropna(axis=1, how="all")
+
+
+def _uses_val(cells: pd.DataFrame) -> bool:
+    return bool(cells["traits"].fillna("").str.contains(r"\buses_val\b").any())
+
+
+def note(wide: pd.DataFrame) -> str | None:
+    """What the marks in the tables mean; None where there are none."""
+    return f"{USES_VAL} looks at validation rows" if _uses_val(wide) else None
 
 
 def _forget_sets(wide: pd.DataFrame) -> pd.Series:
@@ -108,8 +122,9 @@ def markdown(wide: pd.DataFrame) -> str:
     for heading, table in tables(wide):
         lines = [list(table.columns), ["---"] * table.shape[1], *table.fillna("–").to_numpy()]
         parts.append(f"### {heading}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    note = (
+    told = (
         "Mean ± half of the 95 % t-interval over n seeds, or over (k) of them. "
         "Controls first, then by RetDev."
     )
-    return "\n\n".join([*parts, note]) + "\n"
+    marks = note(wide)
+    return "\n\n".join([*parts, f"{told} {marks}." if marks else told]) + "\n"

@@ -1,0 +1,42 @@
+"""CF-k: catastrophic forgetting of the last k stages."""
+
+from torch import Tensor, nn
+
+from unlearnbench import ops
+from unlearnbench.train import descend, step_decay
+from unlearnbench.values import Task
+
+
+def cf_k(
+    model: nn.Module,
+    task: Task,
+    *,
+    lr: float,
+    decay: float,
+    proximity: float,
+    epochs: int,
+    batch_size: int,
+    k: int,
+) -> nn.Module:
+    """Freeze all but the head and the k stages before it, and go on training those on retain rows.
+
+        θ_k ← θ_k − lr_e · ∇ [ CE(B_r) + (λ/2) · ‖θ_k − θ_O,k‖² ],   lr_e = lr · ρ^s(e)
+
+    λ is ``proximity`` and ρ ``decay``; s(e) counts which of ⌊E/2⌋, ⌊.8E⌋, ⌊.9E⌋ are over. Plain
+    gradient descent, no momentum. Batch norm is frozen, so what is frozen stays as it is to the
+    bit. Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning" (arXiv
+    2201.06640); Deep Unlearn (arXiv 2410.01276), "CF-k".
+    """
+    sgd = {"lr": lr, "momentum": 0.0, "weight_decay": 0.0}
+    with ops.only(model, ops.tail(model, k).values()) as movable:
+        start = [parameter.detach().clone() for parameter in movable]
+
+        def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            pairs = zip(movable, start, strict=True)
+            away = sum(((parameter - before) ** 2).sum() for parameter, before in pairs)
+            return task.loss(model, x, y) + proximity / 2 * away
+
+        retain, schedule = task.retain.batched(batch_size), step_decay(decay)
+        return descend(
+            model, retain, loss, sgd=sgd, epochs=epochs, schedule=schedule, training=False
+        )

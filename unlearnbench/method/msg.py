@@ -1,0 +1,41 @@
+"""MSG: masked small gradients."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from unlearnbench import gradient, ops
+from unlearnbench.train import descend
+from unlearnbench.values import Task
+
+
+def msg(
+    model: nn.Module,
+    task: Task,
+    *,
+    sgd: Mapping[str, float],
+    epochs: int,
+    batch_size: int,
+    init_rate: float,
+) -> nn.Module:
+    """Draw those convolution weights anew on which retain and forget rows agree; then finetune.
+
+        s = | ∇ CE(R') − ∇ CE(D_F) |,   R' ⊂ D_R of n_F rows, drawn once
+        S = the round(p·n) of each convolution's n weights with the smallest s
+        W_S ~ Kaiming-normal(fan out);   ∇W ← ∇W on S, 0.1 · ∇W elsewhere
+        θ ← θ − lr_e · ∇ CE(B_r),   lr_e rising to lr over half of the epochs, then falling
+
+    p is ``init_rate``; weight decay is not scaled. NeurIPS 2023 unlearning challenge; Deep Unlearn
+    (arXiv 2410.01276), "MSG". What it acts on stands in the rows as ``acted_on``.
+
+    Differs: scores are gradients of means over rows with batch norm frozen (``msg_as_run``).
+    """
+    forget, retain = task.forget.batched(batch_size), task.retain.batched(batch_size)
+    drawn = torch.randperm(len(retain.rows), generator=task.generator("scores"))
+    alike = retain.chosen(drawn[: len(forget.rows)])
+    kept, forgotten = (gradient.gradient(model, part, task.loss) for part in (alike, forget))
+    s = [(k - f).abs() for k, f in zip(kept, forgotten, strict=True)]
+    slow = ops.redraw(model, task, s, init_rate)
+    rise = ops.triangle
+    return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, edit=slow)

@@ -1,0 +1,55 @@
+"""SCRUB without rewinding: a student that disobeys its teacher on the forget rows."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from unlearnbench import ops
+from unlearnbench.train import at, descend, optimizer, step_decay
+from unlearnbench.values import Task
+
+
+def scrub_no_rewind(
+    model: nn.Module,
+    task: Task,
+    *,
+    sgd: Mapping[str, float],
+    decay: float,
+    epochs: int,
+    msteps: int,
+    alpha: float,
+    gamma: float,
+    temperature: float,
+    batch_size: Mapping[str, int],
+) -> nn.Module:
+    """Drive a student away from its teacher on forget rows and keep it close on retain rows.
+
+        D(s, t) = T² · KL( softmax(t/T) ‖ softmax(s/T) ),   t = θ_O frozen
+        in each of the first ``msteps`` epochs:  θ ← θ − lr_e · ∇ [ −D(B_f) ]
+        in every epoch:  θ ← θ − lr_e · ∇ [ γ · CE(B_r) + α · D(B_r) ],   lr_e = lr · ρ^s(e)
+
+    ρ is ``decay``; s(e), e from 1, counts which of ⌊E/2⌋, ⌊.8E⌋, ⌊.9E⌋ are over. Kurmanji et al.,
+    "Towards Unbounded Machine Unlearning" (NeurIPS 2023).
+    """
+    t, stepper = ops.frozen(model), optimizer(model, sgd)
+    retain, forget = (
+        task.retain.batched(batch_size["retain"]),
+        task.forget.batched(batch_size["forget"]),
+    )
+
+    def distance(model: nn.Module, x: Tensor) -> Tensor:
+        return temperature**2 * ops.kl(t(x), model(x), temperature)
+
+    def disobey(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return -distance(model, x)
+
+    def obey(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return gamma * task.loss(model, x, y) + alpha * distance(model, x)
+
+    for e in range(1, epochs + 1):
+        rate = at(step_decay(decay), e, epochs)
+        if e <= msteps:
+            descend(model, forget, disobey, sgd=stepper, epochs=1, schedule=rate)
+        descend(model, retain, obey, sgd=stepper, epochs=1, schedule=rate)
+        task.probe(model, e)
+    return model

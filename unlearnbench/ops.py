@@ -1,0 +1,218 @@
+"""What two or more methods share: teachers, distances of outputs, rows, layers.
+
+Axes: B rows of a batch, C classes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from unlearnbench.gradient import smallest
+from unlearnbench.model.stages import stages, tensors
+from unlearnbench.seeding import seeded
+from unlearnbench.values import Batches, Skip, Task
+
+# ---------------------------------------------------------------------------------------------
+# Outputs.
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """A teacher: a copy that shares no weight with the model, in eval mode, without gradients."""
+    return deepcopy(model).eval().requires_grad_(False)
+
+
+def kl(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Tensor:
+    """KL( softmax(t/T) ‖ softmax(s/T) ) of two batches of logits, mean over rows, a scalar."""
+    t_BC, s_BC = ((logits / temperature).log_softmax(1) for logits in (teacher_BC, student_BC))
+    return F.kl_div(s_BC, t_BC, reduction="batchmean", log_target=True)
+
+
+def entropy(logits_BC: Tensor) -> Tensor:
+    """Entropy of each row's posterior (B,), in nats."""
+    log_p_BC = logits_BC.log_softmax(1)
+    return -(log_p_BC.exp() * log_p_BC).sum(1)
+
+
+def class_counts(batches: Batches, n_classes: int) -> Tensor:
+    """Rows of each class (C,), float32, at least 1 so that it can be divided by."""
+    return batches.y.bincount(minlength=n_classes).clamp(min=1).float()
+
+
+@torch.no_grad()
+def error(model: nn.Module, batches: Batches) -> float:
+    """Share of the rows that a model calls by a wrong class."""
+    model.eval()
+    wrong = [(model(x).argmax(1) != y).sum() for x, y in batches.batched(1000).ordered()]
+    return float(sum(wrong)) / len(batches.rows)
+
+
+class Record:
+    """SCRUB's rewinding: the states θ_0 … θ_E of a walk, and how often each errs on forget rows.
+
+    Args:
+        model: the start, θ_0.
+        task: its forget rows, and the validation rows of their classes.
+
+    Raises:
+        Skip: there are no such validation rows, or no classes.
+    """
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        if not task.n_classes:
+            raise Skip("rewinding compares error rates; a regression has none")
+        self.forget = task.forget
+        self.val = task.val.chosen(torch.isin(task.val.y, task.forget.y).nonzero().flatten())
+        if not len(self.val.rows):
+            raise Skip("rewinding needs validation rows of the forgotten classes")
+        self.states: list[dict[str, Tensor]] = []
+        self.errors_F: list[float] = []
+        self(model, 0)
+
+    def __call__(self, model: nn.Module, epoch: int) -> None:
+        """Take down the model after an epoch; a ``Task.probe``."""
+        self.states.append(deepcopy(model.state_dict()))
+        self.errors_F.append(error(model, self.forget))
+
+    def nearest(self, last: nn.Module) -> int:
+        """argmin_j | err_F(θ_j) − err_V(θ_E) |, the first where several are as near."""
+        err_V = error(last, self.val)
+        return min(range(len(self.states)), key=lambda j: abs(self.errors_F[j] - err_V))
+
+
+# ---------------------------------------------------------------------------------------------
+# Rows.
+
+
+def marked(task: Task) -> Batches:
+    """Retain and forget rows as one, in place of their labels whether a row is to be forgotten."""
+    no, yes = torch.zeros_like(task.retain.y).bool(), torch.ones_like(task.forget.y).bool()
+    return task.retain.relabelled(no).joined(task.forget.relabelled(yes))
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers.
+
+
+def convolutions(net: nn.Module) -> list[nn.Conv2d]:
+    """All 2-d convolutions, in order."""
+    return [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+
+
+def norms(net: nn.Module) -> list[nn.Parameter]:
+    """Weights and biases of normalisations: batch, layer, group."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    return [p for m in net.modules() if isinstance(m, kinds) for p in m.parameters(recurse=False)]
+
+
+def top_convolutions(net: nn.Module) -> list[nn.Conv2d]:
+    """Convolutions that are children of the net itself and have "conv" in their name."""
+    children = net.named_children()
+    return [child for name, child in children if "conv" in name and isinstance(child, nn.Conv2d)]
+
+
+def tail(net: nn.Module, k: int) -> dict[str, Tensor]:
+    """Parameters and buffers of the head and the k stages before it, by name.
+
+    Where k exceeds the number of stages it is all of them, and the stem too.
+    """
+    kept = tensors(net)[-k - 1 :]
+    return {name: tensor for stage in kept for name, tensor in stage.items()}
+
+
+def head(net: nn.Module) -> list[nn.Module]:
+    """The modules of the last stage."""
+    return stages(net)[-1]
+
+
+def ends(net: nn.Module) -> list[nn.Module]:
+    """The convolutions of the stem, and the modules of the head."""
+    return [*(conv for module in stages(net)[0] for conv in convolutions(module)), *head(net)]
+
+
+@contextmanager
+def only(net: nn.Module, movable: Iterable[Tensor]) -> Iterator[list[nn.Parameter]]:
+    """Inside the block no parameter has a gradient but these, which are given back as a list."""
+    kept = {id(tensor) for tensor in movable}
+    for parameter in net.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
+    try:
+        yield [parameter for parameter in net.parameters() if parameter.requires_grad]
+    finally:
+        net.requires_grad_(True)
+
+
+def reset(modules: Iterable[nn.Module], generator: Generator) -> None:
+    """Give layers new weights by their own default initialisers; batch norm forgets its counts."""
+    with seeded(generator.initial_seed()):
+        for module in modules:
+            for layer in module.modules():
+                if hasattr(layer, "reset_parameters"):
+                    cast(Any, layer).reset_parameters()
+
+
+def normal(like: Tensor, generator: Generator) -> Tensor:
+    """Standard normal draws in the shape of a tensor, on its device."""
+    return torch.randn(like.shape, generator=generator).to(like)
+
+
+@torch.no_grad()
+def shake(weights: Iterable[Tensor], std: float, generator: Generator) -> None:
+    """Add normal noise of a standard deviation to weights."""
+    for W in weights:
+        W.add_(std * normal(W, generator))
+
+
+def note_acted_on(task: Task, net: nn.Module, parameters: Iterable[Tensor]) -> None:
+    """Put the share of the net's parameters that a method acts on in the cell's rows."""
+    total = sum(parameter.numel() for parameter in net.parameters())
+    task.note("acted_on", sum(parameter.numel() for parameter in parameters) / total)
+
+
+def redraw(
+    model: nn.Module, task: Task, s: list[Tensor], init_rate: float
+) -> Callable[[nn.Module], None]:
+    """MSG's reset: of each convolution's weights those with the smallest scores are drawn anew.
+
+    Args:
+        model: changed in place.
+        task: draws, and takes note of the share acted on.
+        s: a score for each weight, one tensor a parameter.
+        init_rate: the share of each convolution's weights that is drawn anew.
+
+    Returns:
+        What leaves gradients of redrawn weights as they are and makes the others a tenth.
+
+    Raises:
+        Skip: the model has no convolution.
+    """
+    weights = [conv.weight for conv in convolutions(model)]
+    if not weights:
+        raise Skip("MSG acts on convolutions; this model has none")
+    note_acted_on(task, model, weights)
+    draw, scores = task.generator("reset"), dict(zip(map(id, model.parameters()), s, strict=True))
+    scaled = []
+    for W in weights:
+        S = smallest(scores[id(W)], init_rate)
+        fresh = nn.init.kaiming_normal_(
+            torch.empty(W.shape), mode="fan_out", nonlinearity="relu", generator=draw
+        )
+        W.data = torch.where(S, fresh.to(W), W.data)
+        scaled.append((W, torch.where(S, 1.0, 0.1)))
+
+    def scale_gradients(model: nn.Module) -> None:
+        for W, by in scaled:
+            if W.grad is not None:
+                W.grad.mul_(by)
+
+    return scale_gradients
+
+
+def triangle(epoch: int, epochs: int) -> float:
+    """MSG's schedule: rising to 1 over half of the epochs, then falling as far."""
+    i, peak = epoch + 1, (epochs + 1) // 2
+    return i / peak if i <= peak else (epochs + 1 - i) / (epochs + 1 - peak)
