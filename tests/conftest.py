@@ -12,6 +12,17 @@ from unlearnbench.store import Store
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run in one process, for they share what is trained; but for those that
+    all methods pass through, which share it by method.
+    """
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+        group = name if item.path.stem in ("test_contract", "test_golden") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
 @pytest.fixture(scope="session")
 def cell() -> Cells:
     return compose

@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "worker": {"cell", "pipeline", "table", "plan", "results", "store", "values"},
     "launch": {"cell", "config", "plan", "results", "store"},
     "report": {"results", "report"},
-    "cli": {"config", "launch", "plan", "results", "report"},
+    "check": {"cell", "config", "pipeline", "ops", "seeding", "values"},
+    "cli": {"config", "launch", "plan", "results", "report", "check"},
     "__init__": {"config", "launch", "results"},
 }
 ONLY_IN = {

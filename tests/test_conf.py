@@ -24,6 +24,7 @@ GIVEN = {  # what the harness passes beside the YAML's `call`
 }
 MANDATORY = {"npz": "dataset.path=x.npz", "rows": "forget.path=x.npy"}
 MANDATORY["timm"] = "model.call.architecture=resnet10t"
+MANDATORY["checkpoint"] = "train.path=x.safetensors"
 
 
 def option(axis: str, name: str) -> dict[str, Any]:
@@ -42,25 +43,28 @@ def test_option_composes_and_names_itself(axis: str, name: str) -> None:
 
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
 def test_call_is_the_functions_signature_both_ways(axis: str, name: str) -> None:
-    call = option(axis, name)["call"]
-    if call is None:
+    found = option(axis, name)
+    if found["call"] is None:
         assert (axis, name) in {("method", "original"), ("defense", "none"), ("attack", "none")}
         return
-    module, _, function = call["_target_"].rpartition(".")
-    signature = inspect.signature(getattr(importlib.import_module(module), function))
-    keywords = {p.name: p for p in signature.parameters.values() if p.name not in GIVEN[axis]}
-    assert set(call) - {"_target_"} == set(keywords)
-    for parameter in keywords.values():
-        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        assert parameter.default is inspect.Parameter.empty, "defaults live in the YAML alone"
+    for call in filter(None, (found["call"], found.get("prepare"))):
+        module, _, function = call["_target_"].rpartition(".")
+        signature = inspect.signature(getattr(importlib.import_module(module), function))
+        keywords = {p.name: p for p in signature.parameters.values() if p.name not in GIVEN[axis]}
+        assert set(call) - {"_target_"} == set(keywords)
+        for parameter in keywords.values():
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            assert parameter.default is inspect.Parameter.empty, "defaults live in the YAML alone"
 
 
 @pytest.mark.parametrize("name", config.options("method"))
 def test_space_covers_every_hyper_parameter(name: str) -> None:
     method = option("method", name)
+    parts = {"": method["call"], "prepare": method.get("prepare")}
     leaves = {
-        path.removeprefix(".")
-        for path, _ in config._leaves(method["call"] or {}, "")
+        path
+        for prefix, part in parts.items()
+        for path, _ in config.leaves(part or {}, prefix)
         if not path.endswith("_target_")
     }
     assert set(method["space"]) == leaves

@@ -1,5 +1,6 @@
 """The loop: its knobs, one by one, against loops by hand."""
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -39,6 +40,55 @@ def test_is_bit_equal_to_the_plain_loop(bench: Bench) -> None:
 def test_cosine_never_reaches_zero() -> None:
     factors = [train.cosine(e, 4) for e in range(4)]
     assert factors == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_step_decay_counts_the_thresholds_that_are_over() -> None:
+    """Of ten epochs from 0: once after the fifth, again after the eighth and the ninth."""
+    schedule = train.step_decay(0.1)
+    powers = [round(-math.log10(schedule(e, 10))) for e in range(11)]
+    assert powers == [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3]
+    assert [train.step_decay(0.5)(e, 3) for e in range(4)] == [1.0, 1.0, 0.5, 0.125]
+
+
+def test_one_epoch_of_a_longer_schedule() -> None:
+    assert train.at(train.cosine, 2, 4)(0, 1) == pytest.approx(0.5)
+
+
+def test_a_live_walk_epoch_by_epoch_is_the_whole_schedule(bench: Bench) -> None:
+    task = bench.task
+    once = train.descend(
+        bench.original, task.retain.batched(64), task.loss, sgd=SGD, epochs=3, schedule=train.cosine
+    )
+    net, retain = bench.original, bench.task.retain.batched(64)
+    stepper = train.optimizer(net, SGD)
+    for e in range(3):
+        rate = train.at(train.cosine, e, 3)
+        train.descend(net, retain, task.loss, sgd=stepper, epochs=1, schedule=rate)
+    assert same(once.state_dict(), net.state_dict())
+
+
+def test_a_step_schedule_counts_the_steps_of_all_epochs(bench: Bench) -> None:
+    net, asked, seen = bench.original, list[tuple[int, int]](), list[float]()
+    stepper = train.optimizer(net, SGD)
+
+    def falling(step: int, steps: int) -> float:
+        asked.append((step, steps))
+        return 1 - step / steps
+
+    train.descend(
+        net,
+        bench.task.forget.batched(50),
+        bench.task.loss,
+        sgd=stepper,
+        epochs=2,
+        schedule=train.cosine,
+        step_schedule=falling,
+        edit=lambda _: seen.append(stepper.param_groups[0]["lr"]),
+    )
+    assert asked == [(step, 6) for step in range(6)]
+    epochs = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    assert seen == pytest.approx([SGD["lr"] * e * (1 - s / 6) for s, e in enumerate(epochs)])
+    assert stepper.param_groups[0]["lr"] == SGD["lr"]
 
 
 def test_schedule_sets_the_rate_of_each_epoch_and_puts_it_back(bench: Bench) -> None:

@@ -1,9 +1,12 @@
 """The core types refuse what later stages could not bear, and batches keep their order."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from unlearnbench.seeding import generator, number, seeded
 from unlearnbench.values import Batches, Dataset, Split
@@ -45,6 +48,47 @@ def test_labels_travel_with_their_rows() -> None:
     )
     assert sorted(y for _, ys in joined for y in ys.tolist()) == [0, 1, 2, 5, 6, 7, 8, 9]
     assert all(torch.equal(x[:, 0].long(), y) for x, y in joined)
+
+
+def test_ordered_walks_in_the_order_of_the_rows_and_draws_nothing() -> None:
+    part = batches().chosen(torch.tensor([7, 2, 9, 0, 4]))
+    state = part.order.get_state()
+    for _ in range(2):
+        assert [x[:, 0].tolist() for x, _ in part.ordered()] == [[7, 2, 9, 0], [4]]
+    assert torch.equal(part.order.get_state(), state)
+
+
+def test_limited_is_the_start_of_a_walk() -> None:
+    whole, cut = list(batches()), batches().limited(2)
+    assert len(cut) == 2
+    for (x, _), (other, _) in zip(cut, whole[:2], strict=True):
+        assert torch.equal(x, other)
+    assert len(batches().limited(9)) == len(batches())
+
+
+def test_chosen_are_rows_by_their_places_and_take_their_labels_along() -> None:
+    part = batches().relabelled(torch.arange(10) + 100)
+    part = part.chosen(torch.tensor([8, 3, 5]))
+    assert (part.rows.tolist(), part.y.tolist()) == ([8, 3, 5], [108, 103, 105])
+    assert part.chosen(torch.tensor([2])).rows.tolist() == [5]
+    assert len(part.chosen(torch.arange(0))) == 0
+
+
+def test_watched_surrounds_what_is_done_with_each_batch() -> None:
+    told: list[tuple[str, list[int]]] = []
+
+    @contextmanager
+    def around(rows_B: Tensor) -> Iterator[None]:
+        told.append(("in", rows_B.tolist()))
+        yield
+        told.append(("out", rows_B.tolist()))
+
+    for x, _ in batches().watched(around):
+        told.append(("done", x[:, 0].long().tolist()))
+    assert [what for what, _ in told] == ["in", "done", "out"] * 3
+    rows = [one for _, one in told]
+    assert rows[::3] == rows[1::3] == rows[2::3]
+    assert sorted(row for one in rows[::3] for row in one) == list(range(10))
 
 
 def test_endless_walks_again_and_again() -> None:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -170,8 +171,37 @@ def one_cell(composed: DictConfig) -> None:
     sys.exit(0 if works else 1)
 
 
+def check(words: Sequence[str]) -> bool:
+    """``unlearnbench check``: the conformance suite on the methods that the words ask for.
+
+    Returns:
+        Whether no property failed.
+    """
+    from unlearnbench.check import FAIL, PASS, check
+
+    colours = {PASS: "green", FAIL: "red"}
+    totals: dict[str, int] = {}
+    for verdicts in check(words):
+        for told in verdicts:
+            totals[told.result] = totals.get(told.result, 0) + 1
+            result = f"[{colours.get(told.result, 'yellow')}]{told.result}[/]"
+            reason = f": {escape(told.reason)}" if told.reason else ""
+            console.print(f"{told.method}: {result} {escape(told.asked)}{reason}", soft_wrap=True)
+    console.print(", ".join(f"{count} {result}" for result, count in totals.items()))
+    return FAIL not in totals
+
+
+COMMANDS = {"check": check}
+"""What is not a cell or a sweep: the command's first word, and what it does with the others."""
+
+
 def main() -> None:
     """Run the command line."""
+    first, *words = sys.argv[1:] or [""]
+    if first in COMMANDS:
+        with mistakes_in_one_line():
+            works = COMMANDS[first](words)
+        sys.exit(0 if works else 1)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     application = hydra.main(str(config.folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():

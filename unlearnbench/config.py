@@ -214,10 +214,10 @@ class Parts:
     def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:
         if _choice(axis, overrides) == overrides:
             return []
-        default = dict(_leaves(self._default(axis, overrides), axis))
+        default = dict(leaves(self._default(axis, overrides), axis))
         return [
             f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
-            for path, leaf in _leaves(value, axis)
+            for path, leaf in leaves(value, axis)
             if default.get(path, leaf) != leaf and path.split(".")[-1] != "root"
         ]
 
@@ -262,12 +262,31 @@ def _looks_outside(node: Any, axis: str) -> bool:
     return any(name != axis for name in re.findall(r"\$\{(\w+)[.}]", text))
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value in nested mappings with its dotted name, which begins with ``path``."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+            yield from leaves(inner, f"{path}.{key}" if path else str(key))
     else:
         yield path, value
+
+
+def below(overrides: Sequence[str], path: str) -> dict[str, Any]:
+    """What overrides say below a dotted path, as nested plain values.
+
+    Raises:
+        ConfigError: an override is about something else, or none.
+    """
+    told = OmegaConf.create()
+    for text in overrides:
+        override = _parse(text)
+        name = str(override.key_or_group)
+        if not name.startswith(f"{path}."):
+            raise ConfigError(f"{text}: here only {path}.… can be set")
+        OmegaConf.update(told, name.removeprefix(f"{path}."), override.value(), force_add=True)
+    found = _plain(told)
+    assert isinstance(found, dict)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def curvature(net: nn.Module, batches: Batches, loss: Loss) -> Callable[[Tensor]
 
         slope = grad(lambda z: loss(cast(nn.Module, lambda _: z), x, y))
         z, J_k = cast(Any, jvp(logits, (theta,), (k,)))
-        _, H_J_k = cast(Any, jvp(slope, (z,), (J_k,)))
+        # Backwards too, as H is symmetric: squared error knows no jvp of its gradient.
+        (H_J_k,) = cast(Any, vjp(slope, z))[1](J_k)
         (product,) = cast(Any, vjp(logits, theta))[1](H_J_k)
         return flat(product.values())
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load as load_tensors
@@ -259,7 +260,7 @@ def original(lab: Lab, cell: Cell) -> nn.Module:
         if "path" in cell.train:
             net, taken = _checkpoint(cell, data), {"seconds": 0.0, "peak_bytes": 0}
             return _save_model(folder, net, taken, cell)
-        whole = task(cell, data, _split_of(cell, data).hide_forget())
+        whole = task(cell, data, split_of(cell, data).hide_forget())
         with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
             net = whole.fit(fresh(cell, data), whole.train)
         return _save_model(folder, net, taken, cell)
@@ -276,7 +277,10 @@ def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
         FileNotFoundError: there is no such file.
     """
     path, net = Path(cell.train["path"]), fresh(cell, data)
-    state, own = load_tensors(path.read_bytes()), net.state_dict()
+    try:
+        state, own = load_tensors(path.read_bytes()), net.state_dict()
+    except SafetensorError as error:
+        raise ValueError(f"train.path={path}: is no safetensors file ({error})") from error
     shapes, expected = ({k: tuple(v.shape) for k, v in s.items()} for s in (state, own))
     if shapes != expected:
         wrong = next(k for k in (*expected, *shapes) if shapes.get(k) != expected.get(k))
@@ -287,7 +291,8 @@ def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
     return net
 
 
-def _split_of(cell: Cell, data: Dataset) -> Split:
+def split_of(cell: Cell, data: Dataset) -> Split:
+    """The cell's split of a data set in memory."""
     return split(cell, data.y.cpu(), data.train_rows, data.test_rows)
 
 
@@ -298,13 +303,9 @@ def prepared(lab: Lab, cell: Cell) -> dict[str, Tensor]:
 
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
-        step, arguments = target(cell.method["prepare"])
-        parts = _split_of(cell, data)
-        if cell.traits.get("prepares_blind"):
-            parts = parts.hide_forget()
-        model, todo = original(lab, cell), task(cell, data, parts)
+        parts, model = split_of(cell, data), original(lab, cell)
         with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
-            left = step(model, todo, **arguments)
+            left = left_by_prepare(cell, model, data, parts)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.items()}
         save_tensors(tensors, folder / PREPARED)
         return {**taken, "kind": "prepared", "bytes": sum(t.nbytes for t in tensors.values())}
@@ -312,6 +313,17 @@ def prepared(lab: Lab, cell: Cell) -> dict[str, Tensor]:
     lab.store.get(cell.prepared_key, make)
     held = load_tensors(lab.store.load(cell.prepared_key).read(PREPARED))
     return {name: tensor.to(lab.device) for name, tensor in held.items()}
+
+
+def left_by_prepare(cell: Cell, model: nn.Module, data: Dataset, parts: Split) -> dict[str, Tensor]:
+    """What the method's ``prepare`` step leaves, computed here and now; nothing without one."""
+    if cell.method.get("prepare") is None:
+        return {}
+    step, arguments = target(cell.method["prepare"])
+    if cell.traits.get("prepares_blind"):
+        parts = parts.hide_forget()
+    left: dict[str, Tensor] = step(model, task(cell, data, parts), **arguments)
+    return left
 
 
 def unlearned(lab: Lab, cell: Cell) -> nn.Module:
@@ -327,7 +339,7 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
         notes: dict[str, float] = {}
-        todo = task(cell, data, _split_of(cell, data), notes, prepared(lab, cell))
+        todo = task(cell, data, split_of(cell, data), notes, prepared(lab, cell))
         method, arguments = target(cell.method["call"])
         model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
         with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:

@@ -21,7 +21,7 @@ class Bench:
     def __init__(self, lab: Lab, cell: Cell) -> None:
         self.lab, self.cell = lab, cell
         self.data = pipeline.dataset(cell)
-        self.parts = pipeline._split_of(cell, self.data)
+        self.parts = pipeline.split_of(cell, self.data)
         self._original = pipeline.original(lab, cell)
 
     @property

@@ -43,8 +43,8 @@ def amnesiac(
     stepper = optimizer(model, sgd)
     if not reset_optimizer:
         for name, parameter in model.named_parameters():
-            if f"momentum.{name}" in task.prepared:
-                stepper.state[parameter]["momentum_buffer"] = task.prepared[f"momentum.{name}"]
+            if (momentum := task.prepared.get(f"momentum.{name}")) is not None:
+                stepper.state[parameter]["momentum_buffer"] = momentum.clone()
     return descend(model, task.retain.batched(batch_size), task.loss, sgd=stepper, epochs=epochs)
 
 

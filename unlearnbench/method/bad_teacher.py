@@ -8,7 +8,7 @@ from torch.optim import Adam
 
 from unlearnbench import ops
 from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.values import Skip, Task
 
 
 def bad_teacher(
@@ -31,6 +31,8 @@ def bad_teacher(
     Differs: t_bad has the student's architecture and the loss is a mean over rows
     (``bad_teacher_as_run``); all retain rows are used, not 30 % of them.
     """
+    if not task.n_classes:
+        raise Skip("a teacher's posterior is over classes; a regression has none")
     t, t_bad = ops.frozen(model), ops.frozen(task.fresh("teacher"))
 
     def loss(model: nn.Module, x: Tensor, is_forget: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ def cf_k(
     gradient descent, no momentum. Batch norm is frozen, so what is frozen stays as it is to the
     bit. Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning" (arXiv
     2201.06640); Deep Unlearn (arXiv 2410.01276), "CF-k".
+
+    Differs: with k above the number of stages the stem moves too; in the published code never.
     """
     sgd = {"lr": lr, "momentum": 0.0, "weight_decay": 0.0}
     with ops.only(model, ops.tail(model, k).values()) as movable:

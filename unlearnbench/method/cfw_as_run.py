@@ -34,6 +34,8 @@ def cfw_as_run(
         raise Skip("CFW weighs classes; a regression has none")
     c = len(task.retain.rows) / (task.n_classes * ops.class_counts(task.retain, task.n_classes))
     shaken = [conv.weight for conv in ops.top_convolutions(model)]
+    if not shaken:
+        raise Skip("CFW as run shakes top-level convolutions; this model has none")
     ops.note_acted_on(task, model, shaken)
     noise, stepper = task.generator("noise"), optimizer(model, sgd)
 

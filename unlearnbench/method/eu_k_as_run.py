@@ -6,6 +6,7 @@ from torch import nn
 
 from unlearnbench import ops
 from unlearnbench.method.cf_k import cf_k
+from unlearnbench.model.stages import stages
 from unlearnbench.values import Task
 
 
@@ -27,18 +28,17 @@ def eu_k_as_run(
 
     What the code of Deep Unlearn (arXiv 2410.01276) computes for "EU-k".
 
-    Differs from ``eu_k``: layer norms and batch-norm statistics are not reset and the model stays
-    in eval mode, so new convolutions are normalised by the old ones' statistics; L2 to the start;
-    no momentum.
+    Differs from ``eu_k``: layer norms and batch-norm statistics are not reset, and in eval mode new
+    convolutions are normalised by the old ones'; L2 to the start; no momentum; never the stem.
     """
     draw = task.generator("reset")
+    k = min(k, len(stages(model)) - 2)  # more would be the stem too: it and the head are no blocks
     names = ops.tail(model, k)
     for path, module in model.named_modules():
         if not any(f"{path}.{name}" in names for name, _ in module.named_parameters(recurse=False)):
             continue
         if isinstance(module, nn.Conv2d):
-            weight = module.weight
-            nn.init.kaiming_uniform_(weight, mode="fan_out", nonlinearity="relu", generator=draw)
+            nn.init.kaiming_uniform_(module.weight, 0, "fan_out", "relu", generator=draw)
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight, generator=draw)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
@@ -47,9 +47,10 @@ def eu_k_as_run(
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    task = replace(task, retain=task.retain.augmented())
     return cf_k(
         model,
-        replace(task, retain=task.retain.augmented()),
+        task,
         lr=lr,
         decay=decay,
         proximity=proximity,

@@ -30,8 +30,8 @@ def fcs(
           over D_R:         minimise  CE(B_r)
 
     Each of the three has its own SGD; the second's rate falls as a cosine over all its steps, to
-    ``eta_min``. The second loss is least where forget logits tell no retain row apart. NeurIPS 2023
-    unlearning challenge; Deep Unlearn (arXiv 2410.01276), "FCS".
+    ``eta_min``. NeurIPS 2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276), "FCS".
+    Differs: the third's rate does not grow with the batch size.
     """
     if not task.n_classes:
         raise Skip("a uniform posterior needs classes; this is a regression")
@@ -44,8 +44,7 @@ def fcs(
 
     def contrast(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         Z_f, Z_r = model(x), model(next(contrasted)[0]).detach()
-        S: Tensor = Z_f @ Z_r.T / temperature
-        return -S.log_softmax(1).mean()
+        return -torch.mm(Z_f, Z_r.T / temperature).log_softmax(1).mean()
 
     descend(model, forget, flatten, sgd=sgd, epochs=1)
     forget_stepper, retain_stepper = optimizer(model, forget_sgd), optimizer(model, retain_sgd)

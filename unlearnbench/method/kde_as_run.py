@@ -29,13 +29,14 @@ def kde_as_run(
 
     What the code of Deep Unlearn (arXiv 2410.01276) computes for "KDE".
 
-    Differs from ``kde``: it trains on validation rows, so what is then measured on them is not
-    unseen; of the stem only children of the net itself with "conv" in their name are reset.
+    Differs from ``kde``: it trains on validation rows, not shuffled, so what is then measured on
+    them is not unseen; of the stem only children of the net itself with "conv" in their name are
+    reset.
     """
     if not task.n_classes:
         raise Skip("KDE distils posteriors; a regression has none")
     t, retain = ops.frozen(model), task.retain.batched(batch_size)
-    warm_up = task.val.batched(batch_size)
+    warm_up = task.val.batched(batch_size).ordered()
     ops.reset([*ops.top_convolutions(model), *ops.head(model)], task.generator("reset"))
 
     def distil(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """PRMQ: prune, reinitialise, match, quantise."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -28,9 +27,9 @@ def prmq(
         θ ← θ − lr · ∇ [ CE_c(B_r) + mean_i ( H(s(x_i)) − H(t(x_i)) )² ],   c(y) = n_y^(−0.1)
         θ ← float16(θ)
 
-    a is ``prune_amount``, t = θ_O frozen, H an entropy in nats, CE_c normalised by its weights;
-    ``epochs`` may be a fraction. NeurIPS 2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276),
-    "PRMQ". Differs: the published code takes one step more.
+    a is ``prune_amount``, t = θ_O frozen, H in nats, CE_c normalised by its weights; ``epochs`` may
+    be a fraction. NeurIPS 2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276), "PRMQ".
+    Differs: the published code takes one step more.
     """
     if not task.n_classes:
         raise Skip("PRMQ matches entropies of posteriors; a regression has none")
@@ -57,5 +56,5 @@ def _prune_and_redraw(model: nn.Module, amount: float, task: Task) -> None:
     for tensor, mask in zip(tensors, gradient.unflat(cut, tensors), strict=True):
         tensor.masked_fill_(mask, 0)
     for W in (layer.weight for layer in layers):
-        s = 1 / math.sqrt(W[0].numel())
+        s = W[0].numel() ** -0.5
         W.copy_(torch.where(W == 0, torch.empty(W.shape).uniform_(-s, s, generator=draw).to(W), W))

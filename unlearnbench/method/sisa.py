@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.values import Task
+from unlearnbench.seeding import seeded
+from unlearnbench.values import Skip, Task
 
 
 def sisa(model: nn.Module, task: Task) -> nn.Module:
@@ -48,6 +49,8 @@ def prepare(model: nn.Module, task: Task, *, shards: int, slices: int) -> dict[s
 
 def _slices(task: Task, shards: int, slices: int) -> list[list[Tensor]]:
     """Places among the training rows, of each slice of each shard."""
+    if not task.n_classes:
+        raise Skip("SISA takes the mean of posteriors; a regression has none")
     order = torch.randperm(len(task.train.rows), generator=task.generator("shards"))
     return [list(shard.tensor_split(slices)) for shard in order.tensor_split(shards)]
 
@@ -63,7 +66,10 @@ def _grow(
     for r in range(first, len(parts)):
         places = torch.cat(parts[: r + 1])
         kept = task.train.chosen(places[~_to_forget(task, places)])
-        order, noise = (
-            task.generator(f"shard {s} slice {r} {what}") for what in ("order", "noise")
+        order, noise, dropout = (
+            task.generator(f"shard {s} slice {r} {what}") for what in ("order", "noise", "dropout")
         )
-        yield task.fit(net, replace(kept, order=order, noise=noise))
+        # What a net draws of its own must not depend on which shards were trained before it.
+        with seeded(dropout.initial_seed()):
+            task.fit(net, replace(kept, order=order, noise=noise))
+        yield net

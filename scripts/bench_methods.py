@@ -1,0 +1,117 @@
+"""What does a method cost beyond its arithmetic? Time per retain row, relative to finetuning.
+
+    python scripts/bench_methods.py
+
+Each method runs with its default settings on the same original (digits, cnn, one thread on a CPU),
+the methods taking turns, finetuning among them in every turn. Rows are counted in a run of their
+own: every time one is drawn from the retain set, for training, scoring or distilling, it counts.
+"""
+
+import argparse
+import statistics
+import time
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from unlearnbench import config, pipeline, worker
+from unlearnbench.cell import Cell
+from unlearnbench.seeding import seeded
+from unlearnbench.values import Dataset, Skip, Split, Task
+
+REFERENCE = "finetune"
+
+
+class Bench:
+    """One method on a given original."""
+
+    def __init__(self, cell: Cell, data: Dataset, parts: Split, original: nn.Module) -> None:
+        self.cell, self.data, self.parts, self.original = cell, data, parts, original
+        self.left = pipeline.left_by_prepare(cell, deepcopy(original), data, parts)
+
+    def seconds(self, todo: Task | None = None) -> float:
+        """Of one run, nothing but the method's own call inside the clock."""
+        todo = todo or self.task()
+        method, arguments = pipeline.target(self.cell.method["call"])
+        scratch = self.cell.from_scratch
+        model = pipeline.fresh(self.cell, self.data) if scratch else deepcopy(self.original)
+        with seeded(0, "global"):
+            start = time.perf_counter()
+            method(model, todo, **arguments)
+            if self.data.x.is_cuda:
+                torch.cuda.synchronize()
+            return time.perf_counter() - start
+
+    def task(self) -> Task:
+        """A task with new generators."""
+        return pipeline.task(self.cell, self.data, self.parts, prepared=self.left)
+
+    def rows(self) -> tuple[int, int]:
+        """How many retain rows, and how many others, a run draws."""
+        counts = [0, 0]
+        retain = self.task().retain.rows
+
+        def count(rows_B: Tensor) -> nullcontext[None]:
+            kept = int(torch.isin(rows_B, retain).sum())
+            counts[0] += kept
+            counts[1] += len(rows_B) - kept
+            return nullcontext()
+
+        todo = self.task()
+        parts = {name: getattr(todo, name).watched(count) for name in PARTS}
+        self.seconds(replace(todo, **parts))
+        return counts[0], counts[1]
+
+
+PARTS = ("retain", "forget", "val", "train")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=7, help="runs of each method")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("overrides", nargs="*", help="as on the command line: dataset=, model= …")
+    given = parser.parse_args()
+    worker.configure()
+    words = [*given.overrides, "method=glob(*,exclude=original)"]
+    cells = config.cells(config.expand(words))
+    data = pipeline.dataset(cells[0], given.device)
+    parts = pipeline.split_of(cells[0], data)
+    todo = pipeline.task(cells[0], data, parts.hide_forget())
+    original = todo.fit(pipeline.fresh(cells[0], data), todo.train)
+    benches, skipped = {}, []
+    for cell in cells:
+        bench, name = Bench(cell, data, parts, original), cell.method["name"]
+        try:
+            bench.seconds()  # warm-up
+        except Skip as reason:
+            skipped.append(f"{name}: {reason}")
+        else:
+            benches[name] = bench
+    runs = []
+    for _ in range(given.runs):
+        runs.append({name: bench.seconds() for name, bench in benches.items()})
+    drawn = {name: bench.rows() for name, bench in benches.items()}
+    base = [run[REFERENCE] / drawn[REFERENCE][0] for run in runs]
+    print(f"torch {torch.__version__}, {given.device}, {given.runs} runs, {' '.join(words[:-1])}")
+    print(
+        f"{'method':22}{'seconds':>9}{'retain rows':>13}{'others':>8}   a retain row, × {REFERENCE}"
+    )
+    for name in sorted(benches):
+        seconds = [run[name] for run in runs]
+        retain, others = drawn[name]
+        line = f"{name:22}{statistics.median(seconds):9.3f}{retain:13,}{others:8,}"
+        if retain:
+            ratios = [s / retain / b for s, b in zip(seconds, base, strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+            line += f"   {middle:6.2f} ({low:.2f} to {high:.2f})"
+        print(line)
+    print(*(f"skipped: {line}" for line in skipped), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""CFW: what is shaken, when and how far, and finetuning on balanced classes between."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from cells import compose
+from method.bench import SGD, Bench, same, weights
+from torch import Tensor, nn
+
+from unlearnbench.method.cfw import cfw
+from unlearnbench.values import Skip, Task
+
+SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64, "start_confuser_std": 0.6}
+STILL = {"lr": 0.0, "momentum": 0.0, "weight_decay": 0.0}
+CONVOLUTIONS = ["stem.0.weight", "stage1.0.weight", "stage2.0.weight"]
+
+
+def moved(net: nn.Module, bench: Bench) -> dict[str, Tensor]:
+    before = weights(bench.original)
+    return {name: p - before[name] for name, p in weights(net).items()}
+
+
+def uneven(task: Task) -> Task:
+    """Few rows of the first five classes."""
+    y = task.retain.y
+    kept = (y >= 5) | (torch.arange(len(y)) % 5 == 0)
+    return replace(task, retain=task.retain.chosen(kept.nonzero().flatten()))
+
+
+def test_the_first_shake_is_all_that_is_left_without_epochs(bench: Bench) -> None:
+    net = bench.run(cfw, bench.task, **SETTINGS, epochs=0, final_confuser_std=0.5)
+    assert same(dict(net.named_buffers()), dict(bench.original.named_buffers()))
+    for name, by in moved(net, bench).items():
+        if name not in CONVOLUTIONS:
+            assert not by.any(), name
+            continue
+        error = 4 / (2 * by.numel()) ** 0.5  # four standard errors of a standard deviation
+        assert by.std() == pytest.approx(0.6, rel=error)
+        assert abs(by.mean()) < 4 * 0.6 / by.numel() ** 0.5
+
+
+def test_two_shakes_however_many_epochs(bench: Bench) -> None:
+    """With a learning rate of 0 nothing else moves; variances add up."""
+    arguments = {**SETTINGS, "sgd": STILL, "epochs": 3, "final_confuser_std": 0.5}
+    by = moved(bench.run(cfw, bench.task, **arguments), bench)["stage2.0.weight"]
+    assert by.std() == pytest.approx((0.6**2 + 0.5**2) ** 0.5, rel=0.02)
+
+
+def test_one_epoch_has_no_second_shake(bench: Bench) -> None:
+    net, other = (
+        bench.run(cfw, bench.task, **SETTINGS, epochs=1, final_confuser_std=std)
+        for std in (0.0, 0.9)
+    )
+    assert same(net.state_dict(), other.state_dict())
+
+
+def test_against_a_loop_by_hand(bench: Bench) -> None:
+    """mean_i n/(C n_y) CE_i on uneven classes; the second shake is before the last epoch."""
+    arguments = {**SETTINGS, "epochs": 2, "start_confuser_std": 0.0, "final_confuser_std": 0.05}
+    noise = moved(bench.run(cfw, uneven(bench.task), **{**arguments, "sgd": STILL}), bench)
+    task, net = uneven(bench.task), bench.original.train()
+    y_R = task.retain.y.tolist()
+    c = {label: len(y_R) / (10 * y_R.count(label)) for label in set(y_R)}
+    stepper = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
+    for e in range(2):
+        stepper.param_groups[0]["lr"] = SGD["lr"] * (1 + math.cos(math.pi * e / 2)) / 2
+        if e == 1:
+            with torch.no_grad():
+                for name, p in net.named_parameters():
+                    p += noise[name]
+        for x, y in task.retain.batched(64):
+            log_p = net(x).log_softmax(1)
+            losses = [-c[label] * log_p[i, label] for i, label in enumerate(y.tolist())]
+            stepper.zero_grad()
+            torch.stack(losses).mean().backward()
+            stepper.step()
+    found = bench.run(cfw, uneven(bench.task), **arguments)
+    for name, p in weights(net).items():
+        torch.testing.assert_close(weights(found)[name], p, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["logreg", "mlp"])
+def test_a_net_without_convolutions_is_skipped(bench: Bench, model: str) -> None:
+    net = Bench(bench.lab, compose(f"model={model}")).fresh()
+    with pytest.raises(Skip, match="convolutions"):
+        cfw(net, bench.task, **SETTINGS, epochs=1, final_confuser_std=0.0)
+
+
+def test_regression_is_skipped(bench: Bench) -> None:
+    with pytest.raises(Skip, match="classes"):
+        bench.run(
+            cfw, replace(bench.task, n_classes=0), **SETTINGS, epochs=1, final_confuser_std=0.0
+        )
