@@ -75,7 +75,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["method=finetun"], "method=finetun: no such option; did you mean finetune?"),
+        (["method=finetun"], "method=finetun: no such option; did you mean finetune or "),
         (["-m", "method=finetune,originl"], "method=originl: no such option; did you mean orig"),
         (["-m", "method=glob(zz*)"], "method=glob(zz*): no option fits; there are: "),
         (["sweep=quickstar"], "sweep=quickstar: no such option; did you mean quickstart?"),

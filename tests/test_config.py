@@ -133,7 +133,7 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["method=finetun"], "method=finetun: no such option; did you mean finetune?"),
+        (["method=finetun"], "method=finetun: no such option; did you mean finetune or "),
         (["metod=finetune"], "metod is no key here; did you mean method or model?"),
         (["method.call.epoch=3"], "method.call.epoch is no key here; did you mean epochs?"),
         (["+method.call.tau=3"], "method.call.tau is no key here"),

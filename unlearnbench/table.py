@@ -23,6 +23,7 @@ PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
 def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, int]]:
     """What stands once per model: metric name to (value, records it was computed on)."""
     counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
+    reference = predictions(lab, replace(cell, method=cell.reference))
     if not np.issubdtype(found.y_N.dtype, np.integer):
         errors = {
             f"{name}_{part}": (value, counts[part])
@@ -30,7 +31,6 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
             for name, value in _errors(found, PARTS[part]).items()
         }
         return {**errors, **_cost(lab, cell)}
-    reference = predictions(lab, replace(cell, method=cell.reference))
     mine, theirs = _accuracies(found), _accuracies(reference)
     compared = ("retain", "forget", "test")
     told = {f"{part}_acc": (mine[part], counts[part]) for part in PARTS}

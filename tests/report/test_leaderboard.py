@@ -20,6 +20,7 @@ ABOUT = {
     "forget_hash": "f0",
     "defense": "none",
     "attack": "umia",
+    "traits": "",
     "overrides": "",
     "status": "ok",
     "reason": None,
@@ -229,3 +230,10 @@ def test_markdown_to_the_byte() -> None:
     ]
     cells += [failed("scrub", 2), *(failed("broken", seed) for seed in range(3))]
     assert markdown(pd.DataFrame(cells)) == GOLDEN
+
+
+def test_what_looks_at_validation_rows_is_marked_and_said() -> None:
+    cells = [cell("kde", 0, test_acc=0.9), cell("scrub", 0, test_acc=0.9, traits="uses_val")]
+    assert list(only(cells).index) == ["kde", "scrub†"]
+    assert markdown(pd.DataFrame(cells)).rstrip().endswith("† looks at validation rows.")
+    assert leaderboard.note(pd.DataFrame(cells[:1])) is None
