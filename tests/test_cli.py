@@ -304,3 +304,23 @@ def test_a_study_writes_its_table(preloaded: Preloaded, tmp_path: Path) -> None:
         "second_retrain",
     ]
     assert len(load_results(tmp_path, sweep="quickstart", wide=True)) == 3
+
+
+def test_check_says_pass_fail_and_skip_and_ends_accordingly(told: Told) -> None:
+    code, said, _ = told("check", "method=gradient_ascent", "model=logreg")
+    assert code == 0
+    assert "gradient_ascent: PASS All weights are finite" in said
+    assert "gradient_ascent: PASS It runs on model=logreg" in said
+    assert re.search(r"gradient_ascent: SKIP .*: it makes no teacher with ops.frozen", said)
+    assert re.search(r"\d+ PASS, \d+ SKIP$", said.strip())
+    code, said, _ = told("check", "method=unruly.shrunk", "method.call.strength=0.0")
+    assert code == 1
+    assert re.search(r"unruly.shrunk: FAIL Something changed: the model is as it was", said)
+
+
+def test_check_says_a_mistake_in_one_line(told: Told) -> None:
+    code, _, said = told("check", "method=scrubb")
+    assert code == 1
+    assert (
+        said == "unlearnbench: method=scrubb: no such option; did you mean scrub or scrub_as_run?\n"
+    )

@@ -72,7 +72,7 @@ class Subject:
             data: the data set.
             around: names the seed of the global generator.
         """
-        data = data or self.data
+        data = data or _copy(self.data)
         cell = replace(self.cell, method=_with(self.cell.method, call or {}))
         start = deepcopy(self.original)
         with seeded(cell.model_seed, around):
@@ -116,6 +116,10 @@ def _with(method: Option, settings: Option) -> Option:
             node = node[part]
         node[last] = value
     return changed
+
+
+def _copy(data: Dataset) -> Dataset:
+    return replace(data, x=data.x.clone(), y=data.y.clone())
 
 
 def _trained(cell: Cell, data: Dataset, parts: Split) -> nn.Module:
@@ -218,10 +222,10 @@ def _architecture(subject: Subject) -> None:
 
 def _data_alone(subject: Subject) -> None:
     """The data are left as they were."""
-    x, y = subject.data.x.clone(), subject.data.y.clone()
-    subject.run()
-    assert torch.equal(subject.data.x, x), "inputs changed"
-    assert torch.equal(subject.data.y, y), "labels changed"
+    data = _copy(subject.data)
+    subject.run(data=data)
+    assert torch.equal(data.x, subject.data.x), "inputs changed"
+    assert torch.equal(data.y, subject.data.y), "labels changed"
 
 
 def _global_randomness(subject: Subject) -> None:
