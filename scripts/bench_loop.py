@@ -110,7 +110,7 @@ def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], 
     rows = torch.arange(n, device=data.x.device)
     net = pipeline.fresh(cell, data)
     if name == "ours":
-        batches = pipeline._batches(cell, data, rows, "retain").batched(size).augmented()
+        batches = pipeline.batches(cell, data, rows, "retain").batched(size).augmented()
         return lambda: ours(net, batches)
     if name == "plain loop":
         return lambda: plain(net, data, rows, size, cell.precision)

@@ -9,7 +9,7 @@ from method.bench import same
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unlearnbench import pipeline, table
+from unlearnbench import outputs, pipeline, table
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.seeding import seeded
@@ -41,7 +41,7 @@ def test_the_original_is_the_files_net(new_lab: Lab, cell: Cells, checkpoint: Ch
     net.load_state_dict(state)
     with torch.no_grad():
         expected = net.eval()(data.inputs(torch.arange(len(data.y))))
-    found = torch.from_numpy(pipeline.predictions(new_lab, one).logits_MQNC[0, 0])
+    found = torch.from_numpy(outputs.predictions(new_lab, one).logits_MQNC[0, 0])
     torch.testing.assert_close(found, expected)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cells import Cells
 
-from unlearnbench import pipeline, table, train
+from unlearnbench import outputs, pipeline, table, train
 from unlearnbench.pipeline import Lab
 from unlearnbench.store import Store
 
@@ -39,9 +39,9 @@ def test_predictions_of_one_model_are_those_of_a_cpu(lab: Lab, cell: Cells) -> N
     data = pipeline.dataset(one, "cuda:0")
     rows = torch.arange(500)
     torch.backends.cudnn.allow_tf32 = False
-    batches = pipeline._batches(one, data, rows, "all")
+    batches = pipeline.batches(one, data, rows, "all")
     found = pipeline.train.logits(net.cuda(), batches, rows.cuda())
-    expected = pipeline.predictions(lab, one).logits_MQNC[0, 0, :500]
+    expected = outputs.predictions(lab, one).logits_MQNC[0, 0, :500]
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
@@ -54,7 +54,7 @@ def test_replayed_steps_are_the_steps(cell: Cells, live: bool) -> None:
     found = []
     for graphs in (True, False):
         net = pipeline.fresh(one, data)
-        batches = pipeline._batches(replace(one, cuda_graphs=graphs), data, rows, "retain")
+        batches = pipeline.batches(replace(one, cuda_graphs=graphs), data, rows, "retain")
         sgd = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
         mover = train.optimizer(net, sgd) if live else sgd
         for _ in range(2):
@@ -79,7 +79,7 @@ def test_a_step_that_cannot_be_captured_says_what_to_do(cell: Cells) -> None:
 
     one = cell("method=original")
     data = pipeline.dataset(one, "cuda:0")
-    batches = pipeline._batches(one, data, torch.arange(640, device="cuda:0"), "retain")
+    batches = pipeline.batches(one, data, torch.arange(640, device="cuda:0"), "retain")
     net = Stubborn(64, 10).cuda()
     with pytest.raises(RuntimeError, match="cuda_graphs=false"):
         train.descend(

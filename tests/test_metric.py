@@ -1,7 +1,11 @@
 """Metrics against values computed by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.special import ndtr, softmax
 
 from unlearnbench import metric
 
@@ -52,3 +56,187 @@ def test_auc_counts_pairs() -> None:
     pairs = [(m > o) + (m == o) / 2 for m in members for o in others]
     assert metric.auc(members, others) == pytest.approx(np.mean(pairs))
     assert np.isnan(metric.auc(members, others[:0]))
+
+
+def tied(seed: int = 0, n: int = 150) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of members and others from a dozen distinct values: many ties, on both sides."""
+    random = np.random.default_rng(seed)
+    return random.binomial(11, 0.55, n) * 1.0, random.binomial(11, 0.45, n + 30) * 1.0
+
+
+def rates(members: Any, others: Any) -> list[tuple[float, float]]:
+    """(FPR, TPR) of "score ≥ t" for every t that makes a difference, by counting."""
+    thresholds = sorted({*members, *others, np.inf}, reverse=True)
+    return [
+        (sum(o >= t for o in others) / len(others), sum(m >= t for m in members) / len(members))
+        for t in thresholds
+    ]
+
+
+def test_auc_of_two_gaussians() -> None:
+    """N(d, 1) against N(0, 1): Φ(d/√2). The AUC's standard error is below √(A(1−A)/n)."""
+    random, n = np.random.default_rng(0), 20_000
+    for d in (0.0, 0.5, 2.0):
+        exact = ndtr(d / np.sqrt(2))
+        found = metric.auc(random.normal(d, 1, n), random.normal(0, 1, n))
+        assert abs(found - exact) < 4 * np.sqrt(exact * (1 - exact) / n)
+
+
+def test_roc_has_a_point_for_each_distinct_score() -> None:
+    members, others = tied()
+    fpr, tpr = metric.roc(members, others)
+    assert list(zip(fpr, tpr, strict=True)) == rates(members, others)
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(metric.auc(members, others))
+
+
+def test_roc_refuses_what_has_no_curve() -> None:
+    with pytest.raises(ValueError, match="no record"):
+        metric.roc(np.ones(3), np.ones(0))
+    with pytest.raises(ValueError, match="NaN"):
+        metric.roc(np.array([np.nan]), np.ones(3))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.37, 1.0])
+def test_tpr_at_fpr_against_all_thresholds(alpha: float) -> None:
+    for seed in range(10):
+        members, others = tied(seed)
+        expected = max(true for false, true in rates(members, others) if false <= alpha)
+        assert metric.tpr_at_fpr(members, others, alpha) == expected
+
+
+def test_tpr_at_fpr_counts_to_the_record() -> None:
+    """Of 100 non-members one may be taken for a member, not two; of 99 none, so nobody can say."""
+    others = np.arange(100.0)
+    assert metric.tpr_at_fpr(np.array([99.5, 98.5, 98.0, 97.5]), others, 0.01) == 0.5
+    assert np.isnan(metric.tpr_at_fpr(np.array([99.5]), others[:99], 0.01))
+    assert np.isnan(metric.tpr_at_fpr(others[:0], others, 0.01))
+
+
+def test_balanced_accuracy_against_all_thresholds() -> None:
+    for seed in range(10):
+        members, others = tied(seed)
+        by_hand = [
+            (sum(m > t for m in members) / len(members) + sum(o <= t for o in others) / len(others))
+            / 2
+            for t in (-1.0, *np.arange(12.0))
+        ]
+        found = [metric.balanced_accuracy(members, others, t) for t in (-1.0, *np.arange(12.0))]
+        assert found == pytest.approx(by_hand)
+        assert metric.balanced_accuracy_max(members, others) == pytest.approx(max(by_hand))
+
+
+def test_balanced_accuracy_limits() -> None:
+    low, high = np.zeros(3), np.ones(5)
+    assert metric.balanced_accuracy(high, low, 0.5) == 1
+    assert metric.balanced_accuracy(high, low, 1.0) == 0.5  # the rule is strict
+    assert metric.balanced_accuracy_max(high, low) == 1
+    assert metric.balanced_accuracy_max(low, high) == 0.5
+    assert np.isnan(metric.balanced_accuracy(high, low[:0], 0.5))
+    assert np.isnan(metric.balanced_accuracy_max(high[:0], low))
+
+
+def drawn(shape: tuple[int, ...] = (3, 2, 40, 7)) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    random = np.random.default_rng(0)
+    return random.normal(0, 3, shape).astype(np.float32), random.integers(0, shape[-1], shape[-2])
+
+
+def test_confidence_is_the_log_odds_of_the_label() -> None:
+    logits, y = drawn()
+    p = softmax(logits.astype(np.float64), axis=-1)[..., np.arange(40), y]
+    assert metric.logit_confidence(logits, y) == pytest.approx(np.log(p / (1 - p)), rel=1e-9)
+    losses = metric.cross_entropy(logits[0, 0], y)
+    assert metric.logit_confidence(logits, y)[0, 0] == pytest.approx(-np.log(np.expm1(losses)))
+
+
+def test_confidence_tells_the_sure_apart_where_losses_cannot() -> None:
+    logits = np.array([[1e4, 0.0, -1e4], [100.0, 0.0, 0.0]], np.float32)
+    assert (metric.cross_entropy(logits, np.array([0, 0])) == 0).all()
+    assert metric.logit_confidence(logits, np.array([0, 0])) == pytest.approx(
+        [1e4, 100 - np.log(2)]
+    )
+    assert metric.logit_confidence(logits, np.array([2, 1])) == pytest.approx([-2e4, -100])
+
+
+def test_entropies_against_their_formulas() -> None:
+    logits, y = drawn()
+    p = softmax(logits.astype(np.float64), axis=-1)
+    assert metric.entropy(logits) == pytest.approx(-(p * np.log(p)).sum(-1))
+    at_y = np.arange(7) == y[:, None]
+    terms = np.where(at_y, (1 - p) * np.log(p), p * np.log(1 - p))
+    assert metric.modified_entropy(logits, y) == pytest.approx(-terms.sum(-1), rel=1e-9)
+
+
+def test_entropies_at_their_ends() -> None:
+    certain = np.array([[1e4, -1e4, -1e4], [1e4, -1e4, -1e4]], np.float32)
+    assert metric.entropy(certain) == pytest.approx([0, 0])
+    right, wrong = metric.modified_entropy(certain, np.array([0, 1]))
+    assert right == 0
+    assert wrong == pytest.approx(4e4 - np.log(2), rel=1e-9)  # −log p_y − log(1 − p_0)
+    flat = np.zeros((2, 5), np.float32)
+    assert metric.entropy(flat) == pytest.approx(np.log(5))
+    uniform = -0.8 * (np.log(0.2) + np.log(0.8))  # −(1 − p) log p and 4 times −p log(1 − p)
+    assert metric.modified_entropy(flat, np.array([0, 3])) == pytest.approx(uniform)
+
+
+def test_modified_entropy_of_two_classes_is_of_the_label_alone() -> None:
+    logits, y = drawn((1, 1, 40, 2))
+    p = softmax(logits.astype(np.float64), axis=-1)[0, 0, np.arange(40), y]
+    found = metric.modified_entropy(logits, y)[0, 0]
+    assert found == pytest.approx(-2 * (1 - p) * np.log(p), rel=1e-9)
+
+
+def test_a_record_does_not_depend_on_its_batch() -> None:
+    logits, y = drawn()
+    together = (
+        metric.logit_confidence(logits, y),
+        metric.entropy(logits),
+        metric.modified_entropy(logits, y),
+    )
+    for n in range(40):
+        x, label = logits[1, 1, n : n + 1], y[n : n + 1]
+        alone = (
+            metric.logit_confidence(x, label),
+            metric.entropy(x),
+            metric.modified_entropy(x, label),
+        )
+        assert [values[1, 1, n] for values in together] == [value[0] for value in alone]
+
+
+def audits(n_models: int, spread: float, seed: int, n: int = 30) -> list[Any]:
+    """Models that leak differently: members N(d_m, 1), d_m ~ N(1, spread), others N(0, 1)."""
+    random = np.random.default_rng(seed)
+    shifts = random.normal(1.0, spread, n_models)
+    return [(random.normal(shift, 1, n), random.normal(0, 1, n)) for shift in shifts]
+
+
+def test_bootstrap_covers() -> None:
+    """Members of all models together are N(1, 1 + spread²): the AUC is Φ(1/√(2 + spread²))."""
+    exact = ndtr(1 / np.sqrt(2 + 0.5**2))
+    intervals = [metric.bootstrap_auc(audits(16, 0.5, s), rounds=100, seed=s) for s in range(60)]
+    covered = np.mean([low <= exact <= high for low, high in intervals])
+    assert covered >= 0.83  # 0.95 less four standard errors; resampling records alone fails
+
+
+def test_bootstrap_resamples_models_first() -> None:
+    """As scores of one model they give a narrower interval than as those of models that differ."""
+    scores = audits(8, 1.0, 0, n=200)
+    low, high = metric.bootstrap_auc(scores, rounds=200, seed=0)
+    as_one = [tuple(np.concatenate(side) for side in zip(*scores, strict=True))]
+    one_low, one_high = metric.bootstrap_auc(as_one, rounds=200, seed=0)  # type: ignore[arg-type]
+    assert high - low > 3 * (one_high - one_low)
+    members, others = as_one[0]
+    assert low < metric.auc(members, others) < high
+
+
+def test_bootstrap_follows_its_seed() -> None:
+    scores = audits(4, 0.5, 0)
+    first = metric.bootstrap_auc(scores, rounds=50, seed=3)
+    assert first == metric.bootstrap_auc(scores, rounds=50, seed=3)
+    assert first != metric.bootstrap_auc(scores, rounds=50, seed=4)
+
+
+def test_bootstrap_of_too_little() -> None:
+    assert np.isnan(metric.bootstrap_auc([(np.ones(3), np.ones(0))], rounds=5, seed=0)).all()
+    with pytest.raises(ValueError, match="needs a model"):
+        metric.bootstrap_auc([], rounds=5, seed=0)

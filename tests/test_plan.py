@@ -154,3 +154,18 @@ print(sys.modules.keys() & {{"torch", "lightning", "sklearn", "torchvision"}})
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "4 cells, 4 to do: 1 original, 2 retrained, 1 unlearned\nset()\n"
+
+
+def test_an_attack_on_a_population_needs_its_shadows_once(tmp_path: Path) -> None:
+    """Originals and retrained models of the population serve every method and attack."""
+    words = ["attack=ulira", "attack.shadows.models=8"]
+    cells = config.cells([[*words, f"method={name}"] for name in ("finetune", "gradient_ascent")])
+    made = plan.plan(cells, Store(tmp_path), set())
+    assert kinds(made.jobs) == {
+        "original": 1 + 8,
+        "retrained": 1 + 8,
+        "unlearned": 2 * (1 + 8),
+        "rows": 1,
+    }
+    keys = {job.key for job in made.jobs}
+    assert all(set(job.needs) <= keys for job in made.jobs)

@@ -1,4 +1,4 @@
-"""The chain: dataset → split → original → unlearned → predictions. Rows are made in ``table``.
+"""The chain: dataset → split → original → unlearned. Predictions follow in ``outputs``.
 
 Each stage asks for the one before it, and each artifact passes through the store, so it is made
 once. The order of the work is the call graph below, read from the bottom up.
@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file as save_tensors
 from sklearn.model_selection import train_test_split
@@ -29,21 +28,16 @@ from torch import Tensor, nn
 from unlearnbench import train
 from unlearnbench.cell import Cell
 from unlearnbench.model.ensemble import Ensemble
+from unlearnbench.population import Population, audit_pool
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.store import Store
 from unlearnbench.values import (
-    FORGET,
     FORGOTTEN,
-    RETAIN,
-    RETAINED,
-    TEST,
     UNSEEN,
-    VAL,
     Artifact,
     Batches,
     Compute,
     Dataset,
-    Predictions,
     Skip,
     Split,
     Task,
@@ -53,7 +47,6 @@ PREDICT_ROWS = 1000
 """Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
 
 WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
-LOGITS = "predictions.safetensors"
 
 
 class Failed(RuntimeError):
@@ -119,9 +112,9 @@ def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Spl
     scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
     the row with the default settings.
     """
-    kept, val = train_test_split(
-        train_rows.numpy(), test_size=cell.split["val"], random_state=cell.split["seed"]
-    )
+    kept, val = _kept_and_val(cell, train_rows)
+    if "population" in cell.split:
+        return _shadow_split(cell, population(cell, train_rows), kept, val, test_rows)
     rows = torch.from_numpy(kept)
     choose, arguments = target(cell.forget["call"])
     if "path" in cell.forget:
@@ -133,7 +126,55 @@ def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Spl
     return parts
 
 
-def _batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
+def _kept_and_val(cell: Cell, train_rows: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    kept, val = train_test_split(
+        train_rows.numpy(), test_size=cell.split["val"], random_state=cell.split["seed"]
+    )
+    return kept, val
+
+
+def _shadow_split(
+    cell: Cell,
+    audited: Population,
+    kept: NDArray[np.int64],
+    val: NDArray[np.int64],
+    test_rows: Tensor,
+) -> Split:
+    """Of one model of a population: the audited records it does not see are in no part."""
+    status_N = audited.status_MN[cell.split["index"]]
+    unseen, forget = (audited.rows_N[status_N == part] for part in (UNSEEN, FORGOTTEN))
+    train_rows = kept[~np.isin(kept, unseen)]
+    return Split(
+        train=torch.from_numpy(train_rows),
+        val=torch.from_numpy(val),
+        test=test_rows,
+        forget=torch.from_numpy(forget),
+    )
+
+
+def population(cell: Cell, train_rows: Tensor) -> Population:
+    """The keep matrix that a shadow cell's split names.
+
+    Args:
+        cell: of a shadow.
+        train_rows: the training part (n,), validation rows among them.
+    """
+    kept, _ = _kept_and_val(cell, train_rows)
+    return _population(json.dumps(cell.split["population"], sort_keys=True), kept.tobytes())
+
+
+def audited_rows(cell: Cell, data: Dataset) -> Tensor:
+    """The records (N,) that the models of a cell's population are asked about."""
+    return torch.from_numpy(population(cell, data.train_rows).rows_N)
+
+
+@lru_cache(maxsize=2)
+def _population(settings: str, train_rows: bytes) -> Population:
+    return audit_pool(np.frombuffer(train_rows, np.int64), **json.loads(settings))
+
+
+def batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
+    """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
     device = data.x.device
     on_device = rows.to(device)
     return Batches(
@@ -189,10 +230,10 @@ def task(
     loss = train.cross_entropy if data.n_classes else train.squared_error
     fit, arguments = target(cell.train["call"])
     return Task(
-        retain=_batches(cell, data, parts.retain, "retain"),
-        forget=_batches(cell, data, parts.forget, "forget"),
-        val=_batches(cell, data, parts.val, "val"),
-        train=_batches(cell, data, parts.train, "retain"),
+        retain=batches(cell, data, parts.retain, "retain"),
+        forget=batches(cell, data, parts.forget, "forget"),
+        val=batches(cell, data, parts.val, "val"),
+        train=batches(cell, data, parts.train, "retain"),
         n_classes=data.n_classes,
         loss=loss,
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
@@ -337,17 +378,35 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
         return original(lab, cell)
 
     def make(folder: Path) -> dict[str, Any]:
-        data = dataset(cell, lab.device)
-        notes: dict[str, float] = {}
-        todo = task(cell, data, split_of(cell, data), notes, prepared(lab, cell))
-        method, arguments = target(cell.method["call"])
-        model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
-        with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
-            model = method(model, todo, **arguments)
-        return {**_save_model(folder, model, taken, cell), "notes": notes}
+        model, told = _run(lab, cell, prepared(lab, cell))
+        return {**_save_model(folder, model, told, cell), "notes": told["notes"]}
 
     lab.store.get(cell.model_key, make)
     return _load_model(lab, cell, cell.model_key)
+
+
+def _run(lab: Lab, cell: Cell, left: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
+    """What the method makes of the original, and what that cost and noted."""
+    data = dataset(cell, lab.device)
+    notes: dict[str, float] = {}
+    todo = task(cell, data, split_of(cell, data), notes, left)
+    method, arguments = target(cell.method["call"])
+    model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
+    with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+        model = method(model, todo, **arguments)
+    return model, {**taken, "notes": notes}
+
+
+def passing(lab: Lab, cell: Cell) -> nn.Module:
+    """The model of a shadow cell. Only its outputs are stored: there are many of them."""
+    if cell.untouched:
+        return original(lab, cell)
+    if cell.method.get("prepare") is None:
+        return _run(lab, cell, {})[0]
+    data = dataset(cell, lab.device)
+    with seeded(cell.model_seed, "global"):
+        left = left_by_prepare(cell, original(lab, cell), data, split_of(cell, data))
+    return _run(lab, cell, left)[0]
 
 
 def artifact(lab: Lab, cell: Cell) -> Artifact:
@@ -360,61 +419,3 @@ def artifact(lab: Lab, cell: Cell) -> Artifact:
     told = entry.manifest
     state = load_tensors(entry.read(WEIGHTS))
     return Artifact(cell.model_key, state, told["seconds"], told["peak_bytes"])
-
-
-# ---------------------------------------------------------------------------------------------
-# Outputs.
-
-
-def predict(lab: Lab, cell: Cell) -> None:
-    """Make sure that the model's outputs on every row of the data set are stored.
-
-    Raises:
-        Failed: an artifact it needs is known to be impossible.
-        Skip: the method cannot work on this cell on principle.
-    """
-    if cell.predictions_key in lab.failures:
-        raise Failed(lab.failures[cell.predictions_key])
-    start = cell.original().predictions_key
-    if not cell.from_scratch and start in lab.failures:
-        raise Failed(f"the original failed: {lab.failures[start]}")
-
-    def make(folder: Path) -> dict[str, Any]:
-        net = unlearned(lab, cell)
-        data = dataset(cell, lab.device)
-        every = torch.arange(len(data.y), device=data.x.device)
-        logits_NC = train.logits(net, _batches(cell, data, every, "all"), every)
-        if not logits_NC.isfinite().all():
-            raise Failed("outputs are not finite")
-        is_test_N = torch.isin(torch.arange(len(data.y)), data.test_rows)
-        arrays = {"logits_NC": logits_NC, "y_N": data.y.cpu(), "is_test_N": is_test_N}
-        save_arrays({name: tensor.numpy() for name, tensor in arrays.items()}, folder / LOGITS)
-        return {"kind": "predictions", "model": cell.model_key}
-
-    lab.store.get(cell.predictions_key, make)
-
-
-def predictions(lab: Lab, cell: Cell) -> Predictions:
-    """The stored outputs of the cell's model, made first if they are missing."""
-    predict(lab, cell)
-    arrays = load_arrays(lab.store.load(cell.predictions_key).read(LOGITS))
-    y_N, rows_N = arrays["y_N"], np.arange(len(arrays["y_N"]))
-    train_rows, test_rows = (
-        torch.from_numpy(np.flatnonzero(arrays["is_test_N"] == part)) for part in (False, True)
-    )
-    parts = split(cell, torch.from_numpy(y_N), train_rows, test_rows)
-    split_N = np.full(len(y_N), RETAIN, np.int8)
-    for code, rows in ((FORGET, parts.forget), (VAL, parts.val), (TEST, parts.test)):
-        split_N[rows.numpy()] = code
-    of_forget = RETAINED if cell.untouched else UNSEEN if cell.from_scratch else FORGOTTEN
-    status_N = np.select([split_N == RETAIN, split_N == FORGET], [RETAINED, of_forget], UNSEEN)
-    kind = {RETAINED: "original", UNSEEN: "retrained", FORGOTTEN: "unlearned"}[of_forget]
-    return Predictions(
-        logits_MQNC=arrays["logits_NC"][None, None],
-        y_N=y_N,
-        rows_N=rows_N,
-        split_N=split_N,
-        status_MN=status_N[None].astype(np.int8),
-        kind_M=(kind,),
-        parent_M=(-1,),
-    )

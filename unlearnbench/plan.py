@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from unlearnbench.cell import Cell, digest
+from unlearnbench.population import shadows
 from unlearnbench.store import Store
 
 ROWS_AT_ONCE = 50
@@ -106,6 +107,10 @@ def _models(cell: Cell) -> Iterable[Cell]:
         yield cell.original()
     yield replace(cell, method=cell.reference)
     yield cell
+    for shadow in shadows(cell):
+        yield shadow.original()
+        yield replace(shadow, method=cell.reference)
+        yield shadow
 
 
 def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:

@@ -14,7 +14,8 @@ import torch
 
 from unlearnbench import metric, results
 from unlearnbench.cell import Cell
-from unlearnbench.pipeline import Failed, Lab, predictions, target
+from unlearnbench.outputs import population_predictions, predictions
+from unlearnbench.pipeline import Failed, Lab, target
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 
 PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
@@ -66,8 +67,43 @@ def _errors(found: Predictions, code: int) -> dict[str, float]:
     return {"rmse": metric.rmse(predicted, y), "r2": metric.r2(predicted, y)}
 
 
-def attacked(cell: Cell, found: Predictions) -> Scores:
-    """The cell's attack on the outputs, after the cell's defense."""
+def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
+    """The cell's attack, and what it finds where there is nothing to find and where there is all.
+
+    An attack on a population has its floor on retrained models and its ceiling on originals; its
+    headline figures come with both, and with where they stand between them: 0 at the floor, 1 at
+    the ceiling. The first of them is an AUC, with the ends of its 95 % interval.
+    """
+    scores = _attacked(lab, cell, found)
+    if not cell.attack.get("shadows"):
+        return scores
+    ends = {
+        end: _attacked(lab, replace(cell, method=method), found).metrics
+        for end, method in (("floor", cell.reference), ("ceiling", cell.original().method))
+    }
+    headline = cell.attack["traits"]["headline"]
+    n, by_model = len(scores.row), _by_model(scores)
+    for end, value in zip(("low", "high"), metric.bootstrap_auc(by_model, 100, 0), strict=True):
+        scores.metrics[f"{headline[0]}_{end}"] = value, n
+    for name in headline:
+        value, n = scores.metrics[name]
+        floor, ceiling = (ends[end][name][0] for end in ("floor", "ceiling"))
+        share = (value - floor) / (ceiling - floor) if ceiling != floor else float("nan")
+        told = {"floor": floor, "ceiling": ceiling, "normalised": share}
+        scores.metrics.update({f"{name}_{what}": (figure, n) for what, figure in told.items()})
+    return scores
+
+
+def _by_model(scores: Scores) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Scores of the members and of the others, model by model."""
+    models, place_N = np.unique(np.array(scores.pool), return_inverse=True)
+    each = [place_N == place for place in range(len(models))]
+    return [(scores.score[one & scores.member], scores.score[one & ~scores.member]) for one in each]
+
+
+def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
+    if cell.attack.get("shadows"):
+        found = population_predictions(lab, cell)
     if cell.defense["call"] is not None:
         defend, arguments = target(cell.defense["call"])
         found = defend(found, **arguments)
@@ -102,7 +138,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
     if cell.attack["call"] is None:
         return out
     try:
-        scores = attacked(cell, found)
+        scores = attacked(lab, cell, found)
     except Exception as error:  # noqa: BLE001 - as above
         out.error = error
         out.rows.append(_without_value(about, error))

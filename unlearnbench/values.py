@@ -325,9 +325,12 @@ class Predictions:
         y_N: labels.
         rows_N: row numbers in the data set.
         split_N: RETAIN, FORGET, VAL or TEST, the row's part in the cell's split.
-        status_MN: what each model did with each row: UNSEEN, RETAINED or FORGOTTEN.
+        status_MN: the row's part in the model's request: UNSEEN (in no training), RETAINED, or
+            FORGOTTEN (to be forgotten). An original was trained on the FORGOTTEN rows, a retrained
+            model was not.
         kind_M: ``original``, ``retrained`` or ``unlearned``.
         parent_M: index of the original an unlearned model came from; -1 if it is not among these.
+        audited_M: whether it is a model under attack; the others are there to compare with.
     """
 
     logits_MQNC: NDArray[np.float32]
@@ -337,6 +340,7 @@ class Predictions:
     status_MN: NDArray[np.int8]
     kind_M: tuple[str, ...]
     parent_M: tuple[int, ...]
+    audited_M: tuple[bool, ...] = (True,)
 
 
 @dataclass(frozen=True)

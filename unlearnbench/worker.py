@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import torch
 
-from unlearnbench import pipeline, results, table
+from unlearnbench import outputs, pipeline, results, table
 from unlearnbench.cell import Cell
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
@@ -72,7 +72,7 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
     """
     if job.kind != "rows":
         try:
-            pipeline.predict(lab, job.cells[0])
+            outputs.predict(lab, job.cells[0])
         except Exception as error:  # noqa: BLE001 - whatever a method raises is told, not a crash
             status = "skipped" if isinstance(error, Skip) else "failed"
             if status == "failed":

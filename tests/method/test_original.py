@@ -2,19 +2,13 @@
 
 from cells import Cells
 
-from unlearnbench import pipeline
+from unlearnbench import outputs
 from unlearnbench.pipeline import Lab
 
 
 def test_original_is_the_artifact_all_methods_start_from(new_lab: Lab, cell: Cells) -> None:
     original, finetune = cell("method=original"), cell("method=finetune")
     assert original.model_key == finetune.original().model_key
-    pipeline.predict(new_lab, original)
+    outputs.predict(new_lab, original)
     manifests = [new_lab.store.load(p.parent.name) for p in new_lab.store.root.rglob("*.json")]
     assert sorted(entry.manifest["kind"] for entry in manifests) == ["model", "predictions"]
-
-
-def test_original_was_trained_on_the_forget_rows(lab: Lab, cell: Cells) -> None:
-    found = pipeline.predictions(lab, cell("method=original"))
-    assert found.kind_M == ("original",)
-    assert set(found.status_MN[0][found.split_N == 1]) == {1}

@@ -11,7 +11,7 @@ from cells import compose
 from method.bench import same
 from torch import nn
 
-from unlearnbench import pipeline, table
+from unlearnbench import outputs, pipeline, table
 from unlearnbench.cell import Cell
 from unlearnbench.method import sisa as module
 from unlearnbench.method.sisa import prepare, sisa
@@ -137,7 +137,7 @@ def test_reloaded_from_the_store_it_answers_with_the_mean_posterior(
         task_of(one, prepared=pipeline.prepared(new_lab, one)),
     )
     assert isinstance(net, Ensemble)
-    found = pipeline.predictions(new_lab, one).logits_MQNC[0, 0]
+    found = outputs.predictions(new_lab, one).logits_MQNC[0, 0]
     with torch.no_grad():
         x = data.inputs(torch.arange(len(data.y)))
         mean = torch.stack([member(x).softmax(1) for member in net.members]).mean(0)

@@ -5,7 +5,15 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
-from unlearnbench.metric import auc, cross_entropy, indisc
+from unlearnbench.metric import (
+    auc,
+    cross_entropy,
+    entropy,
+    indisc,
+    logit_confidence,
+    modified_entropy,
+    tpr_at_fpr,
+)
 from unlearnbench.values import FORGET, TEST, VAL, Predictions, Scores, Skip
 
 
@@ -16,7 +24,9 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
         regression ℓ → member, fitted on the rest;   Indisc = 1 − |2·MIA − 1|
 
     Both sides are shuffled and cut to the smaller one's size, so that guessing gives .5. AUC is of
-    the score −ℓ on all records. Deep Unlearn (arXiv 2410.01276), U-MIA.
+    the score −ℓ on all records. Deep Unlearn (arXiv 2410.01276), U-MIA. Beside it stand the AUCs
+    of thresholds on other statistics, see ``_statistics``, and the share of forget rows found
+    where 1 % of the others are taken for some, by confidence.
 
     Args:
         predictions: of one model.
@@ -33,6 +43,7 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
     losses_N = cross_entropy(predictions.logits_MQNC[0, 0], predictions.y_N)
     if not np.isfinite(losses_N).all():
         raise ValueError("umia: losses are not finite")
+    statistics = _statistics(predictions.logits_MQNC[0, 0], predictions.y_N)
     forgotten_N = predictions.split_N == FORGET
     metrics, records = {}, []
     for pool, part in (("test", TEST), ("val", VAL)):
@@ -45,6 +56,8 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
         metrics[f"mia_{pool}"] = mia, 2 * n
         metrics[f"indisc_{pool}"] = indisc(mia), 2 * n
         metrics[f"mia_{pool}_auc"] = auc(-members, -others), len(members) + len(others)
+        for name, value in _thresholds(statistics, forgotten_N, others_N).items():
+            metrics[f"mia_{pool}_{name}"] = value, len(members) + len(others)
         records.append((pool, np.flatnonzero(forgotten_N | others_N)))
     attacked = np.concatenate([index for _, index in records])
     return Scores(
@@ -54,6 +67,30 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
         member=forgotten_N[attacked],
         score=-losses_N[attacked],
     )
+
+
+def _statistics(
+    logits_NC: NDArray[np.float32], y_N: NDArray[np.generic]
+) -> dict[str, NDArray[np.float64]]:
+    """Scores of each record, higher for a member: members are fitted, so sure and right."""
+    return {
+        "confidence": logit_confidence(logits_NC, y_N),
+        "entropy": -entropy(logits_NC),
+        "modified_entropy": -modified_entropy(logits_NC, y_N),
+    }
+
+
+def _thresholds(
+    statistics: dict[str, NDArray[np.float64]],
+    forgotten_N: NDArray[np.bool_],
+    others_N: NDArray[np.bool_],
+) -> dict[str, float]:
+    pairs = {
+        name: (score_N[forgotten_N], score_N[others_N]) for name, score_N in statistics.items()
+    }
+    told = {f"{name}_auc": auc(*pair) for name, pair in pairs.items()}
+    # Of φ and not of ℓ: float64 losses of sure records are all 0, and these are the tail.
+    return {**told, "tpr_at_1pct": tpr_at_fpr(*pairs["confidence"], 0.01)}
 
 
 def _accuracy(

@@ -1,0 +1,103 @@
+"""RMIA: is a record more likely under the model than other records are, each against its norm?"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlearnbench.attack._population import (
+    MODES,
+    Array,
+    Mask,
+    enough,
+    known,
+    others,
+    outcome,
+    references,
+)
+from unlearnbench.metric import cross_entropy
+from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Scores
+
+LEAST_PROBABILITY = 1e-250
+"""Keeps ratios of probabilities within float64."""
+
+
+def rmia(predictions: Predictions, *, mode: str, a: float, gamma: float) -> Scores:
+    """Share of the other records that a record's likelihood ratio beats, each model in turn.
+
+        score(x) = Pr_{z≠x} [r(x) ≥ γ r(z)],   r(x) = p(x|θ) / p(x),   p(x|θ) = softmax(f(x))_y
+        online: p(x) = ½ (p̄_in + p̄_out);   offline: p(x) = ½ ((1 + a) p̄_out + (1 − a))
+
+    The attacker sees one model θ, original, unlearned or retrained, and asks if a record was among
+    the training rows of its original. He knows nothing of unlearning: he has originals of his own,
+    and p̄ are means over *them*, IN where the record is RETAINED or FORGOTTEN, OUT where UNSEEN. The
+    original with the target's training rows is left out. z runs over all records scored on the
+    same model, positive or not, without x itself. A mean over queries, where the paper takes a
+    vote for each z. Zarifzadeh et al., Low-Cost High-Power Membership Inference Attacks
+    (2312.03262), with the plain softmax at temperature 1.
+
+    Positives are the audited models' FORGOTTEN records, negatives their UNSEEN ones. So originals
+    are its ceiling, plain RMIA, and retrained models its null: they saw neither, AUC ½.
+
+    Args:
+        predictions: of a population, one audited model a training set; logits (M, Q, N, C).
+        mode: ``online`` or ``offline``.
+        a: how much of p̄_in the offline mode guesses from p̄_out, in [0, 1]; 1: as if equal.
+        gamma: γ, above 0.
+
+    A record is left out if fewer than three originals are on a side that ``mode`` needs: two,
+    whichever is left out.
+
+    Raises:
+        ValueError: an unknown word, a setting out of range, logits that are not finite, or two
+            audited models, or two originals, that were trained on the same rows.
+        Skip: a regression, no original to compare with, or no record that can be scored.
+    """
+    known("mode", mode, MODES)
+    if not 0 <= a <= 1:
+        raise ValueError(f"attack.call.a={a}: must lie in [0, 1]")
+    if not gamma > 0:
+        raise ValueError(f"attack.call.gamma={gamma}: must be above 0")
+    places_M, places_R, own_M = references("rmia", predictions)
+    status_MN = predictions.status_MN[places_M]
+    out_RN = predictions.status_MN[places_R] == UNSEEN
+    forgotten_MN = status_MN == FORGOTTEN
+    scored_MN = (forgotten_MN | (status_MN == UNSEEN)) & enough(out_RN)
+    if mode == "online":
+        scored_MN &= enough(~out_RN)
+    score_MN = np.zeros(scored_MN.shape)
+    places = np.union1d(places_M, places_R)
+    queries = predictions.logits_MQNC.shape[1]
+    for q in range(queries):
+        logits = (predictions.logits_MQNC[m, q] for m in places)
+        p = np.stack([np.exp(-cross_entropy(one, predictions.y_N)) for one in logits])
+        if not np.isfinite(p).all():
+            raise ValueError("rmia: logits are not finite")
+        p = np.maximum(p, LEAST_PROBABILITY)
+        p_MN, p_RN = (p[np.searchsorted(places, some)] for some in (places_M, places_R))
+        out_mean_MN = _mean(p_RN, out_RN, own_M)
+        if mode == "online":
+            norm_MN = (_mean(p_RN, ~out_RN, own_M) + out_mean_MN) / 2
+        else:
+            norm_MN = ((1 + a) * out_mean_MN + (1 - a)) / 2
+        score_MN += _beaten(p_MN / norm_MN, scored_MN, gamma) / queries
+    return outcome("rmia", predictions, places_M, score_MN, forgotten_MN, scored_MN)
+
+
+def _mean(p_RN: Array, side_RN: Mask, own_M: NDArray[np.intp]) -> Array:
+    """Mean (M, N) of a side without the target's own original; at least the least probability."""
+    total_MN = others(np.where(side_RN, p_RN, 0.0), own_M)
+    mean_MN: Array = total_MN / np.maximum(others(side_RN, own_M), 1)
+    return np.maximum(mean_MN, LEAST_PROBABILITY)
+
+
+def _beaten(ratio_MN: Array, scored_MN: Mask, gamma: float) -> Array:
+    """Share (M, N) of the model's other scored z with r ≥ γ r_z.
+
+    By rank in the sorted γ r_z: no table of pairs, so N log N time and N memory a model.
+    """
+    share_MN = np.zeros_like(ratio_MN)
+    for share_N, ratio_N, scored_N in zip(share_MN, ratio_MN, scored_MN, strict=True):
+        ratios = ratio_N[scored_N]
+        least = gamma * ratios
+        beaten = np.searchsorted(np.sort(least), ratios, side="right")
+        share_N[scored_N] = (beaten - (least <= ratios)) / max(len(ratios) - 1, 1)
+    return share_MN
