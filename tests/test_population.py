@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cells import Cells
 
-from unlearnbench import outputs, pipeline, values
+from unlearnbench import outputs, pipeline, table, values
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.population import FORGOTTEN, RETAINED, UNSEEN, audit_pool, shadows
@@ -125,3 +125,21 @@ def test_controls_under_attack_are_not_there_twice(new_lab: Lab, cell: Cells, me
     assert sorted(set(found.kind_M)) == ["original", "retrained"]
     assert len(found.kind_M) == 16
     assert found.audited_M == (True,) * 8 + (False,) * 8
+
+
+def test_rows_say_where_the_attack_stands_between_floor_and_ceiling(
+    new_lab: Lab, cell: Cells
+) -> None:
+    told = {}
+    for method in ("original", "retrain", "finetune"):
+        words = "model=mlp", "train.call.epochs=1", f"method={method}", "attack=lira"
+        found = table.rows(new_lab, cell(*words, "attack.shadows.models=8"))
+        assert found.error is None
+        told[method] = {row["metric"]: row["value"] for row in found.rows}
+        assert set(found.scores["pool"].to_pylist()) == {f"model {k:02d}" for k in range(8)}
+    ends = {told[method]["lira_auc"] for method in ("retrain", "original")}
+    for row in told.values():
+        assert {row["lira_auc_floor"], row["lira_auc_ceiling"]} == ends
+        assert row["lira_auc_low"] <= row["lira_auc"] <= row["lira_auc_high"]
+    assert told["retrain"]["lira_auc_normalised"] == 0
+    assert told["original"]["lira_auc_normalised"] == 1
