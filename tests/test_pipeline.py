@@ -15,6 +15,7 @@ from torch import nn
 from unlearnbench import metric, outputs, pipeline, table, train
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
+from unlearnbench.split import split
 from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
 
 
@@ -47,7 +48,7 @@ def test_splits_of_deep_unlearn_to_the_row(
 ) -> None:
     n = n_train + n_test
     y, rows = torch.zeros(n, dtype=torch.int64), torch.arange(n)
-    parts = pipeline.split(compose(), y, rows[:n_train], rows[n_train:])
+    parts = split(compose(), y, rows[:n_train], rows[n_train:])
     assert (len(parts.retain), len(parts.forget), len(parts.val)) == sizes
     assert len(parts.test) == n_test
     assert parts.forget[:5].tolist() == first

@@ -10,9 +10,10 @@ from unlearnbench import outputs, pipeline, table, values
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.population import FORGOTTEN, RETAINED, UNSEEN, audit_pool, shadows
+from unlearnbench.split import population, split_of
 
 ROWS = np.arange(1000, 2000)
-SETTINGS = {"models": 8, "pool": 0.1, "seed": 0}
+SETTINGS = {"protocol": "audit_pool", "models": 8, "pool": 0.1, "seed": 0}
 
 
 def audited(cell: Cells, *words: str) -> Cell:
@@ -83,10 +84,10 @@ def test_a_cell_without_a_population_has_no_shadows(cell: Cells) -> None:
 def test_splits_follow_the_matrix(cell: Cells) -> None:
     one = audited(cell)
     data = pipeline.dataset(one)
-    plain = pipeline.split_of(one, data)
+    plain = split_of(one, data)
     for index, shadow in enumerate(shadows(one)[:3]):
-        parts = pipeline.split_of(shadow, data)
-        found = pipeline.population(shadow, data.train_rows)
+        parts = split_of(shadow, data)
+        found = population(shadow, data.train_rows)
         status_N = found.status_MN[index]
         unseen, gone = (set(found.rows_N[status_N == s]) for s in (UNSEEN, FORGOTTEN))
         assert set(parts.train.tolist()) == set(plain.train.tolist()) - unseen

@@ -165,16 +165,17 @@ def test_bf16_trains_and_predicts_in_float32(bench: Bench) -> None:
     assert not same(net.state_dict(), full.state_dict())
     assert all(p.dtype == torch.float32 for p in net.parameters())
     rows = bench.parts.val
-    found = train.logits(net, batches, rows)
+    found = train.logits(net, bench.task.val)
     with torch.no_grad():
         torch.testing.assert_close(found, net(bench.data.inputs(rows)))
 
 
 def test_logits_are_rows_in_their_order_whatever_the_batches(bench: Bench) -> None:
-    rows = bench.parts.test.flip(0)
-    one = train.logits(bench.original, bench.task.retain.batched(7), rows)
-    other = train.logits(bench.original, bench.task.retain.batched(1000), rows)
+    rows = bench.parts.val.flip(0)
+    batches = replace(bench.task.val, rows=rows, y=bench.data.y[rows])
+    one, other = (train.logits(bench.original, batches.batched(size)) for size in (7, 1000))
     torch.testing.assert_close(one, other)
+    torch.testing.assert_close(one, train.logits(bench.original, bench.task.val).flip(0))
     assert one.shape == (len(rows), 10)
 
 

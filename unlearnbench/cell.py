@@ -5,9 +5,10 @@ chain: the unlearned model's contains the original's, the predictions' contains 
 """
 
 import hashlib
+import importlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
-NOT_KEYED = ("name", "label", "traits", "space", "kinds", "root", "path")
+NOT_KEYED = ("name", "label", "traits", "threat", "space", "kinds", "root", "path")
 KEYED_SETTINGS = ("seed", "split", "precision")
 
 ROWS_VERSION = 1
@@ -23,6 +24,14 @@ ROWS_VERSION = 1
 
 Option = Mapping[str, Any]
 """One option of an axis as plain data: the resolved YAML."""
+
+
+UNTOUCHED: Option = {"name": "original", "call": None}
+"""The method that does nothing: its model is the original."""
+
+
+NOTHING: Option = {"name": "none", "call": None}
+"""The option of an axis on which nothing is done."""
 
 
 def digest(*parts: Any) -> str:
@@ -36,6 +45,20 @@ def keyed(option: Option) -> Option:
     return {key: value for key, value in option.items() if key not in NOT_KEYED}
 
 
+def target(call: Option) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that ``_target_`` names, and the arguments beside it.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    module, _, name = call["_target_"].rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"_target_={call['_target_']}: cannot be imported ({error})") from error
+    return function, {key: value for key, value in call.items() if key != "_target_"}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One point of the grid, as plain data.
@@ -45,6 +68,7 @@ class Cell:
         split: how training rows are split; fixed over a sweep of seeds.
         precision: of training, as Lightning names it.
         cuda_graphs: whether a GPU may replay training steps; like the device, in no key.
+        shadow: options in which the attacker's own models differ, by axis: transfer.
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
     """
@@ -62,6 +86,7 @@ class Cell:
     reference: Option
     overrides: str = ""
     cuda_graphs: bool = True
+    shadow: Mapping[str, Option] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[str, str]:
@@ -118,8 +143,19 @@ class Cell:
 
     @cached_property
     def predictions_key(self) -> str:
-        """Of that model's outputs on every row of the data set."""
-        return digest("predictions", self.model_key)
+        """Of that model's outputs: on every row of the data set, or on those its split says.
+
+        In a zoo they stand beside those of the model before the request, which has its own seed.
+        """
+        views: list[Any] = [self.queries] if self.queries > 1 else []
+        if "zoo" in self.split:
+            views = [keyed(self.forget), self.original().original_key]
+        return digest("predictions", self.model_key, *views)
+
+    @property
+    def queries(self) -> int:
+        """Views of each row that a model is asked about: as it is, the others augmented."""
+        return int(self.attack.get("queries", 1)) if self.attack["call"] is None else 1
 
     @cached_property
     def utility_key(self) -> str:
@@ -134,10 +170,23 @@ class Cell:
         """Of the rows of its attack; the utility rows' where there is none."""
         if self.attack["call"] is None:
             return self.utility_key
-        attacked = map(keyed, (self.defense, self.attack))
+        attacked = map(keyed, (self.defense, self.attack, *self.shadow.values()))
         return digest("rows", self.utility_key, self.names, *attacked)
 
     def original(self) -> "Cell":
-        """The cell of the original this one's model starts from."""
-        nothing = {"name": "original", "call": None}
-        return replace(self, method=nothing, seed=self.model_seed)
+        """The cell of the original this one's model starts from, or is compared with in a zoo."""
+        if "zoo" in self.split:
+            return replace(self, method=UNTOUCHED, forget=NOTHING)
+        return replace(self, method=UNTOUCHED, seed=self.model_seed)
+
+    @property
+    def start(self) -> "Cell | None":
+        """The original that must be there before this cell's outputs can be, if one must."""
+        if self.untouched or (self.from_scratch and "zoo" not in self.split):
+            return None
+        return self.original()
+
+    def attackers(self) -> "Cell":
+        """This cell on the data and model that the attacker has for his own."""
+        axes: dict[str, Any] = dict(self.shadow)
+        return replace(self, **axes, shadow={})

@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from unlearnbench import config, ops, pipeline
-from unlearnbench.cell import Cell, Option
+from unlearnbench.cell import Cell, Option, target
 from unlearnbench.seeding import generator, seeded
+from unlearnbench.split import split_of
 from unlearnbench.values import Dataset, Skip, Split
 
 MODELS = ("logreg", "mlp", "resnet18")
@@ -78,7 +79,7 @@ class Subject:
         with seeded(cell.model_seed, around):
             left = pipeline.left_by_prepare(cell, start, data, self.parts)
         todo = pipeline.task(cell, data, self.parts, prepared=left)
-        method, arguments = pipeline.target(cell.method["call"])
+        method, arguments = target(cell.method["call"])
         if cell.from_scratch:
             start = pipeline.fresh(cell, data)
         with seeded(cell.model_seed, around):
@@ -133,7 +134,7 @@ def _small(*words: str, retain: int, forget: int, val: int) -> Subject:
     """So many rows of each part, their original trained once for all methods."""
     (cell,) = config.cells([["attack=none", "method=retrain", *words]])
     data = pipeline.dataset(cell)
-    parts = pipeline.split_of(cell, data)
+    parts = split_of(cell, data)
     gone = parts.forget[:forget]
     few = torch.cat([parts.retain[:retain], gone])
     return Subject(cell, data, replace(parts, train=few, forget=gone, val=parts.val[:val]))
@@ -165,7 +166,7 @@ def _yaml(subject: Subject) -> None:
     for step in ("call", "prepare"):
         if subject.cell.method.get(step) is None:
             continue
-        function, arguments = pipeline.target(subject.cell.method[step])
+        function, arguments = target(subject.cell.method[step])
         parameters = list(inspect.signature(function).parameters.values())
         assert len(parameters) >= 2, f"{step}: it must take (model, task, *, …)"
         own = {p.name for p in parameters[2:]}
@@ -306,7 +307,7 @@ def _memorised(model: str, forget: str) -> Subject:
         [["attack=none", "method=retrain", f"model={model}", f"forget={forget}"]]
     )
     data = pipeline.dataset(cell)
-    parts = pipeline.split_of(cell, data)
+    parts = split_of(cell, data)
     y, rows = data.y.clone(), parts.forget
     if forget == "random":
         off = torch.randint(1, data.n_classes, (len(rows),), generator=generator(0, "wrong labels"))
@@ -459,7 +460,7 @@ def _options(words: Sequence[str]) -> list[Option]:
 
 def _given(path: str, words: Sequence[str]) -> Option:
     """The option of a function without a YAML, from the settings on the command line."""
-    function, _ = pipeline.target({"_target_": path})
+    function, _ = target({"_target_": path})
     settings = config.below(words, "method.call")
     needed = [
         name

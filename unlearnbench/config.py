@@ -128,6 +128,7 @@ class Parts:
         self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
+        self._lines: dict[tuple[str, tuple[str, ...], int], list[str]] = {}
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
@@ -170,9 +171,16 @@ class Parts:
         if (axis, overrides) in self._options:
             return self._options[axis, overrides]
         mine = _subtree(self._changed_by(axis, overrides), axis)
-        if whole and _looks_outside(mine, axis):
-            return self._resolved(_subtree(self._compose(whole), axis), axis, overrides)
-        return self._options.setdefault((axis, overrides), self._resolved(mine, axis, overrides))
+        seen = _seen_outside(mine, axis)
+        if not whole or not seen:
+            return self._options.setdefault(
+                (axis, overrides), self._resolved(mine, axis, overrides)
+            )
+        words = tuple(text for text in whole if _head(_parse(text)) in {axis, *seen})
+        if (axis, words) not in self._options:
+            node = _subtree(self._compose(words), axis)
+            self._options[axis, words] = self._resolved(node, axis, overrides)
+        return self._options[axis, words]
 
     def _default(self, axis: str, overrides: tuple[str, ...]) -> Any:
         choice = _choice(axis, overrides)
@@ -201,8 +209,15 @@ class Parts:
         changed = [
             line for axis in AXES for line in self._changed(axis, tuple(mine[axis]), parts[axis])
         ] + [line for line in self._changed("", tuple(mine[""]), top) if _keyed_line(line)]
+        transfer = parts["attack"].get("transfer") or {}
+        shadow = {
+            axis: self.option(axis, (f"{axis}={name}",))
+            for axis, name in transfer.items()
+            if name is not None
+        }
         return Cell(
             **parts,
+            shadow=shadow,
             seed=top["seed"],
             split=top["split"],
             precision=top["precision"],
@@ -212,14 +227,16 @@ class Parts:
         )
 
     def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:
-        if _choice(axis, overrides) == overrides:
-            return []
-        default = dict(leaves(self._default(axis, overrides), axis))
-        return [
-            f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
-            for path, leaf in leaves(value, axis)
-            if default.get(path, leaf) != leaf and path.split(".")[-1] != "root"
-        ]
+        """The lines that make the option out of its default; options are compared once."""
+        place = axis, overrides, id(value)
+        if place not in self._lines:
+            default = dict(leaves(self._default(axis, overrides), axis))
+            self._lines[place] = [
+                f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
+                for path, leaf in leaves(value, axis)
+                if default.get(path, leaf) != leaf and path.split(".")[-1] != "root"
+            ]
+        return self._lines[place]
 
 
 def _choice(axis: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
@@ -240,9 +257,14 @@ def _parse(text: str) -> Override:
         raise ConfigError(f"{text}: {_one_line(error)}") from error
 
 
+def _head(override: Override) -> str:
+    """The first name of what an override is about."""
+    return str(override.key_or_group).split(".")[0].split("@")[0]
+
+
 def _axis(override: Override) -> str:
     """The axis an override is about; "" for the top level, the group's name for other groups."""
-    head = str(override.key_or_group).split(".")[0].split("@")[0]
+    head = _head(override)
     return head if head in AXES or "/" in head or head in ("sweep", "hydra") else ""
 
 
@@ -257,9 +279,10 @@ def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
 
 
-def _looks_outside(node: Any, axis: str) -> bool:
+def _seen_outside(node: Any, axis: str) -> set[str]:
+    """The top-level names that an option's interpolations look at, but its own."""
     text = json.dumps(OmegaConf.to_container(node, resolve=False))
-    return any(name != axis for name in re.findall(r"\$\{(\w+)[.}]", text))
+    return set(re.findall(r"\$\{(\w+)[.}]", text)) - {axis}
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

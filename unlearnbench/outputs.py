@@ -8,21 +8,14 @@ import numpy as np
 import torch
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save_file as save_arrays
+from torch import Tensor
 
 from unlearnbench import train
 from unlearnbench.cell import Cell
-from unlearnbench.pipeline import (
-    Failed,
-    Lab,
-    audited_rows,
-    batches,
-    dataset,
-    passing,
-    population,
-    split,
-    unlearned,
-)
+from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
 from unlearnbench.population import shadows
+from unlearnbench.seeding import generator
+from unlearnbench.split import population, split, zoo_pools
 from unlearnbench.values import (
     FORGET,
     FORGOTTEN,
@@ -31,14 +24,20 @@ from unlearnbench.values import (
     TEST,
     UNSEEN,
     VAL,
+    Batches,
+    Dataset,
     Predictions,
 )
+from unlearnbench.zoo import HALVES, request, training_rows, zoo
 
-LOGITS = "predictions.safetensors"
+OUTPUTS = "predictions.safetensors"
 
 
 def predict(lab: Lab, cell: Cell) -> None:
-    """Make sure that the model's outputs on every row of the data set are stored.
+    """Make sure that the outputs of the cell's model are stored.
+
+    Of a cell of the grid on every row of the data set; of a model of a population on the audited
+    records; of a zoo's request those before and after it.
 
     Raises:
         Failed: an artifact it needs is known to be impossible.
@@ -46,34 +45,78 @@ def predict(lab: Lab, cell: Cell) -> None:
     """
     if cell.predictions_key in lab.failures:
         raise Failed(lab.failures[cell.predictions_key])
-    start = cell.original().predictions_key
-    if not cell.from_scratch and start in lab.failures:
-        raise Failed(f"the original failed: {lab.failures[start]}")
+    start = cell.start
+    if start is not None and start.predictions_key in lab.failures:
+        raise Failed(f"the original failed: {lab.failures[start.predictions_key]}")
 
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
-        shadow = "population" in cell.split
-        net = passing(lab, cell) if shadow else unlearned(lab, cell)
-        rows_N = audited_rows(cell, data) if shadow else torch.arange(len(data.y))
-        on_device = rows_N.to(data.x.device)
-        logits_NC = train.logits(net, batches(cell, data, on_device, "all"), on_device)
-        if not logits_NC.isfinite().all():
+        if "zoo" in cell.split:
+            arrays = _of_zoo(lab, cell, data)
+        elif "population" in cell.split:
+            arrays = _of_population(lab, cell, data)
+        else:
+            rows_N = torch.arange(len(data.y))
+            arrays = {
+                "logits_NC": train.logits(unlearned(lab, cell), _rows(cell, data, rows_N)),
+                "y_N": data.y.cpu(),
+                "is_test_N": torch.isin(rows_N, data.test_rows),
+            }
+        if not all(one.isfinite().all() for one in arrays.values()):
             raise Failed("outputs are not finite")
-        arrays = {
-            "logits_NC": logits_NC,
-            "y_N": data.y[on_device].cpu(),
-            "is_test_N": torch.isin(rows_N, data.test_rows),
-        }
-        save_arrays({name: tensor.numpy() for name, tensor in arrays.items()}, folder / LOGITS)
+        save_arrays({name: tensor.numpy() for name, tensor in arrays.items()}, folder / OUTPUTS)
         return {"kind": "predictions", "model": cell.model_key}
 
     lab.store.get(cell.predictions_key, make)
 
 
+def _rows(cell: Cell, data: Dataset, rows_N: Tensor) -> Batches:
+    return batches(cell, data, rows_N.to(data.x.device), "all")
+
+
+def _of_population(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
+    """Of a model of a population, on views (Q, N, C) of the audited records."""
+    if cell.queries > 1 and data.augment is None:
+        told = f"attack.queries={cell.queries}: dataset={cell.dataset['name']}"
+        raise ValueError(f"{told} is not augmented; take 1")
+    rows_N = torch.from_numpy(population(cell, data.train_rows).rows_N)
+    net, plain = passing(lab, cell), _rows(cell, data, rows_N)
+    # All models are asked about the same views: the generators know nothing of the model.
+    views = [
+        replace(plain.ordered().augmented(), noise=generator(query, "view"))
+        for query in range(1, cell.queries)
+    ]
+    logits_QNC = torch.stack([train.logits(net, view) for view in (plain, *views)])
+    return {"logits_QNC": logits_QNC, "y_N": plain.y.cpu()}
+
+
+def _of_zoo(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
+    """Before and after a request; or of an original, on rows it was and was not trained on."""
+    own, before = zoo_pools(cell, data), original(lab, cell)
+    if "request" not in cell.forget:
+        size = cell.split["zoo"]["size"]
+        trained, unseen = training_rows(cell, own), own.negative[:size]
+        rows_N = torch.from_numpy(np.concatenate([trained, unseen]))
+        asked = _rows(cell, data, rows_N)
+        told = {"trained_N": torch.arange(len(rows_N)) < size, "y_N": asked.y.cpu()}
+        return {"logits_NC": train.logits(before, asked), **told}
+    rows_N = torch.from_numpy(request(cell, own).asked)
+    asked = _rows(cell, data, rows_N)
+    both = [train.logits(net, asked) for net in (before, passing(lab, cell))]
+    k = cell.forget["deletions"]
+    status_N = torch.tensor([FORGOTTEN] * k + [RETAINED] + [UNSEEN] * k, dtype=torch.int8)
+    return {
+        "logits_2NC": torch.stack(both),
+        "y_N": asked.y.cpu(),
+        "rows_N": rows_N,
+        "status_N": status_N,
+    }
+
+
 def predictions(lab: Lab, cell: Cell) -> Predictions:
     """The stored outputs of the cell's model, made first if they are missing."""
     predict(lab, cell)
-    arrays = load_arrays(lab.store.load(cell.predictions_key).read(LOGITS))
+    arrays = load_arrays(lab.store.load(cell.predictions_key).read(OUTPUTS))
     y_N, rows_N = arrays["y_N"], np.arange(len(arrays["y_N"]))
     train_rows, test_rows = (
         torch.from_numpy(np.flatnonzero(arrays["is_test_N"] == part)) for part in (False, True)
@@ -109,26 +152,67 @@ def population_predictions(lab: Lab, cell: Cell) -> Predictions:
         asked.append((cell.original().method, False))
     if cell.method != cell.reference:
         asked.append((cell.reference, False))
-    logits, kinds, parents, under_attack = [], [], [], []
+    data = dataset(cell, "cpu")
+    logits, statuses, kinds, parents, under_attack = [], [], [], [], []
     for method, audited in asked:
         one = replace(cell, method=method)
-        for index, shadow in enumerate(shadows(one)):
+        models = shadows(one)
+        for shadow in models:
+            if one.untouched and not audited and shadow.forget["set"]:
+                continue  # the original of all forget sets is here already
             predict(lab, shadow)
-            arrays = load_arrays(lab.store.load(shadow.predictions_key).read(LOGITS))
-            logits.append(arrays["logits_NC"])
+            arrays = load_arrays(lab.store.load(shadow.predictions_key).read(OUTPUTS))
+            found = population(shadow, data.train_rows)
+            logits.append(arrays["logits_QNC"])
+            statuses.append(found.status_N(shadow))
             kinds.append(_kind(one))
-            parents.append(len(shadows(one)) + index if _kind(one) == "unlearned" else -1)
+            parents.append(len(models) + shadow.split["index"] if _kind(one) == "unlearned" else -1)
             under_attack.append(audited)
-    first = shadows(cell)[0]
-    data = dataset(cell, "cpu")
-    found = population(first, data.train_rows)
     return Predictions(
-        logits_MQNC=np.stack(logits)[:, None],
+        logits_MQNC=np.stack(logits),
         y_N=arrays["y_N"],
         rows_N=found.rows_N,
         split_N=np.full(len(found.rows_N), RETAIN, np.int8),
-        status_MN=np.tile(found.status_MN, (len(asked), 1)),
+        status_MN=np.stack(statuses),
         kind_M=tuple(kinds),
         parent_M=tuple(parents),
         audited_M=tuple(under_attack),
     )
+
+
+def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
+    """What the zoo that the cell's attack asks for says before and after, by half.
+
+    The original compared with itself needs no models of its own: its requests are those of the
+    reference, without what became of them.
+    """
+    asked = replace(cell, method=cell.reference) if cell.untouched else cell
+    found = {}
+    for half in HALVES:
+        requests = [one for one in zoo(asked) if one.split["half"] == half]
+        parts = []
+        for one in requests:
+            predict(lab, one)
+            parts.append(load_arrays(lab.store.load(one.predictions_key).read(OUTPUTS)))
+        sizes = [len(part["y_N"]) for part in parts]
+        joined = {
+            name: np.concatenate([part[name] for part in parts], axis=int(name == "logits_2NC"))
+            for name in parts[0]
+        }
+        logits_2NC = joined["logits_2NC"][[0, 0] if cell.untouched else [0, 1]]
+        places = ([one.split["index"], one.forget["request"]] for one in requests)
+        model_N, request_N = np.repeat(np.array(list(places)), sizes, axis=0).T
+        trained_N = np.where(joined["status_N"] == UNSEEN, UNSEEN, RETAINED)
+        found[half] = Predictions(
+            logits_MQNC=logits_2NC[:, None],
+            y_N=joined["y_N"],
+            rows_N=joined["rows_N"],
+            split_N=np.full(len(joined["y_N"]), RETAIN, np.int8),
+            status_MN=np.stack([trained_N, joined["status_N"]]).astype(np.int8),
+            kind_M=("original", _kind(cell)),
+            parent_M=(-1, 0),
+            audited_M=(False, True),
+            model_N=model_N,
+            request_N=request_N,
+        )
+    return found

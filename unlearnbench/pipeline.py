@@ -5,35 +5,29 @@ once. The order of the work is the call graph below, read from the bottom up.
 """
 
 import ctypes
-import importlib
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file as save_tensors
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from unlearnbench import train
-from unlearnbench.cell import Cell
+from unlearnbench.cell import Cell, target
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.population import Population, audit_pool
 from unlearnbench.seeding import generator, seeded
+from unlearnbench.split import split_of
 from unlearnbench.store import Store
 from unlearnbench.values import (
-    FORGOTTEN,
-    UNSEEN,
     Artifact,
     Batches,
     Compute,
@@ -61,25 +55,13 @@ class Lab:
         store: where artifacts are.
         device: ``cpu``, ``cuda``, ``cuda:1`` …
         failures: keys of predictions known to be impossible, and why: not tried again in this run.
+        ends: what attacks found on controls, by key of their rows: each method is held to them.
     """
 
     store: Store
     device: str
     failures: dict[str, str] = field(default_factory=dict)
-
-
-def target(call: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function that ``_target_`` names, and the arguments beside it.
-
-    Raises:
-        ValueError: there is no such function.
-    """
-    module, _, name = call["_target_"].rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"_target_={call['_target_']}: cannot be imported ({error})") from error
-    return function, {key: value for key, value in call.items() if key != "_target_"}
+    ends: dict[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -106,73 +88,6 @@ def _dataset(call: str, content: str | None, device: str) -> Dataset:
     return loaded.to(device)
 
 
-def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
-    """Which rows do what: validation rows off the training part, then the forget set.
-
-    scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
-    the row with the default settings.
-    """
-    kept, val = _kept_and_val(cell, train_rows)
-    if "population" in cell.split:
-        return _shadow_split(cell, population(cell, train_rows), kept, val, test_rows)
-    rows = torch.from_numpy(kept)
-    choose, arguments = target(cell.forget["call"])
-    if "path" in cell.forget:
-        arguments["path"] = cell.forget["path"]
-    forget = choose(rows, y_N, **arguments)
-    parts = Split(train=rows, val=torch.from_numpy(val), test=test_rows, forget=forget)
-    if not len(parts.retain):
-        raise ValueError(f"forget={cell.forget['name']}: no row is left to retain")
-    return parts
-
-
-def _kept_and_val(cell: Cell, train_rows: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    kept, val = train_test_split(
-        train_rows.numpy(), test_size=cell.split["val"], random_state=cell.split["seed"]
-    )
-    return kept, val
-
-
-def _shadow_split(
-    cell: Cell,
-    audited: Population,
-    kept: NDArray[np.int64],
-    val: NDArray[np.int64],
-    test_rows: Tensor,
-) -> Split:
-    """Of one model of a population: the audited records it does not see are in no part."""
-    status_N = audited.status_MN[cell.split["index"]]
-    unseen, forget = (audited.rows_N[status_N == part] for part in (UNSEEN, FORGOTTEN))
-    train_rows = kept[~np.isin(kept, unseen)]
-    return Split(
-        train=torch.from_numpy(train_rows),
-        val=torch.from_numpy(val),
-        test=test_rows,
-        forget=torch.from_numpy(forget),
-    )
-
-
-def population(cell: Cell, train_rows: Tensor) -> Population:
-    """The keep matrix that a shadow cell's split names.
-
-    Args:
-        cell: of a shadow.
-        train_rows: the training part (n,), validation rows among them.
-    """
-    kept, _ = _kept_and_val(cell, train_rows)
-    return _population(json.dumps(cell.split["population"], sort_keys=True), kept.tobytes())
-
-
-def audited_rows(cell: Cell, data: Dataset) -> Tensor:
-    """The records (N,) that the models of a cell's population are asked about."""
-    return torch.from_numpy(population(cell, data.train_rows).rows_N)
-
-
-@lru_cache(maxsize=2)
-def _population(settings: str, train_rows: bytes) -> Population:
-    return audit_pool(np.frombuffer(train_rows, np.int64), **json.loads(settings))
-
-
 def batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
     """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
     device = data.x.device
@@ -197,6 +112,7 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
 
     Raises:
         Skip: the model does not take this kind of data.
+        ValueError: ``train.temperature`` is not above 0.
     """
     kinds, model = cell.model["kinds"], cell.model["name"]
     if data.kind not in kinds:
@@ -206,8 +122,22 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
     with seeded(cell.model_seed, purpose):
         net = build(data.shape, data.n_classes or 1, **arguments)
     assert isinstance(net, nn.Module)
+    if (temperature := cell.train.get("temperature")) is not None:
+        if not temperature > 0:
+            raise ValueError(f"train.temperature={temperature}: must be above 0")
+        net.register_forward_hook(_Tempered(temperature))
     layout = torch.channels_last if data.kind == "image" else torch.preserve_format
     return net.to(device=data.x.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True)
+class _Tempered:
+    """Logits over T, in training and in every answer; no lambda, for deep copies keep it too."""
+
+    temperature: float
+
+    def __call__(self, net: nn.Module, inputs: tuple[Any, ...], logits: Tensor) -> Tensor:
+        return logits / self.temperature
 
 
 def task(
@@ -332,11 +262,6 @@ def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
     return net
 
 
-def split_of(cell: Cell, data: Dataset) -> Split:
-    """The cell's split of a data set in memory."""
-    return split(cell, data.y.cpu(), data.train_rows, data.test_rows)
-
-
 def prepared(lab: Lab, cell: Cell) -> dict[str, Tensor]:
     """What the method's ``prepare`` step left, for methods that must watch the training."""
     if cell.method.get("prepare") is None:
@@ -398,11 +323,19 @@ def _run(lab: Lab, cell: Cell, left: Mapping[str, Tensor]) -> tuple[nn.Module, d
 
 
 def passing(lab: Lab, cell: Cell) -> nn.Module:
-    """The model of a shadow cell. Only its outputs are stored: there are many of them."""
+    """The model of a shadow cell. Only its outputs are stored: there are many of them.
+
+    Raises:
+        Skip: the method has prepared for the original's rows, and this request brings others.
+    """
     if cell.untouched:
         return original(lab, cell)
     if cell.method.get("prepare") is None:
         return _run(lab, cell, {})[0]
+    if cell.forget.get("online"):
+        raise Skip(f"method={cell.method['name']} has no step that takes in new records")
+    if cell.traits.get("prepares_blind") and "zoo" in cell.split:
+        return _run(lab, cell, prepared(lab, cell))[0]  # all requests to an original share it
     data = dataset(cell, lab.device)
     with seeded(cell.model_seed, "global"):
         left = left_by_prepare(cell, original(lab, cell), data, split_of(cell, data))

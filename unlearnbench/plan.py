@@ -8,6 +8,7 @@ from typing import Literal
 from unlearnbench.cell import Cell, digest
 from unlearnbench.population import shadows
 from unlearnbench.store import Store
+from unlearnbench.zoo import zoo
 
 ROWS_AT_ONCE = 50
 """Cells whose rows one job writes as one file: few files, and yet something to show early."""
@@ -94,8 +95,8 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
             if store.has(key):
                 there[kind].add(key)
                 continue
-            start = () if kind != "unlearned" else (needed.original().predictions_key,)
-            jobs[key] = Job(kind, key, (needed,), start, 2 if kind == "unlearned" else 1)
+            start = (needed.start.predictions_key,) if needed.start else ()
+            jobs[key] = Job(kind, key, (needed,), start, 2 if start else 1)
     ordered = sorted(jobs.values(), key=lambda job: job.wave)
     in_store = {kind: len(keys) for kind, keys in there.items()}
     return Plan((*ordered, *_rows(todo)), len(cells), in_store)
@@ -111,6 +112,11 @@ def _models(cell: Cell) -> Iterable[Cell]:
         yield shadow.original()
         yield replace(shadow, method=cell.reference)
         yield shadow
+    for request in zoo(cell):
+        yield request.original()
+        yield replace(request, method=cell.reference)
+        if not cell.untouched:
+            yield request
 
 
 def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:

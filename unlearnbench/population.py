@@ -6,16 +6,17 @@ and is asked to forget some. The models are shared by all methods and attacks. I
 Axes: M models, N audited records.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.cell import Cell
+from unlearnbench.cell import NOTHING, Cell
 
 UNSEEN, RETAINED, FORGOTTEN = 0, 1, 2
+
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,16 @@ class Population:
         status_MN: UNSEEN, RETAINED or FORGOTTEN.
     """
 
-    rows_N: NDArray[np.int64]
+    rows_N: Rows
     status_MN: NDArray[np.int8]
 
+    def status_N(self, shadow: Cell) -> NDArray[np.int8]:
+        """Its row for a shadow cell."""
+        found: NDArray[np.int8] = self.status_MN[shadow.split["index"]]
+        return found
 
-def audit_pool(train_rows: NDArray[np.int64], *, models: int, pool: float, seed: int) -> Population:
+
+def audit_pool(train_rows: Rows, *, models: int, pool: float, seed: int) -> Population:
     """Each audited record is unseen by half of the models; of the others half must forget it.
 
     Balanced by record: uniform draws are ranked over the models, as in LiRA's keep matrix (Carlini
@@ -58,25 +64,87 @@ def audit_pool(train_rows: NDArray[np.int64], *, models: int, pool: float, seed:
     return Population(rows_N, status_MN.astype(np.int8))
 
 
+@dataclass(frozen=True)
+class HalfSplits:
+    """The protocol of Deep Unlearn: originals on random halves, with several forget sets each.
+
+    ``s`` numbers the halves and ``f`` the forget sets of each:
+
+        val = the last 5 % of permutation(123) of the training part; the others are the pool
+        train_s = the first half of permutation(s) of the pool
+        forget_s,f = the last tenth of permutation(f) of train_s
+
+    Deep Unlearn (arXiv 2410.01276); on the 50,000 training images of CIFAR-10 the very rows of its
+    code. All of the pool is audited.
+
+    Attributes:
+        val: validation rows.
+        pool: the others, in the order of their permutation.
+    """
+
+    val: Rows
+    pool: Rows
+
+    @property
+    def rows_N(self) -> Rows:
+        """The audited records, rows of the data set, sorted."""
+        return np.sort(self.pool)
+
+    def train(self, s: int) -> Rows:
+        """Rows that the originals of half ``s`` are trained on."""
+        return np.random.default_rng(s).permutation(self.pool)[: len(self.pool) // 2]
+
+    def forget(self, s: int, f: int) -> Rows:
+        """Rows of half ``s`` that its models number ``f`` are asked to forget."""
+        train = self.train(s)
+        return np.random.default_rng(f).permutation(train)[len(train) - len(train) // 10 :]
+
+    def status_N(self, shadow: Cell) -> NDArray[np.int8]:
+        """The part that each audited record has for a shadow cell."""
+        s, f = shadow.split["index"], shadow.forget["set"]
+        seen_N, gone_N = (np.isin(self.rows_N, r) for r in (self.train(s), self.forget(s, f)))
+        return np.select([gone_N, seen_N], [FORGOTTEN, RETAINED], UNSEEN).astype(np.int8)
+
+
+def half_splits(train_rows: Rows) -> HalfSplits:
+    """Cut the training part (n,) into validation rows and pool."""
+    shuffled = np.random.default_rng(123).permutation(train_rows)
+    pool, val = np.split(shuffled, [len(shuffled) - len(shuffled) // 20])
+    return HalfSplits(val, pool)
+
+
 def shadows(cell: Cell) -> list[Cell]:
     """The cells of the population's models under the cell's method; none without an attack on one.
 
     Their split names the population and the model's place in it, so that originals are trained
     once for all methods and attacks. Their seeds begin where those of a sweep do not reach.
+
+    Raises:
+        ValueError: an unknown protocol.
     """
     settings = cell.attack.get("shadows")
     if not settings:
         return []
-    nothing: Mapping[str, Any] = {"name": "none", "call": None}
+    told = dict(settings)
+    protocol = told["protocol"]
+    if protocol == "audit_pool":
+        places, forgets = range(told["models"]), 1
+    elif protocol == "deep_unlearn":
+        places, forgets, told = range(told["splits"]), told["forgets"], {"protocol": protocol}
+    else:
+        known = "must be audit_pool or deep_unlearn"
+        raise ValueError(f"attack.shadows.protocol={protocol}: {known}")
+    views = {"queries": cell.attack["queries"]} if cell.attack.get("queries", 1) > 1 else {}
     return [
         replace(
             cell,
             seed=10_000 * (cell.seed + 1) + index,
-            split={**cell.split, "population": dict(settings), "index": index},
-            forget={"name": "population", "version": 1, "call": None},
-            attack=nothing,
-            defense=nothing,
+            split={**cell.split, "population": told, "index": index},
+            forget={"name": "population", "version": 1, "call": None, "set": forget},
+            attack={**NOTHING, **views},
+            defense=NOTHING,
             overrides="",
         )
-        for index in range(settings["models"])
+        for index in places
+        for forget in range(forgets)
     ]

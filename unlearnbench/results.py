@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 ROWS = pa.schema(
     [
@@ -27,6 +27,7 @@ ROWS = pa.schema(
         ("defense", pa.string()),
         ("attack", pa.string()),
         ("traits", pa.string()),  # what the method says of itself: uses_val, from_scratch, …
+        ("threat", pa.string()),  # what the attacker holds, in words
         ("overrides", pa.string()),  # settings that differ from the options' defaults
         ("seed", pa.int64()),
         ("metric", pa.string()),
@@ -53,6 +54,10 @@ SCORES = pa.schema(
         ("member", pa.bool_()),
         ("score", pa.float64()),
     ]
+)
+
+ROC = pa.schema(
+    [("key", pa.string()), ("fpr", pa.float64()), ("tpr", pa.float64()), ("others", pa.int64())]
 )
 
 SWEEP = pa.schema([("sweep", pa.string()), ("key", pa.string()), ("model_key", pa.string())])

@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unlearnbench import metric, results
-from unlearnbench.cell import Cell
-from unlearnbench.outputs import population_predictions, predictions
-from unlearnbench.pipeline import Failed, Lab, target
+from unlearnbench.cell import UNTOUCHED, Cell, target
+from unlearnbench.outputs import population_predictions, predictions, zoo_predictions
+from unlearnbench.pipeline import Failed, Lab
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
+
+BOOTSTRAP_ROUNDS = 200
+ROC_POINTS = 100
 
 PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
 
@@ -70,45 +74,75 @@ def _errors(found: Predictions, code: int) -> dict[str, float]:
 def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     """The cell's attack, and what it finds where there is nothing to find and where there is all.
 
-    An attack on a population has its floor on retrained models and its ceiling on originals; its
-    headline figures come with both, and with where they stand between them: 0 at the floor, 1 at
-    the ceiling. The first of them is an AUC, with the ends of its 95 % interval.
+    An attack whose option names its ends comes with its headline figures there too: an attack on
+    one output has its floor on retrained models and its ceiling on originals; one on two outputs
+    its null where the original is compared with itself, and its reference on exact unlearning. The
+    normalised figure says where between them it stands: 0 at the first, 1 at the second. The first
+    headline figure is an AUC. It has the ends of its 95 % interval, and its gap to retraining.
     """
     scores = _attacked(lab, cell, found)
-    if not cell.attack.get("shadows"):
+    traits = cell.attack.get("traits") or {}
+    if "ends" not in traits:
         return scores
-    ends = {
-        end: _attacked(lab, replace(cell, method=method), found).metrics
-        for end, method in (("floor", cell.reference), ("ceiling", cell.original().method))
-    }
-    headline = cell.attack["traits"]["headline"]
-    n, by_model = len(scores.row), _by_model(scores)
-    for end, value in zip(("low", "high"), metric.bootstrap_auc(by_model, 100, 0), strict=True):
-        scores.metrics[f"{headline[0]}_{end}"] = value, n
-    for name in headline:
-        value, n = scores.metrics[name]
-        floor, ceiling = (ends[end][name][0] for end in ("floor", "ceiling"))
-        share = (value - floor) / (ceiling - floor) if ceiling != floor else float("nan")
-        told = {"floor": floor, "ceiling": ceiling, "normalised": share}
-        scores.metrics.update({f"{name}_{what}": (figure, n) for what, figure in told.items()})
+    n, told = len(scores.row), scores.metrics
+    ends = {name: _end(lab, cell, where, found) for name, where in traits["ends"].items()}
+    for name in traits["headline"]:
+        at = [figures[name] for figures, _ in ends.values()]
+        told.update({f"{name}_{end}": (value, n) for end, value in zip(ends, at, strict=True)})
+        share = (told[name][0] - at[0]) / (at[1] - at[0]) if at[0] != at[1] else float("nan")
+        told[f"{name}_normalised"] = share, n
+    auc, retrain = traits["headline"][0], _end(lab, cell, "retrain", found)
+    by_model = _by_model(scores)
+    low, high = metric.bootstrap_auc(list(by_model.values()), BOOTSTRAP_ROUNDS, 0)
+    mine = {model: metric.auc(*pair) for model, pair in by_model.items()}
+    same = sorted(mine.keys() & retrain[1].keys())
+    pairs = (np.array([of[model] for model in same]) for of in (mine, retrain[1]))
+    gap_low, gap_high, detectable = metric.paired_gap(*pairs)
+    figures = {"low": low, "high": high, "gap": told[auc][0] - retrain[0][auc]}
+    figures |= {"gap_low": gap_low, "gap_high": gap_high, "detectable": detectable}
+    told.update({f"{auc}_{what}": (value, n) for what, value in figures.items()})
     return scores
 
 
-def _by_model(scores: Scores) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Scores of the members and of the others, model by model."""
+End = tuple[dict[str, float], dict[str, float]]
+
+
+def _end(lab: Lab, cell: Cell, where: str, found: Predictions) -> End:
+    """The attack's figures, and the AUC of each target model, under the control ``where``."""
+    method = {"retrain": cell.reference, "original": UNTOUCHED}[where]
+    control = replace(cell, method=method)
+    if control.key not in lab.ends:
+        scores = _attacked(lab, control, found)
+        figures = {name: value for name, (value, _) in scores.metrics.items()}
+        by_model = {model: metric.auc(*pair) for model, pair in _by_model(scores).items()}
+        lab.ends[control.key] = figures, by_model
+    end: End = lab.ends[control.key]
+    return end
+
+
+def _by_model(scores: Scores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Scores of the members and of the others, by target model."""
     models, place_N = np.unique(np.array(scores.pool), return_inverse=True)
-    each = [place_N == place for place in range(len(models))]
-    return [(scores.score[one & scores.member], scores.score[one & ~scores.member]) for one in each]
+    each = {str(model): place_N == place for place, model in enumerate(models)}
+    return {
+        model: (scores.score[one & scores.member], scores.score[one & ~scores.member])
+        for model, one in each.items()
+    }
 
 
 def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
-    if cell.attack.get("shadows"):
-        found = population_predictions(lab, cell)
+    if cell.attack.get("zoo"):
+        both = zoo_predictions(lab, cell)
+        given = [both["target"], both["shadow"]]
+    elif cell.attack.get("shadows"):
+        given = [population_predictions(lab, cell)]
+    else:
+        given = [found]
     if cell.defense["call"] is not None:
         defend, arguments = target(cell.defense["call"])
-        found = defend(found, **arguments)
+        given = [defend(one, **arguments) for one in given]
     attack, arguments = target(cell.attack["call"])
-    scores = attack(found, **arguments)
+    scores = attack(*given, **arguments)
     assert isinstance(scores, Scores)
     return scores
 
@@ -118,7 +152,8 @@ class Found:
     """The rows of one cell, the scores of its attack, and what went wrong if anything did."""
 
     rows: list[dict[str, Any]]
-    scores: Any = None  # an Arrow table
+    scores: Any = None  # Arrow tables
+    roc: Any = None
     error: Exception | None = None
 
 
@@ -126,6 +161,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
     """The result rows of a cell. It never raises: what went wrong is a row too."""
     about = _about(lab, cell)
     plain = {**about, "key": cell.utility_key, "attack": "none", "defense": "none"}
+    plain["threat"] = None
     try:
         found = predictions(lab, cell)
         told = utility(lab, cell, found)
@@ -153,6 +189,11 @@ def rows(lab: Lab, cell: Cell) -> Found:
         member=scores.member,
         score=scores.score,
     )
+    sides = [scores.score[scores.member == side] for side in (True, False)]
+    if all(map(len, sides)):
+        fpr, tpr = metric.log_roc(sides[0], sides[1], ROC_POINTS).T
+        n = [len(sides[1])] * ROC_POINTS
+        out.roc = results.columns(results.ROC, ROC_POINTS, key=cell.key, fpr=fpr, tpr=tpr, others=n)
     return out
 
 
@@ -160,6 +201,7 @@ def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
     return {
         **cell.names,
         "traits": " ".join(sorted(name for name, is_so in cell.traits.items() if is_so)),
+        "threat": cell.attack.get("threat"),
         "overrides": cell.overrides,
         "seed": cell.seed,
         "key": cell.key,

@@ -206,11 +206,10 @@ def fit(
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, batches: Batches, rows: Tensor) -> Tensor:
-    """Outputs (n, C) of the model for ``rows`` in their order, float32 in eval mode, on the CPU.
+def logits(model: nn.Module, batches: Batches) -> Tensor:
+    """Outputs (n, C) of the model for the rows in their order, float32 in eval mode, on the CPU.
 
     Always in float32: bf16 logits are off by 2e-3, which the low end of an attack's ROC sees.
     """
     model.eval()
-    parts = [model(batches.data.inputs(rows_B)) for rows_B in rows.split(batches.size)]
-    return torch.cat(parts).float().cpu()
+    return torch.cat([model(x) for x, _ in batches.ordered()]).float().cpu()

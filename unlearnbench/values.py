@@ -331,6 +331,10 @@ class Predictions:
         kind_M: ``original``, ``retrained`` or ``unlearned``.
         parent_M: index of the original an unlearned model came from; -1 if it is not among these.
         audited_M: whether it is a model under attack; the others are there to compare with.
+        model_N: for an attack on two outputs, where M is 2: what a model said of a record before
+            and after a request. There are many models, with some requests each: the number of the
+            one that was asked about the record; ``status_MN`` is the record's part in the request.
+        request_N: the number of the request, among those of its model.
     """
 
     logits_MQNC: NDArray[np.float32]
@@ -341,6 +345,8 @@ class Predictions:
     kind_M: tuple[str, ...]
     parent_M: tuple[int, ...]
     audited_M: tuple[bool, ...] = (True,)
+    model_N: NDArray[np.int64] | None = None
+    request_N: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

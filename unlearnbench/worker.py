@@ -88,6 +88,8 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
             _keep(folder, cell.key, one.error)
     if scores := [one.scores for one in found if one.scores is not None]:
         results.write(folder / "scores", job.key, results.joined(scores), results.SCORES)
+    if curves := [one.roc for one in found if one.roc is not None]:
+        results.write(folder / "roc", job.key, results.joined(curves), results.ROC)
     rows = {(r["key"], r.get("metric")): r for one in found for r in one.rows}
     results.write(folder / "rows", job.key, list(rows.values()), results.ROWS)
     return Event(job.key, job.kind, "done")

@@ -258,6 +258,19 @@ def test_what_is_scored(kind: str) -> None:
     assert set(scores.row) == set(found.rows_N)
 
 
+def test_models_of_one_original_are_scored_without_it_and_are_one_target() -> None:
+    """As where an original gets several requests: nothing else of a score may change."""
+    found = shadowed("unlearned", 12, 40, 1.0)
+    once = lira(found, mode="online", variance="pooled")
+    # Audited model 0 again, its original again, and another original with the same rows.
+    again = taken(found, [*range(24), 0, 12, 13], range(40))
+    twice = lira(again, mode="online", variance="pooled")
+    own = np.array(once.pool) == "model 00"
+    assert sorted(set(twice.pool)) == sorted(set(once.pool))
+    assert len(twice.score) == len(once.score) + own.sum()
+    assert set(twice.score) == set(once.score)
+
+
 def test_what_it_cannot_do() -> None:
     found = shadowed("unlearned", 12, 40, 1.0)
     way = {"mode": "online", "variance": "pooled"}
@@ -265,10 +278,6 @@ def test_what_it_cannot_do() -> None:
         lira(found, mode="on", variance="pooled")
     with pytest.raises(ValueError, match=r"attack.call.variance=own: .* per_record, pooled, raw"):
         lira(found, mode="online", variance="own")
-    with pytest.raises(ValueError, match=r"two audited models .* same rows"):
-        lira(taken(found, [0, *range(24)], range(40)), **way)
-    with pytest.raises(ValueError, match=r"two originals .* same rows"):
-        lira(taken(found, [*range(24), 12], range(40)), **way)
     with pytest.raises(Skip, match="no original"):
         lira(taken(found, [*range(12), *range(24, 36)], range(40)), **way)
     with pytest.raises(Skip, match="no model under attack"):
@@ -285,20 +294,3 @@ def test_what_it_cannot_do() -> None:
         logits[place, 0, 0, 0] = np.nan
         with pytest.raises(ValueError, match="finite"):
             lira(replace(found, logits_MQNC=logits), **way)
-
-
-def test_option_declares_its_null_and_its_ceiling() -> None:
-    from omegaconf import OmegaConf
-
-    for name in ("lira", "ulira", "rmia"):
-        path = Path(__file__).resolve().parents[2] / "conf" / "attack" / f"{name}.yaml"
-        traits = OmegaConf.load(path).traits
-        assert traits.headline[0] == f"{name}_auc"
-        del traits["headline"]
-        assert traits == {
-            "chance": "retrain",
-            "ceiling": "original",
-            "models": "one",
-            "outputs": True,
-            "shadows": True,
-        }

@@ -213,11 +213,3 @@ def test_declared_null_retrained_models_are_at_chance(lab: Lab, cell: Cells) -> 
     low, high = np.quantile(means, [0.005, 0.995])
     assert low < 0.5 < high
     assert np.mean(found["original"]) > np.mean(found["retrain"])
-
-
-def test_option_declares_its_null_and_its_ceiling() -> None:
-    from omegaconf import OmegaConf
-
-    root = Path(__file__).resolve().parents[2]
-    traits = OmegaConf.load(root / "conf" / "attack" / "umia.yaml").traits
-    assert traits == {"chance": "retrain", "ceiling": "original"}

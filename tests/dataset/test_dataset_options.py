@@ -30,8 +30,9 @@ def test_the_yaml_says_what_the_harness_reads(name):
 
 def test_every_option_is_named_in_this_list():
     assert OPTIONS == [
-        "adult", "breast_cancer", "cifar10", "cifar100", "diabetes", "digits", "fashion_mnist",
-        "fashion_mnist_10k", "mnist", "npz", "utkface", "wine",
+        "acs_income", "adult", "breast_cancer", "california_housing", "cifar10", "cifar100",
+        "diabetes", "digits", "fashion_mnist", "fashion_mnist_10k", "mnist", "npz", "utkface",
+        "wine", "wine_quality",
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlearnbench import pipeline
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
+from unlearnbench.split import split_of
 from unlearnbench.values import Task
 
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
@@ -21,7 +22,7 @@ class Bench:
     def __init__(self, lab: Lab, cell: Cell) -> None:
         self.lab, self.cell = lab, cell
         self.data = pipeline.dataset(cell)
-        self.parts = pipeline.split_of(cell, self.data)
+        self.parts = split_of(cell, self.data)
         self._original = pipeline.original(lab, cell)
 
     @property

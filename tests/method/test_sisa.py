@@ -19,6 +19,7 @@ from unlearnbench.method.sisa_retrain import sisa_retrain
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.pipeline import Lab
 from unlearnbench.seeding import seeded
+from unlearnbench.split import split_of
 from unlearnbench.values import Batches, Task
 
 WORDS = ["model=mlp", "train.call.epochs=1"]
@@ -29,7 +30,7 @@ Forgetting = Callable[..., Cell]
 def forgetting(tmp_path: Path) -> Forgetting:
     """A cell that forgets some of the training rows, by their places."""
     data = pipeline.dataset(compose(*WORDS))
-    train_rows = pipeline.split_of(compose(*WORDS), data).train
+    train_rows = split_of(compose(*WORDS), data).train
 
     def make(*words: str, places: list[int]) -> Cell:
         path = tmp_path / f"{len(places)} from {places[0]}.txt"
@@ -41,7 +42,7 @@ def forgetting(tmp_path: Path) -> Forgetting:
 
 def task_of(cell: Cell, **changes: Any) -> Task:
     data = pipeline.dataset(cell)
-    return replace(pipeline.task(cell, data, pipeline.split_of(cell, data)), **changes)
+    return replace(pipeline.task(cell, data, split_of(cell, data)), **changes)
 
 
 @pytest.mark.parametrize("slices", [1, 2])

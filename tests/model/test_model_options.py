@@ -20,12 +20,11 @@ CONF = {
     path.stem: yaml.safe_load(path.read_text())
     for path in (Path(__file__).parents[2] / "conf" / "model").glob("*.yaml")
 }
+ESTIMATORS = {"decision_tree", "logistic_regression", "random_forest"}  # see test_estimator.py
+NETS = sorted(set(CONF) - ESTIMATORS)
 SHAPES = {"image": [(1, 8, 8), (3, 32, 32)], "tabular": [(30,)]}
 TAKEN = [
-    (option, shape)
-    for option, conf in sorted(CONF.items())
-    for kind in conf["kinds"]
-    for shape in SHAPES[kind]
+    (option, shape) for option in NETS for kind in CONF[option]["kinds"] for shape in SHAPES[kind]
 ]
 
 
@@ -44,7 +43,8 @@ def inputs(rows, shape):
 
 def test_the_options():
     assert sorted(CONF) == [
-        "cnn", "logreg", "mlp", "resnet18", "resnet18_cifar", "timm", "tiny_vit",
+        "cnn", "decision_tree", "logistic_regression", "logreg", "mlp", "random_forest",
+        "resnet18", "resnet18_cifar", "timm", "tiny_vit",
     ]  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_weights_follow_the_seed_and_no_other_draw_does(option):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("option", sorted(CONF))
+@pytest.mark.parametrize("option", NETS)
 def test_a_deep_copy_is_another_net(option):
     net = built(option, (3, 32, 32))
     twin = copy.deepcopy(net)
@@ -141,7 +141,7 @@ def test_a_deep_copy_is_another_net(option):
     assert not torch.equal(twin(x), expected)
 
 
-@pytest.mark.parametrize("option", sorted(CONF))
+@pytest.mark.parametrize("option", NETS)
 def test_weights_go_through_safetensors(option):
     net, other = built(option, (3, 32, 32)).eval(), built(option, (3, 32, 32), seed=1).eval()
     x = inputs(2, (3, 32, 32))
@@ -150,7 +150,7 @@ def test_weights_go_through_safetensors(option):
     assert torch.equal(other(x), net(x))
 
 
-@pytest.mark.parametrize("option", sorted(set(CONF) - {"logreg", "mlp"}))
+@pytest.mark.parametrize("option", sorted(set(NETS) - {"logreg", "mlp"}))
 def test_features_are_refused_by_models_of_images(option):
     with pytest.raises(
         ValueError, match=rf"^model={option} needs images .*\(30,\); try model=mlp$"

@@ -51,20 +51,17 @@ def references(
     """Places (M,) of the audited models and (R,) of the originals, and each target's own (M,).
 
     Its own is the original with the target's training rows, as a number below R; R if there is
-    none.
+    none. Of originals with the same training rows the first is taken: leaving one out would leave
+    the other in.
 
     Raises:
-        ValueError: two audited models, or two originals, were trained on the same rows: leaving
-            one out would leave the other in.
         Skip: a regression, no model under attack, or no original.
     """
     places_M, draw = under_attack(predictions), draws(predictions)
-    places_R = np.flatnonzero([kind == "original" for kind in predictions.kind_M])
-    if not len(places_R):
+    originals = np.flatnonzero([kind == "original" for kind in predictions.kind_M])
+    if not len(originals):
         raise Skip(f"{name}: there is no original to compare with")
-    for some, who in ((places_M, "audited models"), (places_R, "originals")):
-        if len(set(draw[some])) < len(some):
-            raise ValueError(f"{name}: two {who} were trained on the same rows")
+    places_R = originals[np.sort(np.unique(draw[originals], return_index=True)[1])]
     own_MR = draw[places_M][:, None] == draw[places_R]
     own_M = np.where(own_MR.any(axis=1), own_MR.argmax(axis=1), len(places_R))
     return places_M, places_R, own_M
@@ -138,7 +135,11 @@ def outcome(
         "tpr_at_01pct": metric.tpr_at_fpr(inside, outside, 0.001),
     }
     model_n, record_n = np.nonzero(scored_MN)
-    titles = np.array([f"model {m:02d}" for m in places_M], dtype=object)
+    # Models of one original are one target when intervals are drawn: its first one names them.
+    _, first, draw_M = np.unique(
+        draws(predictions)[places_M], return_index=True, return_inverse=True
+    )
+    titles = np.array([f"model {m:02d}" for m in places_M[first][draw_M]], dtype=object)
     return Scores(
         metrics={f"{name}_{key}": (value, len(model_n)) for key, value in figures.items()},
         pool=titles[model_n].tolist(),

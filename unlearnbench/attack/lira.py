@@ -47,8 +47,7 @@ def lira(predictions: Predictions, *, mode: str, variance: str) -> Scores:
     whichever is left out.
 
     Raises:
-        ValueError: an unknown word, confidences that are not finite, or two audited models, or two
-            originals, that were trained on the same rows.
+        ValueError: an unknown word, or confidences that are not finite.
         Skip: a regression, no original to compare with, or no record that can be scored.
     """
     known("mode", mode, MODES)

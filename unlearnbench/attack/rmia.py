@@ -47,8 +47,7 @@ def rmia(predictions: Predictions, *, mode: str, a: float, gamma: float) -> Scor
     whichever is left out.
 
     Raises:
-        ValueError: an unknown word, a setting out of range, logits that are not finite, or two
-            audited models, or two originals, that were trained on the same rows.
+        ValueError: an unknown word, a setting out of range, or logits that are not finite.
         Skip: a regression, no original to compare with, or no record that can be scored.
     """
     known("mode", mode, MODES)

@@ -1,0 +1,182 @@
+"""HRec: the one deleted record, from the parameters before and after, with public data only.
+
+Axes: K deletions, M public records, P features with the constant last, F without it, C outputs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from unlearnbench.convex import Deletions
+from unlearnbench.objective import Array, Objective, batched, outputs
+
+LABELS = ("auto", "largest", "least", "intercept")
+SURE = 0.15
+"""s₂/s₁ below which the largest entry of a softmax's residual is taken for the label."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the attacker says about each deletion.
+
+    Attributes:
+        x_KF: the record, or its embedding; 0 where the deletion has left no trace. Without an
+            intercept its length is that of the fit to the public mean and means nothing.
+        y_K: its class, or its target (NaN without an intercept) of a model with one output.
+        quality_K: s₂/s₁ in [0, 1], small where the estimate has rank one, as it should; 1 where
+            there is no trace, and 0 always for a squared loss and for one output.
+    """
+
+    x_KF: Array
+    y_K: NDArray[np.generic]
+    quality_K: Array
+
+
+def gradient(objective: Objective, found: Deletions, x_MP: Array, t_MC: Array) -> Array:
+    """The deleted record's own gradient x̃ ∂ℓ/∂fᵀ (K, P, C), estimated.
+
+        ĝ = ((n−1)/m) Σ_j ∇²ℓ(θ₊; z_j) v + Λv − λ'θ₊,   v = θ₋ − θ₊
+
+    The sum is over public records, as one Hessian-vector product, and Λ is that of n − 1 rows. The
+    last term is a mean-form trainer's: there, the deletion changes Λ too. For a squared loss ĝ is
+    −Ĉ₋(B₊ − B₋), and exact but for the public covariance.
+
+    Args:
+        objective: what both models minimise.
+        found: both models.
+        x_MP: public features, as ``objective.features`` gives them.
+        t_MC: public targets; read by a squared hinge only.
+
+    Raises:
+        ValueError: parameters that are not finite, or no public record.
+    """
+    if not len(x_MP):
+        raise ValueError("hrec: there is no public record")
+    if not (np.isfinite(found.theta_PC).all() and np.isfinite(found.delta_KPC).all()):
+        raise ValueError("hrec: the attack needs finite parameters")
+    rows = found.n - 1
+    lam_P1 = objective.penalty(rows, x_MP.shape[1])
+    curved_KPC = objective.hessian_product(found.theta_PC, x_MP, t_MC, found.delta_KPC)
+    estimate: Array = rows / len(x_MP) * curved_KPC + lam_P1 * found.delta_KPC
+    lost_P1 = objective.penalty(found.n, x_MP.shape[1]) - lam_P1
+    return estimate - lost_P1 * found.theta_PC
+
+
+def reconstruct(
+    objective: Objective, found: Deletions, x_MP: Array, t_MC: Array, *, label: str
+) -> Reconstruction:
+    """The record as the direction of its gradient, the label as what the gradient does to outputs.
+
+        ĝ ≈ σuvᵀ;   x̂ = u / u_last;   residual r̂ = σv · sign(u_last), of class c f_c − t_c
+
+    The constant in x̃ gives sign and length. Without it x̂ is the multiple of u closest to the
+    public mean. One output: t̂ = θ₊ᵀx̂̃ − ĝ_last. HRec: see the paper named in the option file.
+
+    Args:
+        objective: what both models minimise.
+        found: both models.
+        x_MP: public features, as ``objective.features`` gives them.
+        t_MC: public targets; read by a squared hinge only.
+        label: ``largest`` |v| (rule A; not valid for a squared loss); ``least`` r̂ (B);
+            ``intercept``: least entry of ĝ's last row (C); ``auto``: A for a softmax whose s₂/s₁
+            is below 0.15, else B.
+
+    Raises:
+        ValueError: an unknown word, parameters that are not finite, or no public record.
+    """
+    if label not in LABELS:
+        raise ValueError(f"attack.call.label={label}: must be one of {', '.join(LABELS)}")
+    if label == "intercept" and objective.intercept == "none":
+        raise ValueError("attack.call.label=intercept: the model has none")
+    return read(objective, found, x_MP, gradient(objective, found, x_MP, t_MC), label=label)
+
+
+def read(
+    objective: Objective, found: Deletions, x_MP: Array, g_KPC: Array, *, label: str
+) -> Reconstruction:
+    """Record and label off estimated gradients; arguments as for ``reconstruct``."""
+    u, s, v = np.linalg.svd(g_KPC, full_matrices=False)
+    u_KP, v_KC, trace_K = u[:, :, 0], v[:, 0], s[:, 0] > 0
+    second_K = s[:, 1] if s.shape[1] > 1 else np.zeros(len(s))
+    quality_K = np.where(trace_K, second_K / np.where(trace_K, s[:, 0], 1), 1.0)
+    if objective.intercept == "none":
+        scale_K1 = (u_KP @ x_MP.mean(axis=0))[:, None]
+        x_KF = u_KP * scale_K1 * trace_K[:, None]
+    else:
+        last_K1 = u_KP[:, -1:]
+        scale_K1 = 1 / np.where(np.abs(last_K1) < 1e-300, 1e-300, last_K1)
+        x_KF = u_KP[:, :-1] * scale_K1 * trace_K[:, None]
+    residual_KC = s[:, :1] * v_KC * np.sign(scale_K1)
+    if residual_KC.shape[1] == 1:
+        y_K: NDArray[np.generic] = np.full(len(x_KF), np.nan)
+        if objective.intercept != "none":
+            y_K = (objective.features(x_KF) @ found.theta_PC)[:, 0] - g_KPC[:, -1, 0]
+        return Reconstruction(x_KF, y_K, quality_K)
+    if label == "intercept":
+        return Reconstruction(x_KF, g_KPC[:, -1].argmin(axis=1), quality_K)
+    auto_K = (quality_K < SURE) & (objective.loss == "softmax")
+    by_size_K = auto_K if label == "auto" else np.full(len(x_KF), label == "largest")
+    largest_K, least_K = np.abs(v_KC).argmax(axis=1), residual_KC.argmin(axis=1)
+    return Reconstruction(x_KF, np.where(by_size_K, largest_K, least_K), quality_K)
+
+
+def max_diff(
+    objective: Objective, found: Deletions, x_MP: Array, *, space: str
+) -> NDArray[np.intp]:
+    """Baseline: the public record (K,) whose prediction the deletion changes most, in L2 norm.
+
+    Args:
+        objective: what both models minimise.
+        found: both models.
+        x_MP: public features.
+        space: ``probabilities``, for a softmax, else the outputs themselves; or ``logits``.
+
+    Raises:
+        ValueError: an unknown word.
+    """
+    if space not in ("probabilities", "logits"):
+        raise ValueError(f"attack.call.space={space}: must be one of probabilities, logits")
+
+    def predicted(f: Array) -> Array:
+        bounded = space == "probabilities" and objective.loss == "softmax"
+        return np.asarray(softmax(f, axis=-1)) if bounded else f
+
+    before_M1C = predicted(x_MP @ found.theta_PC)[:, None]
+    chosen = []
+    for delta in batched(found.delta_KPC, x_MP, before_M1C):
+        after_MKC = predicted(outputs(x_MP, found.theta_PC + delta))
+        chosen.append(((after_MKC - before_M1C) ** 2).sum(axis=2).argmax(axis=0))
+    return np.concatenate(chosen)
+
+
+def figures(guess_KF: Array, x_KF: Array, public_MF: Array) -> dict[str, Array]:
+    """How close guesses are to the truth, one number a deletion.
+
+    ``cos``: cosine similarity; ``cos_centered``: of both less the public mean, which a cosine of
+    non-negative images is high without; ``scale``: length of the guess over that of the truth;
+    ``rank``: place of the truth, 1 the best, among the public records by cosine with the guess.
+    """
+    mean_F = public_MF.mean(axis=0)
+    cos_K = cosine(guess_KF, x_KF)
+    near_MK = unit(public_MF) @ unit(guess_KF).T
+    return {
+        "cos": cos_K,
+        "cos_centered": cosine(guess_KF - mean_F, x_KF - mean_F),
+        "scale": np.linalg.norm(guess_KF, axis=1) / np.linalg.norm(x_KF, axis=1),
+        "rank": 1.0 + (near_MK > cos_K).sum(axis=0),
+    }
+
+
+def cosine(a_KF: Array, b_KF: Array) -> Array:
+    """Cosine similarity (K,) row by row; 0 where a row is 0."""
+    together: Array = (unit(a_KF) * unit(b_KF)).sum(axis=1)
+    return together
+
+
+def unit(x_KF: Array) -> Array:
+    """Rows of length 1, and rows of zeros as they are."""
+    length_K1 = np.linalg.norm(x_KF, axis=1, keepdims=True)
+    rows: Array = x_KF / np.where(length_K1 > 0, length_K1, 1)
+    return rows

@@ -1,0 +1,79 @@
+"""California housing: what a house was worth in each block group of the 1990 census."""
+
+import gzip
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from unlearnbench.dataset import files, holdout, tabular
+from unlearnbench.values import Dataset
+
+FILE = "housing.csv"
+NUMBERS = (
+    "longitude",
+    "latitude",
+    "housing_median_age",
+    "total_rooms",
+    "total_bedrooms",
+    "population",
+    "households",
+    "median_income",
+)
+OCEAN = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
+TARGET = "median_house_value"
+
+
+def california_housing(
+    *, missing: str, ocean_proximity: str, root: str, fingerprint: str
+) -> Dataset:
+    """California housing (Pace & Barry 1997): 20,640 block groups, 8 numbers, regression.
+
+    ``housing.csv`` of Géron's "Hands-On Machine Learning" (handson-ml, ``datasets/housing``),
+    packed (``.gz``) or not, in ``<root>/california_housing``. Its numbers are StatLib's
+    ``cal_housing.data``, but for 207 emptied ``total_bedrooms``; it is read rather than that file
+    for its names, its ``ocean_proximity``, and because its bytes are published as they are.
+    Target: the median house value, standardised; it is capped at 500,001 dollars. A fifth of the
+    rows is held out for testing.
+
+    Args:
+        missing: an empty ``total_bedrooms`` becomes the ``median`` of the training rows, or
+            ``drop`` leaves such rows out before the split (20,433 remain).
+        ocean_proximity: ``onehot`` for five columns of 0 and 1, after the numbers and in
+            alphabetical order, or ``none``.
+        root: folder of downloaded sets.
+        fingerprint: MD5 of the file, unpacked.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: the file is not the one of the fingerprint, or an argument is none of the above.
+    """
+    if missing not in ("median", "drop"):
+        raise ValueError(f"dataset.call.missing={missing}: must be median or drop")
+    if ocean_proximity not in ("onehot", "none"):
+        raise ValueError(f"dataset.call.ocean_proximity={ocean_proximity}: must be onehot or none")
+    blocks = _read(Path(root).expanduser() / "california_housing", fingerprint)
+    if missing == "drop":
+        blocks = blocks.dropna(subset=list(NUMBERS))
+    rows, n_train = holdout.order(len(blocks))
+    blocks = blocks.iloc[rows]
+    numbers = blocks[list(NUMBERS)].to_numpy(np.float64)
+    numbers = np.where(np.isnan(numbers), np.nanmedian(numbers[:n_train], axis=0), numbers)
+    x = tabular.standardise(numbers, n_train)
+    if ocean_proximity == "onehot":
+        near = blocks["ocean_proximity"].to_numpy(str)[:, None] == np.array(OCEAN)
+        x = np.hstack([x, near.astype(np.float32)])
+    return tabular.dataset(x, blocks[TARGET].to_numpy(np.float64), n_train=n_train, n_classes=0)
+
+
+def _read(folder: Path, md5: str) -> pd.DataFrame:
+    file, packed = folder / FILE, folder / f"{FILE}.gz"
+    if file.exists():
+        data = file.read_bytes()
+    elif packed.exists():
+        file, data = packed, gzip.decompress(packed.read_bytes())
+    else:
+        raise files.missing("california_housing", folder, [FILE], "handson-ml's, .gz or not")
+    files.check("california_housing", file, files.md5(data), md5)
+    return pd.read_csv(BytesIO(data))

@@ -1,0 +1,27 @@
+"""A decision tree of scikit-learn."""
+
+from collections.abc import Sequence
+
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+from unlearnbench.model.trees import Trees
+
+
+def decision_tree(
+    shape: Sequence[int], n_classes: int, *, max_leaf_nodes: int, min_samples_leaf: int
+) -> nn.Module:
+    """One tree, grown best split first; images are flattened. Take ``train=estimator``.
+
+    Chen et al., "When Machine Unlearning Jeopardizes Privacy" (CCS 2021, arXiv 2005.02205).
+
+    Args:
+        shape: of one input.
+        n_classes: number of outputs.
+        max_leaf_nodes: leaves at most.
+        min_samples_leaf: training rows a leaf at least.
+    """
+    learner = DecisionTreeClassifier(
+        max_leaf_nodes=max_leaf_nodes, min_samples_leaf=min_samples_leaf
+    )
+    return Trees("decision_tree", n_classes, learner)

@@ -1,0 +1,53 @@
+"""Random Fourier features: a fixed embedding under which a linear model is nearly a kernel machine.
+
+Axes: N rows, F inputs, D features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+ROWS_FOR_MEDIAN = 1000
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """An embedding that has been drawn: call it with inputs (N, F) for features (N, D).
+
+    φ(x) = √(2/D) cos(Wx + b)
+    """
+
+    w_DF: Tensor
+    b_D: Tensor
+
+    def __call__(self, x_NF: Tensor) -> Tensor:
+        """Features of inputs of the embedding's own precision."""
+        scale: float = (2 / len(self.b_D)) ** 0.5
+        return torch.addmm(self.b_D, x_NF, self.w_DF.T).cos() * scale
+
+    def to(self, dtype: torch.dtype) -> "Fourier":
+        """The same embedding in another precision."""
+        return Fourier(self.w_DF.to(dtype), self.b_D.to(dtype))
+
+
+def rff(inputs: int, *, dimension: int, gamma: float, generator: Generator) -> Fourier:
+    """W ~ N(0, 2γ), b ~ U[0, 2π) in float64, so that E φ(x)ᵀφ(x') = exp(−γ‖x − x'‖²).
+
+    Rahimi & Recht, Random Features for Large-Scale Kernel Machines (NIPS 2007).
+    """
+    w_DF = torch.randn(dimension, inputs, generator=generator, dtype=torch.float64)
+    b_D = torch.rand(dimension, generator=generator, dtype=torch.float64)
+    return Fourier(w_DF * (2 * gamma) ** 0.5, b_D * 2 * torch.pi)
+
+
+def median_gamma(x_NF: Tensor) -> float:
+    """γ = 1 / (2 · median ‖x_i − x_j‖²) over the pairs of the first 1,000 rows.
+
+    Raises:
+        ValueError: half of the pairs or more are of equal rows.
+    """
+    median = float(torch.pdist(x_NF[:ROWS_FOR_MEDIAN].double()).square().median())
+    if not median > 0:
+        raise ValueError("gamma: the median distance between rows is 0")
+    return 1 / (2 * median)

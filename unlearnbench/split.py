@@ -1,0 +1,121 @@
+"""Which rows do what: validation rows off the training part, then the forget set."""
+
+import json
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from unlearnbench import zoo
+from unlearnbench.cell import Cell, target
+from unlearnbench.population import HalfSplits, Population, audit_pool, half_splits
+from unlearnbench.values import FORGOTTEN, UNSEEN, Dataset, Split
+
+Rows = NDArray[np.int64]
+
+
+def split_of(cell: Cell, data: Dataset) -> Split:
+    """The cell's split of a data set in memory."""
+    return split(cell, data.y.cpu(), data.train_rows, data.test_rows)
+
+
+def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
+    """Which rows do what, in the cell's own split or in that of a model of a population or a zoo.
+
+    scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
+    the row with the default settings.
+
+    Raises:
+        ValueError: no row is left to retain.
+    """
+    if "population" in cell.split:
+        return _population_split(cell, train_rows, test_rows)
+    kept, val = _kept_and_val(cell, train_rows.numpy())
+    if "zoo" in cell.split:
+        return _zoo_split(cell, kept, val, test_rows)
+    rows = torch.from_numpy(kept)
+    choose, arguments = target(cell.forget["call"])
+    if "path" in cell.forget:
+        arguments["path"] = cell.forget["path"]
+    forget = choose(rows, y_N, **arguments)
+    parts = Split(train=rows, val=torch.from_numpy(val), test=test_rows, forget=forget)
+    if not len(parts.retain):
+        raise ValueError(f"forget={cell.forget['name']}: no row is left to retain")
+    return parts
+
+
+def _kept_and_val(cell: Cell, train_rows: Rows) -> tuple[Rows, Rows]:
+    share, seed = cell.split["val"], cell.split["seed"]
+    if not share:
+        return train_rows, train_rows[:0]
+    kept, val = train_test_split(train_rows, test_size=share, random_state=seed)
+    return kept, val
+
+
+# ---------------------------------------------------------------------------------------------
+# Of a model of a population: the audited records it does not see are in no part.
+
+
+def population(cell: Cell, train_rows: Tensor) -> Population | HalfSplits:
+    """The records under audit, and the part that each has for each model.
+
+    Args:
+        cell: of a shadow.
+        train_rows: the training part (n,), validation rows among them.
+    """
+    rows = train_rows.numpy()
+    kept, _ = _kept_and_val(cell, rows)
+    settings = json.dumps(cell.split["population"], sort_keys=True)
+    return _population(settings, rows.tobytes(), kept.tobytes())
+
+
+@lru_cache(maxsize=2)
+def _population(settings: str, train_rows: bytes, kept: bytes) -> Population | HalfSplits:
+    # As bytes, for a cache needs what can be hashed.
+    told = json.loads(settings)
+    if told.pop("protocol") == "deep_unlearn":
+        return half_splits(np.frombuffer(train_rows, np.int64))
+    return audit_pool(np.frombuffer(kept, np.int64), **told)
+
+
+def _population_split(cell: Cell, train_rows: Tensor, test_rows: Tensor) -> Split:
+    found = population(cell, train_rows)
+    status_N = found.status_N(cell)
+    unseen, forget = (found.rows_N[status_N == part] for part in (UNSEEN, FORGOTTEN))
+    if isinstance(found, HalfSplits):
+        kept, val = found.rows_N, found.val
+    else:
+        kept, val = _kept_and_val(cell, train_rows.numpy())
+    return Split(
+        train=torch.from_numpy(kept[~np.isin(kept, unseen)]),
+        val=torch.from_numpy(val),
+        test=test_rows,
+        forget=torch.from_numpy(forget),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Of a model of a zoo: it sees few rows of its half, in the order of their drawing.
+
+
+def zoo_pools(cell: Cell, data: Dataset) -> zoo.Pools:
+    """The records of the cell's half: all of the data set but the validation rows."""
+    kept, _ = _kept_and_val(cell, data.train_rows.numpy())
+    return zoo.pools(np.concatenate([kept, data.test_rows.numpy()]), cell.split["half"])
+
+
+def _zoo_split(cell: Cell, kept: Rows, val: Rows, test_rows: Tensor) -> Split:
+    own = zoo.pools(np.concatenate([kept, test_rows.numpy()]), cell.split["half"])
+    train, asked = zoo.training_rows(cell, own), None
+    if "request" in cell.forget:
+        asked = zoo.request(cell, own)
+    added, forget = (asked.added, asked.forget) if asked else (train[:0], train[:0])
+    return Split(
+        train=torch.from_numpy(np.concatenate([train, added])),
+        val=torch.from_numpy(val),
+        test=torch.from_numpy(own.negative),
+        forget=torch.from_numpy(forget),
+    )
