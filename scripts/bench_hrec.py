@@ -109,7 +109,9 @@ def fourier(root: Path) -> None:
             for half in (rows[:n], rows[n:])
         )
     with clock("training, deletions"):
-        found = convex.delete(objective, private, objective.targets(y[:n], 10), np.arange(deletions))
+        found = convex.delete(
+            objective, private, objective.targets(y[:n], 10), np.arange(deletions)
+        )
         truth = private[:deletions, :-1].copy()
         del private
     with clock("reconstruction"):

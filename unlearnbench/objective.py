@@ -119,8 +119,8 @@ class Objective:
 
         Of the targets only a squared hinge's are read.
         """
-        if self.loss == "squared" and v_KPC.size > x_NP.size:
-            gram: Array = (x_NP.T @ x_NP) @ v_KPC  # the Hessian itself: the same for every column
+        if self.loss == "squared" and x_NP.shape[1] < 2 * len(v_KPC) * t_NC.shape[1]:
+            gram: Array = (x_NP.T @ x_NP) @ v_KPC  # the same for every output, and cheaper here
             return gram
         bend = self.bend((x_NP @ theta_PC)[:, None], t_NC[:, None])
         parts = batched(v_KPC, x_NP, t_NC)

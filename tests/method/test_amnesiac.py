@@ -73,6 +73,20 @@ def test_with_nothing_to_forget_it_is_the_identity(bench: Bench) -> None:
     assert told == {"hit_share": 0.0}
 
 
+def test_how_what_was_prepared_lies_in_memory_does_not_matter(bench: Bench) -> None:
+    """The store gives it back contiguous, where image nets lie channels last."""
+    held = watched(bench, forgetting(bench, 5)).prepared
+    stored = {name: tensor.contiguous() for name, tensor in held.items()}
+    assert any(held[name].stride() != stored[name].stride() for name in held)
+    nets = [
+        bench.run(
+            amnesiac, replace(bench.task, prepared=one), **SETTINGS, epochs=1, revert_buffers=False
+        )
+        for one in (held, stored)
+    ]
+    assert same(nets[0].state_dict(), nets[1].state_dict())
+
+
 def test_the_change_and_the_momentum_are_those_of_a_training_by_hand(bench: Bench) -> None:
     task = watched(bench, forgetting(bench, 5))
     total, net, stepper = by_hand(bench, forgetting(bench, 5))

@@ -44,7 +44,9 @@ def amnesiac(
     if not reset_optimizer:
         for name, parameter in model.named_parameters():
             if (momentum := task.prepared.get(f"momentum.{name}")) is not None:
-                stepper.state[parameter]["momentum_buffer"] = momentum.clone()
+                # In the parameter's own layout, which the fused kernel takes for granted.
+                stepper.state[parameter]["momentum_buffer"] = torch.empty_like(parameter)
+                stepper.state[parameter]["momentum_buffer"].copy_(momentum)
     return descend(model, task.retain.batched(batch_size), task.loss, sgd=stepper, epochs=epochs)
 
 

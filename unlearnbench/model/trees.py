@@ -74,9 +74,8 @@ class Trees(Estimator):
         x_BF = x_BF.float().double()
         node_BT = self.root.expand(len(x_BF), -1)
         while True:
-            goes_left_BT = x_BF.gather(1, self.feature.take(node_BT)) <= self.threshold.take(
-                node_BT
-            )
+            seen_BT = x_BF.gather(1, self.feature.take(node_BT))
+            goes_left_BT = seen_BT <= self.threshold.take(node_BT)
             below_BT = torch.where(goes_left_BT, self.left.take(node_BT), self.right.take(node_BT))
             if torch.equal(below_BT, node_BT):
                 break
