@@ -86,14 +86,17 @@ def attacked(x: Array, y: NDArray[np.generic], objective: Objective, deletions: 
 
 
 def ridge(root: Path) -> None:
+    """One-hot ridge regression."""
     attacked(*mnist(root), Objective("squared", 1.0, "penalised", "sum"), 1000)
 
 
 def softmax(root: Path) -> None:
+    """Softmax regression."""
     attacked(*mnist(root), Objective("softmax", 1.0, "penalised", "sum"), 100)
 
 
 def fourier(root: Path) -> None:
+    """Ridge regression on an embedding, inverted to pixels."""
     del root
     n, deletions = 25_000, 100
     x, y = fields(2 * n)

@@ -16,7 +16,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
-NOT_KEYED = ("name", "label", "traits", "threat", "space", "kinds", "root", "path")
+NOT_KEYED = ("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy")
 KEYED_SETTINGS = ("seed", "split", "precision")
 
 ROWS_VERSION = 1
@@ -163,7 +163,9 @@ class Cell:
         reference = replace(self, method=self.reference)
         compared = self.predictions_key, reference.predictions_key
         names = {**self.names, "defense": "none", "attack": "none"}
-        return digest("rows", ROWS_VERSION, names, self.seed, compared, keyed(self.forget))
+        privacy = [self.train["privacy"]] if "privacy" in self.train else []  # what ε is of
+        about = self.seed, compared, keyed(self.forget), *privacy
+        return digest("rows", ROWS_VERSION, names, *about)
 
     @cached_property
     def key(self) -> str:

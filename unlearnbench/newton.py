@@ -17,7 +17,7 @@ PRECISION = 1e-9
 """Largest entry of ∇J at an optimum, for features of at most 1 (it grows with them)."""
 
 STEPS = 200
-BENT_MOST = {"squared": 1.0, "softmax": 0.5, "squared_hinge": 2.0}
+BENT_MOST = {"softmax": 0.5, "squared_hinge": 2.0}
 """Bound on the eigenvalues of ∂²ℓ/∂f²: Böhning, 1992, for the softmax."""
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file as save_arrays
 from torch import Tensor
 
 from unlearnbench import train
-from unlearnbench.cell import Cell
+from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
 from unlearnbench.population import shadows
 from unlearnbench.seeding import generator
@@ -91,8 +91,13 @@ def _of_population(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
 
 
 def _of_zoo(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
-    """Before and after a request; or of an original, on rows it was and was not trained on."""
-    own, before = zoo_pools(cell, data), original(lab, cell)
+    """Before and after a request; or of an original, on rows it was and was not trained on.
+
+    A method whose models are ensembles had one before the request too: it has deleted nothing.
+    """
+    own = zoo_pools(cell, data)
+    ensemble = cell.traits.get("ensemble")
+    before = unlearned(lab, replace(cell, forget=NOTHING)) if ensemble else original(lab, cell)
     if "request" not in cell.forget:
         size = cell.split["zoo"]["size"]
         trained, unseen = training_rows(cell, own), own.negative[:size]

@@ -1,6 +1,7 @@
 """From predictions to result rows: utility, the attack after its defense, and what went wrong."""
 
 import hashlib
+import inspect
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,13 +30,14 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
     """What stands once per model: metric name to (value, records it was computed on)."""
     counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
     reference = predictions(lab, replace(cell, method=cell.reference))
+    private = _privacy(cell, counts)
     if not np.issubdtype(found.y_N.dtype, np.integer):
         errors = {
             f"{name}_{part}": (value, counts[part])
             for part in PARTS
             for name, value in _errors(found, PARTS[part]).items()
         }
-        return {**errors, **_cost(lab, cell)}
+        return {**errors, **private, **_cost(lab, cell)}
     mine, theirs = _accuracies(found), _accuracies(reference)
     compared = ("retain", "forget", "test")
     told = {f"{part}_acc": (mine[part], counts[part]) for part in PARTS}
@@ -43,7 +45,22 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
         metric.ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
         sum(counts[part] for part in compared),
     )
-    return {**told, **_cost(lab, cell)}
+    return {**told, **private, **_cost(lab, cell)}
+
+
+def _privacy(cell: Cell, counts: Mapping[str, int]) -> dict[str, tuple[float, int]]:
+    """ε of a private training, where the model is what it made: no method's steps are in it."""
+    trained = cell.untouched or (cell.from_scratch and not cell.traits.get("ensemble"))
+    if "privacy" not in cell.train or not trained:
+        return {}
+    epsilon, told = target(cell.train["privacy"])
+    told |= {
+        name: cell.train["call"][name]
+        for name in inspect.signature(epsilon).parameters
+        if name in cell.train["call"]
+    }
+    n = counts["retain"] + (counts["forget"] if cell.untouched else 0)
+    return {"epsilon": (epsilon(n, **told), n)}
 
 
 def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:

@@ -65,10 +65,10 @@ def test_ridge_is_exact_with_the_private_covariance(lam: float) -> None:
     assert with_private_hessian(goal, deleted(goal)).min() > 1 - 1e-9
 
 
-@pytest.mark.parametrize("lam", [1.0, 10.0])
+@pytest.mark.parametrize("lam", [0.1, 1.0, 10.0])
 def test_softmax_is_nearly_exact_with_the_private_hessian(lam: float) -> None:
     goal = objective("softmax", lam)
-    assert with_private_hessian(goal, deleted(goal)).min() >= 0.9997
+    assert with_private_hessian(goal, deleted(goal, k=40)).min() >= 0.9997
 
 
 @pytest.mark.parametrize("intercept", ["penalised", "free"])
@@ -171,7 +171,7 @@ def test_a_mean_form_trainer_needs_the_correction() -> None:
     g = hrec.gradient(goal, found, *public(goal)) - hrec.gradient(as_sum, found, *public(goal))
     assert_allclose(g, np.broadcast_to(-found.theta_PC / 800, g.shape), atol=1e-12)
     assert with_private_hessian(as_sum, found).min() < 0.9997
-    # Its own Λ is that of the rows: as if n + 1 of them had been trained on, with λ'n in all.
+    # All private rows as public ones, each with weight 799/800.
     x, y = digits()
     known = goal.features(x[:800]), goal.targets(y[:800], 10)
     exact = hrec.reconstruct(goal, found, *known, label="auto")
@@ -253,7 +253,7 @@ def test_unconverged_training_scores_low() -> None:
     seen = hrec.figures(attack(goal, noisy).x_KF, x[:K], x[800:1600])
     assert seen["cos"].mean() < cosines(goal, found).mean() - 0.1
     assert seen["cos_centered"].mean() < 0.4
-    assert attack(goal, noisy).quality_K.mean() > attack(goal, found).quality_K.mean() + 0.2
+    assert attack(goal, noisy).quality_K.mean() > attack(goal, found).quality_K.mean()
     broken = replace(found, delta_KPC=found.delta_KPC * np.nan)
     with pytest.raises(ValueError, match="finite"):
         attack(goal, broken)
@@ -269,7 +269,6 @@ def test_a_deletion_does_not_depend_on_the_others() -> None:
 
 
 def test_max_diff_and_figures_against_loops() -> None:
-    x, _ = digits()
     random = np.random.default_rng(0)
     for loss, space in (("softmax", "probabilities"), ("softmax", "logits"), ("squared", "logits")):
         goal = objective(loss, 1.0)

@@ -155,16 +155,90 @@ def test_a_setting_is_a_table() -> None:
     cells = [
         cell("finetune", 0, test_acc=0.5),
         cell("finetune", 0, test_acc=0.5, forget_hash="f1"),
-        cell("finetune", 0, test_acc=0.5, attack="none"),
-        cell("finetune", 0, test_acc=0.5, dataset="wine", defense="round"),
+        cell("finetune", 0, mia_test=0.5, dataset="wine", defense="round"),
+        cell("finetune", 0, mia_test=0.5, dataset="wine"),
     ]
     titles = [title for title, _ in tables(pd.DataFrame(cells))]
     assert sorted(titles) == [
-        "dataset digits · model cnn · train default · forget random",
         "dataset digits · model cnn · train default · forget random · attack umia",
         "dataset digits · model cnn · train default · forget random · attack umia",
+        "dataset wine · model cnn · train default · forget random · attack umia",
         "dataset wine · model cnn · train default · forget random · defense round · attack umia",
     ]
+
+
+def test_attacks_on_a_method_stand_in_one_line() -> None:
+    found = [
+        cell("finetune", 0, test_acc=0.5, mia_test=0.6),
+        cell("finetune", 0, test_acc=0.5, attack="none"),
+        cell("finetune", 0, test_acc=0.5, attack="ulira", ulira_auc=0.7, overrides="attack.x=3"),
+    ]
+    ((title, table),) = tables(pd.DataFrame(found))
+    assert title.endswith("attack ulira, umia · attack.x=3")
+    expected = {"TA %": "50.0", "MIA % →50": "60.0", "U-LiRA AUC": "0.700", "n": "1"}
+    assert table.set_index("method").loc["finetune"].to_dict() == expected
+
+
+def test_an_attack_set_up_in_two_ways_is_two_tables() -> None:
+    found = [
+        cell("finetune", 0, attack="ulira", ulira_auc=auc, overrides=f"attack.x={auc}")
+        for auc in (0.6, 0.7)
+    ]
+    told = {title: table["U-LiRA AUC"].tolist() for title, table in tables(pd.DataFrame(found))}
+    assert [title[-12:] for title in told] == ["attack.x=0.6", "attack.x=0.7"]
+    assert list(told.values()) == [["0.600"], ["0.700"]]
+
+
+def test_a_defense_shows_what_it_changes() -> None:
+    found = [cell("finetune", 0, test_acc=0.5, rte=2.0, mia_test=0.6, defense="round")]
+    assert only(found).loc["finetune"].to_dict() == {"MIA % →50": "60.0", "n": "1"}
+
+
+def gaps(method: str, *gaps: tuple[float, float, float], detectable: float = 0.1) -> list[Any]:
+    names = "ulira_auc_gap", "ulira_auc_gap_low", "ulira_auc_gap_high"
+    return [
+        cell(
+            method,
+            seed,
+            attack="ulira",
+            ulira_auc=0.5 + gap[0],
+            ulira_auc_detectable=detectable,
+            **dict(zip(names, gap, strict=True)),
+        )
+        for seed, gap in enumerate(gaps)
+    ]
+
+
+def test_what_cannot_be_told_from_retraining_is_marked() -> None:
+    found = pd.DataFrame(
+        gaps("retrain", (0.0, 0.0, 0.0), detectable=0.0)
+        + gaps("second_retrain", (0.03, 0.0, 0.06))
+        + gaps("leaks", (0.2, 0.1, 0.3))
+        + gaps("within_its_interval", (0.05, -0.02, 0.12))
+        + gaps("within_the_noise_floor", (-0.02, -0.03, -0.01))
+    )
+    ((_, table),) = tables(found)
+    assert table.set_index("method")["U-LiRA AUC"].to_dict() == {
+        "retrain": "0.500",
+        "second_retrain": "0.530",
+        "leaks": "0.700",
+        "within_its_interval": "0.550≈",
+        "within_the_noise_floor": "0.480≈",
+    }
+    told = leaderboard.note(found)
+    assert told is not None
+    assert told.endswith("found in 4 of 5 runs: U-LiRA AUC 0.100")
+
+
+def test_seeds_together_tell_more_than_each() -> None:
+    """Four intervals of ± .1 about .08 make one of ± .05."""
+    one, four = ((0.08, -0.02, 0.18),), ((0.08, -0.02, 0.18),) * 4
+    for each, marked in ((one, True), (four, False)):
+        found = pd.DataFrame(gaps("some", *each))
+        ((_, table),) = tables(found)
+        assert ("≈" in table["U-LiRA AUC"].iloc[0]) == marked
+        power = 0.1 / math.sqrt(len(each))
+        assert str(leaderboard.note(found)).endswith(f"U-LiRA AUC {power:.3f}")
 
 
 def test_a_regression_shows_its_errors() -> None:

@@ -72,7 +72,9 @@ def reconstruct(
         ĝ ≈ σuvᵀ;   x̂ = u / u_last;   residual r̂ = σv · sign(u_last), of class c f_c − t_c
 
     The constant in x̃ gives sign and length. Without it x̂ is the multiple of u closest to the
-    public mean. One output: t̂ = θ₊ᵀx̂̃ − ĝ_last. HRec: see the paper named in the option file.
+    public mean. One output: t̂ = θ₊ᵀx̂̃ − ĝ_last. Bertran et al., Reconstruction Attacks on
+    Machine Unlearning: Simple Models are Vulnerable (2405.20272); without the paper's text at
+    hand, from the optimality conditions.
 
     Args:
         objective: what both models minimise.

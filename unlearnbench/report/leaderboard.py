@@ -8,7 +8,7 @@ from scipy import stats
 
 CONTROLS = ("original", "retrain", "second_retrain")
 
-SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash", "defense", "attack"]
+SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash", "defense", "variant"]
 """What makes a table; within it a line is a method with its own overrides, over seeds."""
 
 COLUMNS = {
@@ -23,6 +23,8 @@ COLUMNS = {
     "ulira_auc": ("U-LiRA AUC", 1, 3),
     "lira_auc": ("LiRA AUC", 1, 3),
     "rmia_auc": ("RMIA AUC", 1, 3),
+    "double_output_auc": ("Double-output AUC", 1, 3),
+    "classical_auc": ("its p alone", 1, 3),
     "rte": ("RTE ↑", 1, 1),
     "rmse_retain": ("RMSE retain", 1, 3),
     "rmse_forget": ("RMSE forget", 1, 3),
@@ -34,6 +36,12 @@ COLUMNS = {
 
 USES_VAL = "†"
 """Marks a method that looks at validation rows: what is measured on them is not unseen to it."""
+
+ALIKE = "≈"
+"""Marks an AUC that cannot be told from retraining's: see ``alike``."""
+
+ATTACKED = ("mia_", "indisc_", "ulira_", "lira_", "rmia_", "double_", "classical_")
+"""What metrics of attacks begin with. A defense changes no other: its table shows these alone."""
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -48,7 +56,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """One table for each setting: its title, and its lines.
+    """One table for each setting and defense, all attacks in it: its title, and its lines.
 
     Args:
         wide: one row a cell, as ``load_results(wide=True)`` gives it.
@@ -58,33 +66,88 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         metric with ``mean ± interval``, and ``n``, the number of seeds that gave values, with
         the number asked for where some are missing. A mean over fewer than ``n`` says so.
     """
-    own = wide["overrides"].map(lambda words: [w for w in words.split() if w.startswith("method.")])
-    rest = wide["overrides"].map(lambda words: [w for w in words.split() if w[:7] != "method."])
-    wide = wide.assign(overrides=own.str.join(" "), setup=rest.str.join(" "))
-    wide["forget_hash"] = _forget_sets(wide)
-    shown = [name for name in COLUMNS if name in wide]
-    for setting, cells in wide.groupby(SETTING, dropna=False, sort=True):
-        named = dict(zip(SETTING, map(str, setting), strict=True))
+    for setting, cells in _settings(wide):
         if cells["forget_hash"].isna().all():
             continue  # cells that failed before there was a forget set; they are told beside
+        shown = [
+            name
+            for name in COLUMNS
+            if name in wide and (setting["defense"] == "none" or name.startswith(ATTACKED))
+        ]
         seeds = cells["seed"].nunique()
         lines = []
         for (method, overrides), runs in cells.groupby(["method", "overrides"], dropna=False):
             marked = f"{method}{USES_VAL}" if _uses_val(runs) else str(method)
             line: dict[str, str | None] = {"method": f"{marked} {overrides}".strip()}
-            means = {name: interval(runs[name].tolist()) for name in shown}
-            counts = {name: int(np.isfinite(runs[name]).sum()) for name in shown}
+            by_seed = runs.groupby("seed")[shown].first()  # a seed's attacks are cells of their own
+            means = {name: interval(by_seed[name].tolist()) for name in shown}
+            counts = {name: int(np.isfinite(by_seed[name]).sum()) for name in shown}
             works = max(counts.values(), default=0)
-            line |= {
-                COLUMNS[name][0]: written(name, *mean, "" if works == count else f" ({count})")
-                for (name, mean), count in zip(means.items(), counts.values(), strict=True)
-            }
+            told = set(alike(cells, runs))
+            for name, mean in means.items():
+                mark = ALIKE if name in told else ""
+                mark += "" if works == counts[name] else f" ({counts[name]})"
+                line[COLUMNS[name][0]] = written(name, *mean, mark)
             line["n"] = f"{works}" if works == seeds else f"{works} of {seeds}"
             name = str(method)
             order = CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)
-            lines.append((order, means.get("ret_dev", (0.0, 0.0))[0], name, line))
+            deviation = runs["ret_dev"].tolist() if "ret_dev" in runs else [0.0]
+            lines.append((order, interval(deviation)[0], name, line))
         lines.sort(key=lambda line: (line[0], np.nan_to_num(line[1], nan=np.inf), line[2]))
-        yield title(named), pd.DataFrame([line for *_, line in lines]).dropna(axis=1, how="all")
+        yield title(setting), pd.DataFrame([line for *_, line in lines]).dropna(axis=1, how="all")
+
+
+def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """Cells by setting, with ``attacks`` in words; an attack set up in two ways is two settings."""
+    words = wide["overrides"].str.split()
+    wide = wide.assign(
+        overrides=words.map(lambda each: [w for w in each if w.startswith("method.")]).str.join(
+            " "
+        ),
+        asked=words.map(lambda each: [w for w in each if w.startswith("attack.")]).str.join(" "),
+        setup=words.map(
+            lambda each: [w for w in each if not w.startswith(("method.", "attack."))]
+        ).str.join(" "),
+    )
+    wide["forget_hash"] = _forget_sets(wide)
+    alone = [*SETTING[:-1], "attack"]
+    ways = wide.groupby(alone, dropna=False)["asked"].transform("nunique")
+    wide["variant"] = wide["asked"].where(ways > 1, "")
+    for setting, cells in wide.groupby(SETTING, dropna=False, sort=True):
+        told = dict(zip(SETTING, map(str, setting), strict=True))
+        told["attacks"] = ", ".join(sorted(set(cells["attack"]) - {"none"}))
+        told["asked"] = " ".join(dict.fromkeys(" ".join(cells["asked"]).split()))
+        yield told, cells
+
+
+def alike(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """The AUC of a method that cannot be told from retraining's at this power.
+
+    Its gap to retraining is smaller than the noise floor, the gap of a second retrain; or zero lies
+    in the gap's 95 % interval: with S seeds, whose intervals are ± h_s, mean ± √(Σ h_s²) / S.
+
+    Args:
+        cells: of one table, for the second retrain among them.
+        runs: of one method in it.
+    """
+    if set(runs["method"]) & {"retrain", "second_retrain"}:
+        return
+    for name in COLUMNS:
+        if f"{name}_gap" not in runs or not np.isfinite(runs[f"{name}_gap"]).any():
+            continue
+        gap, half = _gap(runs, name)
+        floor, _ = _gap(cells[cells["method"] == "second_retrain"], name)
+        if abs(gap) <= half or abs(gap) <= abs(floor):
+            yield name
+
+
+def _gap(runs: pd.DataFrame, name: str) -> tuple[float, float]:
+    """Mean over seeds of an AUC's gap to retraining, and half of its interval; NaN for none."""
+    known = runs[np.isfinite(runs[f"{name}_gap"])]
+    if known.empty:
+        return float("nan"), float("nan")
+    half = (known[f"{name}_gap_high"] - known[f"{name}_gap_low"]) / 2
+    return float(known[f"{name}_gap"].mean()), float(np.sqrt((half**2).sum()) / len(known))
 
 
 def _uses_val(cells: pd.DataFrame) -> bool:
@@ -93,7 +156,19 @@ def _uses_val(cells: pd.DataFrame) -> bool:
 
 def note(wide: pd.DataFrame) -> str | None:
     """What the marks in the tables mean; None where there are none."""
-    return f"{USES_VAL} looks at validation rows" if _uses_val(wide) else None
+    told = [f"{USES_VAL} looks at validation rows"] if _uses_val(wide) else []
+    powers = []
+    for name in COLUMNS:
+        if f"{name}_detectable" in wide and wide[f"{name}_detectable"].notna().any():
+            seeds = wide.loc[wide[f"{name}_detectable"].notna(), "seed"].nunique()
+            least = wide.loc[wide[f"{name}_detectable"] > 0, f"{name}_detectable"].median()
+            powers.append(f"{COLUMNS[name][0]} {least / np.sqrt(seeds):.3f}")
+    if powers:
+        told.append(
+            f"{ALIKE} not distinguishable from retraining at this power; a gap that would be found"
+            f" in 4 of 5 runs: {', '.join(powers)}"
+        )
+    return "; ".join(told) or None
 
 
 def _forget_sets(wide: pd.DataFrame) -> pd.Series:
@@ -103,11 +178,14 @@ def _forget_sets(wide: pd.DataFrame) -> pd.Series:
     return wide["forget_hash"].fillna(known)
 
 
-def title(named: dict[str, str]) -> str:
+def title(setting: dict[str, str]) -> str:
     """The setting in words."""
-    parts = [f"{axis} {named[axis]}" for axis in ("dataset", "model", "train", "forget")]
-    parts += [f"{axis} {named[axis]}" for axis in ("defense", "attack") if named[axis] != "none"]
-    return " · ".join([*parts, *named["setup"].split()])
+    parts = [f"{axis} {setting[axis]}" for axis in ("dataset", "model", "train", "forget")]
+    if setting["defense"] != "none":
+        parts.append(f"defense {setting['defense']}")
+    if setting["attacks"]:
+        parts.append(f"attack {setting['attacks']}")
+    return " · ".join([*parts, *setting["setup"].split(), *setting["asked"].split()])
 
 
 def written(metric: str, mean: float, half: float, mark: str = "") -> str | None:
