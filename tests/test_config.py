@@ -120,6 +120,60 @@ def test_one_composition_per_distinct_option(monkeypatch: pytest.MonkeyPatch) ->
     assert len(calls) < 15
 
 
+def test_top_level_shadows_reach_the_attacks_that_have_some() -> None:
+    """One sweep of attacks with and without a population, as typed on the attacks themselves."""
+    once = ["attack=umia,lira,ulira,rmia", "shadows.models=16"]
+    found = {one.attack["name"]: one for one in config.cells(config.expand(once))}
+    plain = {one.attack["name"]: one for one in config.cells(config.expand(once[:1]))}
+    assert found["umia"] == plain["umia"]
+    assert found["umia"].overrides == ""
+    typed = config.expand(["attack=lira,ulira,rmia", "attack.shadows.models=16"])
+    for one in config.cells(typed):
+        name = one.attack["name"]
+        assert one == found[name]
+        assert one.attack["shadows"]["models"] == 16
+        assert one.overrides == "attack.shadows.models=16"
+        assert plain[name].attack["shadows"]["models"] == 64
+        assert plain[name].overrides == ""
+        assert plain[name].key != one.key
+        assert plain[name].utility_key == one.utility_key
+
+
+def test_top_level_zoo_reaches_double_output_alone() -> None:
+    words = ["attack=umia,double_output", "zoo.size=50", "zoo.online=true"]
+    umia, double = config.cells(config.expand(words))
+    assert umia.overrides == ""
+    assert double.overrides == "attack.zoo.size=50 attack.zoo.online=True"
+    (typed,) = config.cells([["attack=double_output", *(f"attack.{word}" for word in words[1:])]])
+    assert typed == double
+
+
+def test_what_an_attack_says_itself_goes_before_the_top_level() -> None:
+    words = ["attack=lira", "shadows.models=16", "attack.shadows.models=32"]
+    (one,) = config.cells([words])
+    assert one.attack["shadows"]["models"] == 32
+
+
+def test_compositions_do_not_grow_with_seeds_under_a_population(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    real = config.compose
+    monkeypatch.setattr(config, "compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1])
+
+    def compositions(seeds: int, methods: str) -> int:
+        calls.clear()
+        words = ["attack=umia,lira,double_output", "shadows.models=16", "zoo.size=50"]
+        words += [f"method={methods}", f"seed=range({seeds})"]
+        found = config.cells(config.expand(words))
+        assert len(found) == 3 * seeds * len(methods.split(","))
+        return len(calls)
+
+    few = compositions(2, "finetune")
+    assert compositions(60, "finetune") == few
+    assert compositions(40, "finetune,gradient_ascent") == few + 1
+
+
 def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text(
@@ -144,6 +198,9 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
         (["method.call.sgd.lr=true"], "method.call.sgd.lr=True: must be float"),
         (["method.call.sgd=1"], "method.call.sgd=1: holds several keys: lr, momentum"),
         (["seed=x"], "seed=x: must be int"),
+        (["attack=lira", "shadows.model=8"], "shadows.model is no key here; did you mean models?"),
+        (["attack=lira", "shadows.models=x"], "shadows.models=x: must be int"),
+        (["attack=umia", "zoo.sizes=8"], "zoo.sizes is no key here; did you mean size?"),
         (["dataset=npz"], "dataset.path has no default: say dataset.path="),
     ],
 )

@@ -45,6 +45,8 @@ def dense_optimum(loss: str, x: Array, t: Array, lam: Array) -> tuple[Array, Arr
         while height(theta - size * step) > height(theta) + 1e-12 and size > 1e-6:
             size /= 2
         theta = theta - size * step
+        if abs(step).max() < 1e-12:
+            break
     return theta.reshape(x.shape[1], -1).numpy(), hessian.numpy()
 
 
@@ -147,7 +149,7 @@ def test_nothing_but_the_deletion_changes_with_n_in_sum_form() -> None:
     assert_allclose(mean.penalty(10, 3)[:, 0], [20, 20, 0])
 
 
-def test_what_it_cannot_do() -> None:
+def test_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no curvature"):
         Objective("hinge", 1.0, "penalised", "sum")
     with pytest.raises(ValueError, match="loss=cubic: must be one of squared, softmax"):
@@ -160,6 +162,11 @@ def test_what_it_cannot_do() -> None:
         Objective("squared", -1.0, "none", "sum")
     with pytest.raises(ValueError, match="needs classes"):
         Objective("softmax", 1.0, "none", "sum").targets(np.zeros(3), 0)
+    monkeypatch.setattr(convex, "LARGEST", 10)
+    x, y = data()
+    soft = Objective("softmax", 1.0, "none", "sum")
+    with pytest.raises(ValueError, match="18 parameters: deletions take 10"):
+        convex.delete(soft, x, soft.targets(y, CLASSES), np.arange(2))
 
 
 def test_fourier_features_make_the_gaussian_kernel() -> None:

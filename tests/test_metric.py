@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import ndtr, softmax
+from scipy.stats import ttest_rel
 
 from unlearnbench import metric
 
@@ -111,6 +112,23 @@ def test_tpr_at_fpr_counts_to_the_record() -> None:
     assert metric.tpr_at_fpr(np.array([99.5, 98.5, 98.0, 97.5]), others, 0.01) == 0.5
     assert np.isnan(metric.tpr_at_fpr(np.array([99.5]), others[:99], 0.01))
     assert np.isnan(metric.tpr_at_fpr(others[:0], others, 0.01))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_log_roc_is_the_rate_at_each_of_its_points(ties: bool) -> None:
+    for seed, points in ((0, 2), (1, 7), (2, 100)):
+        random = np.random.default_rng(seed)
+        members, others = tied(seed) if ties else (random.normal(1, 1, 90), random.normal(0, 1, 49))
+        curve = metric.log_roc(members, others, points)
+        assert curve.shape == (points, 2)
+        alpha, tpr = curve.T
+        np.testing.assert_allclose(np.diff(np.log(alpha)), np.log(len(others)) / (points - 1))
+        # 1/n comes out of a logarithm, where it may round below itself.
+        alpha = alpha * (1 + 1e-12)
+        expected = [max(t for f, t in rates(members, others) if f <= a) for a in alpha]
+        assert tpr.tolist() == expected
+        assert tpr.tolist() == [metric.tpr_at_fpr(members, others, a) for a in alpha]
+        assert (curve[0, 0], curve[-1].tolist()) == (pytest.approx(1 / len(others)), [1, 1])
 
 
 def test_balanced_accuracy_against_all_thresholds() -> None:
@@ -240,3 +258,77 @@ def test_bootstrap_of_too_little() -> None:
     assert np.isnan(metric.bootstrap_auc([(np.ones(3), np.ones(0))], rounds=5, seed=0)).all()
     with pytest.raises(ValueError, match="needs a model"):
         metric.bootstrap_auc([], rounds=5, seed=0)
+
+
+def by_loop(scores: list[Any], rounds: int, seed: int) -> NDArray[np.float64]:
+    """The AUC of each round: models, then records of either side within each, as it is said."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(rounds):
+        sides: tuple[list[Any], list[Any]] = [], []
+        for m in random.integers(len(scores), size=len(scores)):
+            for side, pooled in zip(scores[m], sides, strict=True):
+                pooled.append(random.choice(side, len(side)))
+        found.append(metric.auc(*(np.concatenate(pooled) for pooled in sides)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("n_models", [1, 6])
+def test_bootstrap_draws_as_a_plain_loop_does(n_models: int, ties: bool) -> None:
+    """Ends from 1,500 rounds have a standard error of .07 of the rounds' deviation."""
+    scores = audits(n_models, 0.5, 1, n=25)
+    scores[0] = scores[0][0][:11], scores[0][1][:40]  # sides and models of other sizes
+    if ties:
+        scores = [tuple(np.round(side) for side in pair) for pair in scores]
+    rounds = by_loop(scores, 1500, seed=0)
+    ends = metric.bootstrap_auc(scores, rounds=1500, seed=1)
+    np.testing.assert_allclose(ends, np.quantile(rounds, [0.025, 0.975]), atol=0.35 * rounds.std())
+
+
+def test_bootstrap_of_what_cannot_vary() -> None:
+    """Ties count half, a model that has only one side counts on it, and order does not matter."""
+    same = [(np.ones(5), np.ones(7))] * 3
+    assert metric.bootstrap_auc(same, rounds=50, seed=0) == (0.5, 0.5)
+    apart = [(np.array([2.0, 3.0]), np.zeros(4)), (np.full(3, 5.0), np.zeros(0))]
+    assert metric.bootstrap_auc(apart, rounds=50, seed=0) == (1, 1)
+    shuffled = [(m[::-1], o[::-1]) for m, o in apart]
+    assert metric.bootstrap_auc(shuffled, rounds=50, seed=0) == (1, 1)
+    half = [(np.array([1.0]), np.array([0.0, 1.0, 1.0, 2.0]))]
+    low, high = metric.bootstrap_auc(half, rounds=2000, seed=0)
+    assert (low, high) == (
+        0.125,
+        0.875,
+    )  # of four others ¼ below and ½ the same, mean ½, by eighths
+
+
+def test_paired_gap_is_students_interval() -> None:
+    random = np.random.default_rng(0)
+    for n in (2, 3, 8, 40):
+        ours, theirs = random.normal(0.7, 0.1, n), random.normal(0.6, 0.1, n)
+        low, high, _ = metric.paired_gap(ours, theirs)
+        interval = ttest_rel(ours, theirs).confidence_interval(0.95)
+        assert (low, high) == pytest.approx((interval.low, interval.high))
+
+
+def test_paired_gap_leaves_out_pairs_with_a_nan() -> None:
+    ours, theirs = np.array([0.5, 0.7, np.nan, 0.9, 0.8]), np.array([0.4, 0.5, 0.5, 0.6, np.nan])
+    told = metric.paired_gap(ours, theirs)
+    assert told == metric.paired_gap(ours[[0, 1, 3]], theirs[[0, 1, 3]])
+    assert np.isfinite(told).all()
+    assert np.isnan(metric.paired_gap(ours[:1], theirs[:1])).all()
+    assert np.isnan(metric.paired_gap(ours[:0], theirs[:0])).all()
+    assert metric.paired_gap(ours[:2], ours[:2]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("pairs", [8, 30])
+def test_the_detectable_difference_is_detected_in_four_of_five_tests(pairs: int) -> None:
+    """With the true deviation known: told from a sample it is itself uncertain."""
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 1, (4000, pairs))
+    exact = (noise[0] - noise[0].mean()) / noise[0].std(ddof=1)
+    *_, detectable = metric.paired_gap(exact, np.zeros(pairs))
+    ends = np.array([metric.paired_gap(one + detectable, np.zeros(pairs))[:2] for one in noise])
+    assert np.mean(ends[:, 0] > 0) == pytest.approx(0.8, abs=0.04)
+    none = np.array([metric.paired_gap(one, np.zeros(pairs))[:2] for one in noise])
+    assert np.mean((none[:, 0] > 0) | (none[:, 1] < 0)) == pytest.approx(0.05, abs=0.012)

@@ -1,23 +1,43 @@
 """The keep matrix: balanced, seeded, and the same originals for every method and attack."""
 
+from collections import Counter
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cells import Cells
+from cells import Cells, compose
 
-from unlearnbench import outputs, pipeline, table, values
-from unlearnbench.cell import Cell
+from unlearnbench import outputs, pipeline, values
+from unlearnbench.attack.ulira import ulira
+from unlearnbench.cell import UNTOUCHED, Cell
 from unlearnbench.pipeline import Lab
-from unlearnbench.population import FORGOTTEN, RETAINED, UNSEEN, audit_pool, shadows
+from unlearnbench.plan import plan
+from unlearnbench.population import (
+    FORGOTTEN,
+    RETAINED,
+    UNSEEN,
+    audit_pool,
+    half_splits,
+    shadows,
+)
+from unlearnbench.seeding import generator
 from unlearnbench.split import population, split_of
+from unlearnbench.store import Store
 
 ROWS = np.arange(1000, 2000)
 SETTINGS = {"protocol": "audit_pool", "models": 8, "pool": 0.1, "seed": 0}
 
 
-def audited(cell: Cells, *words: str) -> Cell:
-    one = cell("model=mlp", "train.call.epochs=1", "method.call.epochs=1", *words)
+@cache
+def small(*words: str) -> Cell:
+    """Composed once: that takes longer than training does."""
+    return compose("train.call.epochs=1", "method.call.epochs=1", *words)
+
+
+def audited(*words: str) -> Cell:
+    one = small("model=mlp", *words)
     return replace(one, attack={**one.attack, "shadows": SETTINGS})
 
 
@@ -59,17 +79,17 @@ def test_states_are_the_predictions() -> None:
     assert (UNSEEN, RETAINED, FORGOTTEN) == (values.UNSEEN, values.RETAINED, values.FORGOTTEN)
 
 
-def test_originals_are_shared_by_methods_and_attacks(cell: Cells) -> None:
-    mine, theirs = shadows(audited(cell)), shadows(audited(cell, "method=gradient_ascent"))
+def test_originals_are_shared_by_methods_and_attacks() -> None:
+    mine, theirs = shadows(audited()), shadows(audited("method=gradient_ascent"))
     assert [a.original_key for a in mine] == [b.original_key for b in theirs]
     assert len({a.original_key for a in mine}) == len(mine)
     assert not {a.predictions_key for a in mine} & {b.predictions_key for b in theirs}
-    other = replace(audited(cell), attack={**audited(cell).attack, "call": {"_target_": "x"}})
+    other = replace(audited(), attack={**audited().attack, "call": {"_target_": "x"}})
     assert [a.predictions_key for a in shadows(other)] == [a.predictions_key for a in mine]
 
 
-def test_other_settings_or_seeds_are_other_models(cell: Cells) -> None:
-    one = audited(cell)
+def test_other_settings_or_seeds_are_other_models() -> None:
+    one = audited()
     more = replace(one, attack={**one.attack, "shadows": {**SETTINGS, "models": 12}})
     later = replace(one, seed=1)
     keys = [{shadow.original_key for shadow in shadows(each)} for each in (one, more, later)]
@@ -81,8 +101,8 @@ def test_a_cell_without_a_population_has_no_shadows(cell: Cells) -> None:
     assert shadows(cell()) == []
 
 
-def test_splits_follow_the_matrix(cell: Cells) -> None:
-    one = audited(cell)
+def test_splits_follow_the_matrix() -> None:
+    one = audited()
     data = pipeline.dataset(one)
     plain = split_of(one, data)
     for index, shadow in enumerate(shadows(one)[:3]):
@@ -96,9 +116,9 @@ def test_splits_follow_the_matrix(cell: Cells) -> None:
         assert parts.test.tolist() == plain.test.tolist()
 
 
-def test_predictions_of_a_population(new_lab: Lab, cell: Cells) -> None:
+def test_predictions_of_a_population(new_lab: Lab) -> None:
     """Unlearned, original, retrained; on audited records alone, and no unlearned weights kept."""
-    one = audited(cell)
+    one = audited()
     found = outputs.population_predictions(new_lab, one)
     n = len(found.rows_N)
     assert found.logits_MQNC.shape == (24, 1, n, 10)
@@ -128,19 +148,192 @@ def test_controls_under_attack_are_not_there_twice(new_lab: Lab, cell: Cells, me
     assert found.audited_M == (True,) * 8 + (False,) * 8
 
 
-def test_rows_say_where_the_attack_stands_between_floor_and_ceiling(
-    new_lab: Lab, cell: Cells
+# ---------------------------------------------------------------------------------------------
+# The protocol of Deep Unlearn: originals on random halves, several forget sets each.
+
+
+HALVES = {"protocol": "deep_unlearn", "splits": 3, "forgets": 2}
+
+
+def test_halves_of_deep_unlearn_to_the_row() -> None:
+    """The 50,000 training images of CIFAR-10 as its code cuts them."""
+    found = half_splits(np.arange(50_000))
+    assert found.val[:5].tolist() == [34049, 9776, 1945, 32806, 30294]
+    assert found.train(0)[:5].tolist() == [36369, 29992, 32971, 43725, 42648]
+    assert found.forget(0, 0)[:5].tolist() == [16130, 45508, 17503, 27113, 43050]
+    assert [len(found.val), len(found.pool)] == [2_500, 47_500]
+    assert [len(found.train(7)), len(found.forget(7, 3))] == [23_750, 2_375]
+    assert sorted([*found.val, *found.pool]) == list(range(50_000))
+
+
+def test_halves_of_any_rows() -> None:
+    found = half_splits(ROWS[:990])
+    assert [len(found.val), len(found.pool), len(found.train(1))] == [49, 941, 470]
+    assert len(found.forget(1, 1)) == 47
+    assert sorted([*found.val, *found.pool]) == ROWS[:990].tolist()
+    for s, f in ((0, 0), (0, 1), (1, 0)):
+        assert set(found.forget(s, f)) < set(found.train(s)) < set(found.pool)
+    assert set(found.train(0)) != set(found.train(1))
+    assert set(found.forget(0, 0)) != set(found.forget(0, 1))
+
+
+def halved(*words: str, **changed: int) -> Cell:
+    one = small("model=logreg", *words)
+    attack = {"name": "ulira", "call": {"_target_": "x"}, "shadows": {**HALVES, **changed}}
+    return replace(one, attack=attack)
+
+
+def test_forget_sets_of_a_half_share_its_original() -> None:
+    models = shadows(halved())
+    assert [(one.split["index"], one.forget["set"]) for one in models] == [
+        (s, f) for s in range(3) for f in range(2)
+    ]
+    assert [one.original_key for one in models[::2]] == [one.original_key for one in models[1::2]]
+    assert len({one.original_key for one in models}) == 3
+    assert len({one.model_key for one in models}) == 6
+    more = shadows(halved(forgets=4))
+    assert {one.original_key for one in more} == {one.original_key for one in models}
+    assert {one.model_key for one in more} > {one.model_key for one in models}
+
+
+def test_splits_of_halves() -> None:
+    one = halved()
+    data = pipeline.dataset(one)
+    found = half_splits(data.train_rows.numpy())
+    for shadow in shadows(one):
+        s, f = shadow.split["index"], shadow.forget["set"]
+        parts = split_of(shadow, data)
+        assert set(parts.train.tolist()) == set(found.train(s))
+        assert set(parts.forget.tolist()) == set(found.forget(s, f))
+        assert set(parts.val.tolist()) == set(found.val)
+        assert parts.test.tolist() == data.test_rows.tolist()
+        audited = population(shadow, data.train_rows)
+        assert audited.rows_N.tolist() == sorted(found.pool)
+        status_N = audited.status_N(shadow)
+        by_part = {part: set(audited.rows_N[status_N == part]) for part in range(3)}
+        assert by_part == {
+            UNSEEN: set(found.pool) - set(found.train(s)),
+            RETAINED: set(found.train(s)) - set(found.forget(s, f)),
+            FORGOTTEN: set(found.forget(s, f)),
+        }
+
+
+def test_a_plan_has_each_model_of_the_halves_once(tmp_path: Path) -> None:
+    grid = [halved(), halved("method=gradient_ascent")]
+    made = plan(grid, Store(tmp_path), set())
+    assert Counter(job.kind for job in made.jobs) == {
+        "original": 1 + 3,
+        "retrained": 1 + 6,
+        "unlearned": 2 * (1 + 6),
+        "rows": 1,
+    }
+    assert len({job.key for job in made.jobs}) == len(made.jobs)
+
+
+def test_predictions_of_halves(new_lab: Lab) -> None:
+    """Six unlearned models, then the three originals they come from, then six retrained ones."""
+    one = halved()
+    found = outputs.population_predictions(new_lab, one)
+    assert found.logits_MQNC.shape == (15, 1, len(found.rows_N), 10)
+    assert found.kind_M == ("unlearned",) * 6 + ("original",) * 3 + ("retrained",) * 6
+    assert found.parent_M == (6, 6, 7, 7, 8, 8, *[-1] * 9)
+    assert found.audited_M == (True,) * 6 + (False,) * 9
+    models, data = shadows(one), pipeline.dataset(one)
+    audited = population(models[0], data.train_rows)
+    of_sets = [audited.status_N(shadow) for shadow in models]
+    expected = [*of_sets, *of_sets[::2], *of_sets]
+    assert (found.status_MN == np.stack(expected)).all()
+    for m, parent in enumerate(found.parent_M[:6]):
+        net = pipeline.original(new_lab, models[m])
+        with pipeline.torch.no_grad():
+            logits_NC = net(data.inputs(pipeline.torch.from_numpy(found.rows_N))).numpy()
+        np.testing.assert_allclose(found.logits_MQNC[parent, 0], logits_NC, atol=1e-5)
+        assert np.abs(found.logits_MQNC[m, 0] - logits_NC).max() > 1e-3
+    stored = [
+        new_lab.store.load(p.parent.name).manifest for p in new_lab.store.root.rglob("*.json")
+    ]
+    assert Counter(told["kind"] for told in stored) == {"model": 3, "predictions": 15}
+
+
+def test_originals_of_halves_under_attack_stand_once_a_forget_set(new_lab: Lab) -> None:
+    one = replace(halved(), method=UNTOUCHED)
+    found = outputs.population_predictions(new_lab, one)
+    assert found.kind_M == ("original",) * 6 + ("retrained",) * 6
+    assert (found.logits_MQNC[0:6:2] == found.logits_MQNC[1:6:2]).all()
+    assert (found.status_MN[0:6:2] != found.status_MN[1:6:2]).any()
+
+
+def test_ulira_takes_models_of_one_half_as_one_target(new_lab: Lab) -> None:
+    found = outputs.population_predictions(new_lab, halved(splits=6, forgets=3))
+    scores = ulira(found, reference="unlearned_out", variance="per_record")
+    assert set(scores.pool) == {f"model {m:02d}" for m in range(0, 18, 3)}
+    assert np.isfinite(scores.score).all()
+    assert 0 <= scores.metrics["ulira_auc"][0] <= 1
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    one = audited()
+    shadows_ = {**SETTINGS, "protocol": "half_pool"}
+    told = r"attack\.shadows\.protocol=half_pool: must be audit_pool or deep_unlearn"
+    with pytest.raises(ValueError, match=told):
+        shadows(replace(one, attack={**one.attack, "shadows": shadows_}))
+
+
+# ---------------------------------------------------------------------------------------------
+# Queries: a record as it is, and augmented as in training.
+
+
+def asked(one: Cell, queries: int) -> Cell:
+    attack = {"name": "lira", "call": {"_target_": "x"}, "queries": queries}
+    return replace(one, attack={**attack, "shadows": {**SETTINGS, "models": 4, "pool": 0.5}})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Cell:
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (80, 6, 5, 3), np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=pixels, y_train=np.arange(80) % 3)
+    words = "dataset=npz", f"dataset.path={tmp_path}/own.npz", "dataset.call.augment=flip"
+    return small(*words, "model=logreg")
+
+
+def test_queries_are_the_records_as_they_are_then_the_same_views_for_all_models(
+    new_lab: Lab, images: Cell
 ) -> None:
-    told = {}
-    for method in ("original", "retrain", "finetune"):
-        words = "model=mlp", "train.call.epochs=1", f"method={method}", "attack=lira"
-        found = table.rows(new_lab, cell(*words, "attack.shadows.models=8"))
-        assert found.error is None
-        told[method] = {row["metric"]: row["value"] for row in found.rows}
-        assert set(found.scores["pool"].to_pylist()) == {f"model {k:02d}" for k in range(8)}
-    ends = {told[method]["lira_auc"] for method in ("retrain", "original")}
-    for row in told.values():
-        assert {row["lira_auc_floor"], row["lira_auc_ceiling"]} == ends
-        assert row["lira_auc_low"] <= row["lira_auc"] <= row["lira_auc_high"]
-    assert told["retrain"]["lira_auc_normalised"] == 0
-    assert told["original"]["lira_auc_normalised"] == 1
+    once, twice = (outputs.population_predictions(new_lab, asked(images, q)) for q in (1, 2))
+    n = len(once.rows_N)
+    assert once.logits_MQNC.shape == (12, 1, n, 3)
+    assert twice.logits_MQNC.shape == (12, 2, n, 3)
+    assert (twice.logits_MQNC[:, 0] == once.logits_MQNC[:, 0]).all()
+    data = pipeline.dataset(images)
+    assert data.augment is not None
+    plain = data.inputs(pipeline.torch.from_numpy(once.rows_N))
+    view = data.augment(plain.clone(), generator(1, "view"))
+    flipped = (view != plain).flatten(1).any(1).numpy()
+    assert 0 < flipped.sum() < n
+    for place, shadow in enumerate(shadows(asked(images, 2))):
+        net = pipeline.original(new_lab, shadow)
+        with pipeline.torch.no_grad():
+            expected = net(view).numpy()
+        np.testing.assert_allclose(twice.logits_MQNC[4 + place, 1], expected, atol=1e-5)
+    for logits_QNC in twice.logits_MQNC:
+        differs = (np.abs(logits_QNC[0] - logits_QNC[1]) > 1e-4).any(1)
+        assert differs.tolist() == flipped.tolist()
+
+
+def test_queries_are_in_the_outputs_key_and_not_in_the_models(images: Cell) -> None:
+    every = [shadows(asked(images, queries)) for queries in (1, 2, 3)]
+    for of_place in zip(*every, strict=True):
+        assert len({one.predictions_key for one in of_place}) == 3
+        assert len({one.original().predictions_key for one in of_place}) == 3
+        assert len({one.model_key for one in of_place}) == 1
+        assert len({one.original_key for one in of_place}) == 1
+    cells_ = [asked(images, queries) for queries in (1, 2)]
+    assert cells_[0].predictions_key == cells_[1].predictions_key, "utility asks once"
+    assert cells_[0].key != cells_[1].key
+
+
+def test_there_is_one_view_of_what_is_not_augmented(new_lab: Lab) -> None:
+    one = asked(small("model=logreg"), 2)
+    with pytest.raises(ValueError, match=r"attack\.queries=2: dataset=digits is not augmented"):
+        outputs.population_predictions(new_lab, one)

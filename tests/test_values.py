@@ -24,6 +24,30 @@ def batches(n: int = 10, size: int = 4, seed: int = 0) -> Batches:
     return Batches(data, rows, data.y, size, generator(seed, "order"), generator(seed, "noise"))
 
 
+def test_a_limit_keeps_the_first_training_rows_and_all_test_rows() -> None:
+    x, y = torch.arange(20.0).view(10, 2), torch.arange(10) % 2
+    data = Dataset(x, y, 2, "tabular", torch.tensor([9, 1, 3, 5, 7, 0]), torch.tensor([2, 4, 6, 8]))
+    less = data.limited(3)
+    assert torch.equal(less.x[less.train_rows], x[[9, 1, 3]])
+    assert torch.equal(less.x[less.test_rows], x[[2, 4, 6, 8]])
+    assert torch.equal(less.y, y[[9, 1, 3, 2, 4, 6, 8]])
+    assert torch.equal(data.limited(100).inputs(data.train_rows[:0]), x[:0])
+    assert len(data.limited(100).train_rows) == 6
+    with pytest.raises(ValueError, match=r"dataset.limit=0"):
+        data.limited(0)
+
+
+def test_a_limited_set_still_holds_a_repeated_channel_once() -> None:
+    grey = torch.arange(36, dtype=torch.uint8).view(4, 3, 3, 1)
+    data = Dataset(
+        grey.expand(-1, -1, -1, 3), torch.zeros(4, dtype=torch.int64), 1, "image",
+        torch.arange(3), torch.arange(3, 4), torch.ones(3), torch.ones(3),
+    )  # fmt: skip
+    less = data.limited(2)
+    assert less.x.stride(-1) == 0
+    assert torch.equal(less.inputs(torch.arange(3)), data.inputs(torch.tensor([0, 1, 3])))
+
+
 def test_every_row_once_in_a_new_order_each_walk() -> None:
     part = batches()
     walks = [torch.cat([x[:, 0] for x, _ in part]) for _ in range(3)]

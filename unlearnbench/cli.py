@@ -103,7 +103,7 @@ def tell(wide: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
     for status in ("skipped", "failed"):
         cells = wide[wide["status"] == status]
         for reason, same in cells.groupby("reason"):
-            names = (same["method"] + " seed " + same["seed"].astype(str)).tolist()
+            names = (same["method"] + " seed " + same["seed"].astype(str)).unique().tolist()
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             console.print(f"{status}: {', '.join(names[:3])}{more}: {reason}", soft_wrap=True)
     if sweep is not None and len(wide):

@@ -20,6 +20,9 @@ CHORDS = 60
 ROUGH, LAST_STEPS = 1e-2, 8
 """Entries of ∇J at which θ₊'s Hessian is formed, and the steps taken with it."""
 
+LARGEST = 16_000
+"""Parameters of a softmax: its Hessian takes 2 GB then, and its factor as much."""
+
 
 @dataclass(frozen=True)
 class Deletions:
@@ -58,6 +61,9 @@ def delete(objective: Objective, x_NP: Array, t_NC: Array, rows_K: Rows) -> Dele
     Squared loss: rank-one downdates of one factorisation. Others: Newton steps with the Hessian
     frozen at θ₊, all deletions side by side. A model that misses its optimum in this way (of a row
     whose leverage is near 1) is retrained alone.
+
+    Raises:
+        ValueError: a softmax with more than ``LARGEST`` parameters.
     """
     way = _by_downdates if objective.loss == "squared" else _by_chords
     theta_PC, delta_KPC, residual_K, residual = way(objective, x_NP, t_NC, rows_K)
@@ -149,6 +155,9 @@ def _with_inverse(
     The Hessian of a point nearby, which is formed anyhow, takes the last steps; that of the
     optimum is only needed where those fail.
     """
+    size = x_NP.shape[1] * t_NC.shape[1]
+    if objective.loss == "softmax" and size > LARGEST:
+        raise ValueError(f"a softmax with {size} parameters: deletions take {LARGEST} at most")
     about = objective, x_NP, t_NC, objective.penalty(*x_NP.shape)
     theta_PC = np.zeros((x_NP.shape[1], t_NC.shape[1]))
     precise = newton.tolerance(x_NP)

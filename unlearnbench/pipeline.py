@@ -76,16 +76,17 @@ def dataset(cell: Cell, device: str = "cpu") -> Dataset:
     """
     option = cell.dataset
     given = {key: option[key] for key in ("root", "path", "fingerprint") if key in option}
-    return _dataset(json.dumps({**option["call"], **given}), option.get("content"), device)
+    call, content = json.dumps({**option["call"], **given}), option.get("content")
+    return _dataset(call, content, option.get("limit"), device)
 
 
 @lru_cache(maxsize=2)
-def _dataset(call: str, content: str | None, device: str) -> Dataset:
+def _dataset(call: str, content: str | None, limit: int | None, device: str) -> Dataset:
     # As text, for a cache needs what can be hashed; a file that changes is another data set.
     load, arguments = target(json.loads(call))
     loaded = load(**arguments)
     assert isinstance(loaded, Dataset)
-    return loaded.to(device)
+    return (loaded if limit is None else loaded.limited(limit)).to(device)
 
 
 def batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:

@@ -131,6 +131,28 @@ class Dataset:
         x = x_BP.view(len(rows_B), height, width, -1)
         return x.expand(-1, -1, -1, channels).contiguous().permute(0, 3, 1, 2)
 
+    def limited(self, limit: int) -> "Dataset":
+        """The set with its first training rows only, so many at most, and all test rows.
+
+        Raises:
+            ValueError: no training row is left.
+        """
+        if limit < 1:
+            raise ValueError(f"dataset.limit={limit}: must be 1 or more")
+        kept = torch.cat([self.train_rows[:limit], self.test_rows])
+        # A channel that is shown several times (stride 0) is to be held once here too.
+        x = self.x[..., :1] if self.x.stride(-1) == 0 else self.x
+        train_rows, test_rows = torch.arange(len(kept)).split(
+            [len(kept) - len(self.test_rows), len(self.test_rows)]
+        )
+        return replace(
+            self,
+            x=x[kept].expand(len(kept), *self.x.shape[1:]),
+            y=self.y[kept],
+            train_rows=train_rows,
+            test_rows=test_rows,
+        )
+
     def to(self, device: str) -> "Dataset":
         """The same set with its tensors on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("x", "y", "mean", "std")}

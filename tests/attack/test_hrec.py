@@ -206,6 +206,16 @@ def test_label_rules() -> None:
     assert quality[10.0].mean() < quality[0.1].mean()
 
 
+def test_the_largest_entry_is_the_label_where_the_gradient_has_rank_one() -> None:
+    goal = objective("softmax", 0.1)
+    found = deleted(goal)
+    auto, largest, least = (attack(goal, found, label=one) for one in ("auto", "largest", "least"))
+    sure = auto.quality_K < 0.15
+    assert (largest.y_K != least.y_K)[sure].any()
+    assert (largest.y_K != least.y_K)[~sure].any()
+    assert (auto.y_K == np.where(sure, largest.y_K, least.y_K)).all()
+
+
 def test_squared_hinge() -> None:
     """Exact for support vectors; other rows leave no trace, and that is what is said."""
     goal = objective("squared_hinge", 10.0)

@@ -1,7 +1,6 @@
 """LiRA: what a slow loop finds, what theory says, and chance where there is nothing."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest

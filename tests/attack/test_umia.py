@@ -1,7 +1,6 @@
 """U-MIA: at chance where there is nothing to find, and right where there is."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -146,6 +146,8 @@ def _gap(runs: pd.DataFrame, name: str) -> tuple[float, float]:
     known = runs[np.isfinite(runs[f"{name}_gap"])]
     if known.empty:
         return float("nan"), float("nan")
+    if f"{name}_gap_high" not in known:  # too few target models for an interval
+        return float(known[f"{name}_gap"].mean()), float("nan")
     half = (known[f"{name}_gap_high"] - known[f"{name}_gap_low"]) / 2
     return float(known[f"{name}_gap"].mean()), float(np.sqrt((half**2).sum()) / len(known))
 
