@@ -161,17 +161,14 @@ def test_compositions_do_not_grow_with_seeds_under_a_population(
     real = config.compose
     monkeypatch.setattr(config, "compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1])
 
-    def compositions(seeds: int, methods: str) -> int:
+    def compositions(seeds: int) -> int:
         calls.clear()
-        words = ["attack=umia,lira,double_output", "shadows.models=16", "zoo.size=50"]
-        words += [f"method={methods}", f"seed=range({seeds})"]
-        found = config.cells(config.expand(words))
-        assert len(found) == 3 * seeds * len(methods.split(","))
+        words = ["attack=lira,double_output", "shadows.models=16", "zoo.size=50"]
+        found = config.cells(config.expand([*words, f"seed=range({seeds})"]))
+        assert len(found) == 2 * seeds
         return len(calls)
 
-    few = compositions(2, "finetune")
-    assert compositions(60, "finetune") == few
-    assert compositions(40, "finetune,gradient_ascent") == few + 1
+    assert compositions(1) == compositions(100) < 12
 
 
 def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cells import Cells, compose
 
 from unlearnbench import outputs, pipeline, values
@@ -133,7 +135,7 @@ def test_predictions_of_a_population(new_lab: Lab) -> None:
     assert sum(told["kind"] == "model" for told in models) == 8  # the originals
     shadow = shadows(one)[3]
     net = pipeline.original(new_lab, shadow)
-    expected = net(data.inputs(pipeline.torch.from_numpy(found.rows_N))).detach().numpy()
+    expected = net(data.inputs(torch.from_numpy(found.rows_N))).detach().numpy()
     np.testing.assert_allclose(found.logits_MQNC[8 + 3, 0], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -245,8 +247,8 @@ def test_predictions_of_halves(new_lab: Lab) -> None:
     assert (found.status_MN == np.stack(expected)).all()
     for m, parent in enumerate(found.parent_M[:6]):
         net = pipeline.original(new_lab, models[m])
-        with pipeline.torch.no_grad():
-            logits_NC = net(data.inputs(pipeline.torch.from_numpy(found.rows_N))).numpy()
+        with torch.no_grad():
+            logits_NC = net(data.inputs(torch.from_numpy(found.rows_N))).numpy()
         np.testing.assert_allclose(found.logits_MQNC[parent, 0], logits_NC, atol=1e-5)
         assert np.abs(found.logits_MQNC[m, 0] - logits_NC).max() > 1e-3
     stored = [
@@ -279,6 +281,20 @@ def test_an_unknown_protocol_is_refused() -> None:
         shadows(replace(one, attack={**one.attack, "shadows": shadows_}))
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"shadows": {**SETTINGS, "models": 0}}, r"attack\.shadows\.models=0: must be 1 or more"),
+        ({"shadows": {**HALVES, "splits": 0}}, r"attack\.shadows\.splits=0: must be 1 or more"),
+        ({"shadows": {**HALVES, "forgets": 0}}, r"attack\.shadows\.forgets=0: must be 1 or more"),
+        ({"shadows": HALVES, "queries": 0}, r"attack\.queries=0: must be 1 or more"),
+    ],
+)
+def test_a_population_of_nothing_is_refused(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        shadows(replace(small("model=logreg"), attack={"call": {}, **changed}))
+
+
 # ---------------------------------------------------------------------------------------------
 # Queries: a record as it is, and augmented as in training.
 
@@ -307,13 +323,13 @@ def test_queries_are_the_records_as_they_are_then_the_same_views_for_all_models(
     assert (twice.logits_MQNC[:, 0] == once.logits_MQNC[:, 0]).all()
     data = pipeline.dataset(images)
     assert data.augment is not None
-    plain = data.inputs(pipeline.torch.from_numpy(once.rows_N))
+    plain = data.inputs(torch.from_numpy(once.rows_N))
     view = data.augment(plain.clone(), generator(1, "view"))
     flipped = (view != plain).flatten(1).any(1).numpy()
     assert 0 < flipped.sum() < n
     for place, shadow in enumerate(shadows(asked(images, 2))):
         net = pipeline.original(new_lab, shadow)
-        with pipeline.torch.no_grad():
+        with torch.no_grad():
             expected = net(view).numpy()
         np.testing.assert_allclose(twice.logits_MQNC[4 + place, 1], expected, atol=1e-5)
     for logits_QNC in twice.logits_MQNC:

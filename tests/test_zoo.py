@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from cells import compose
+from safetensors.numpy import load as load_arrays
 
 from unlearnbench import config, outputs, pipeline, table
 from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
+from unlearnbench.population import shadows
 from unlearnbench.split import split_of, zoo_pools
 from unlearnbench.store import Store
 from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions
@@ -170,6 +172,8 @@ def test_requests_to_an_original_are_drawn_independently() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
+        ({"originals": 0}, r"attack\.zoo\.originals=0: must be 1 or more"),
+        ({"requests": 0}, r"attack\.zoo\.requests=0: must be 1 or more"),
         ({"size": 0}, r"attack\.zoo\.size=0: must be between 1 and 400"),
         ({"size": 401}, r"attack\.zoo\.size=401: must be between 1 and 400"),
         ({"deletions": 0}, r"attack\.zoo\.deletions=0: must be between 1 and 59"),
@@ -218,8 +222,19 @@ def test_originals_serve_all_methods_and_requests() -> None:
     assert keys(cell(originals=3), "original_key") > mine
 
 
+def test_every_original_has_a_seed_of_its_own() -> None:
+    """No two of a zoo or of two seeds' zoos share one, nor does a population or a sweep."""
+    found = [{asked.seed for asked in zoo(replace(cell(), seed=seed))} for seed in (0, 1)]
+    assert [len(seeds) for seeds in found] == [4, 4]
+    population = {"protocol": "audit_pool", "models": 64, "pool": 0.4, "seed": 0}
+    others = [shadows(replace(cell(), seed=s, attack={"shadows": population})) for s in (0, 1)]
+    taken = [{shadow.seed for shadow in models} for models in others]
+    together = [*found, *taken, set(range(1000))]
+    assert len(set().union(*together)) == sum(map(len, together))
+
+
 def test_every_request_has_outputs_of_its_own() -> None:
-    every = [cell(name) for name in METHODS if name != "original"]
+    every = [cell(name) for name in METHODS]
     every += [cell(deletions=5), cell(online=True), replace(cell(), seed=1)]
     found = [asked.predictions_key for one in every for asked in zoo(one)]
     per_cell = 2 * SMALL["originals"] * SMALL["requests"]
@@ -232,6 +247,9 @@ def test_a_second_retrain_is_compared_with_the_original_of_its_own_seed(lab: Lab
     first, second = (member(cell(name)) for name in ("retrain", "second_retrain"))
     assert second.original().predictions_key == first.original().predictions_key
     assert second.original().model_seed == second.seed == second.model_seed - 1
+    later = replace(first, seed=first.seed + 1)
+    assert later.model_key == second.model_key
+    assert later.predictions_key != second.predictions_key, "what was before is another"
     found = [outputs.zoo_predictions(lab, cell(name))["target"] for name in METHODS[2:4]]
     assert (found[0].logits_MQNC[0] == found[1].logits_MQNC[0]).all()
     assert (found[0].logits_MQNC[1] != found[1].logits_MQNC[1]).any()
@@ -322,7 +340,7 @@ def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
     said = outputs.zoo_predictions(lab, cell())["target"]
     outputs.predict(lab, one.original())
     stored = lab.store.load(one.original().predictions_key)
-    arrays = outputs.load_arrays(stored.read(outputs.OUTPUTS))
+    arrays = load_arrays(stored.read(outputs.OUTPUTS))
     data = pipeline.dataset(one)
     trained = training_rows(one, zoo_pools(one, data)).tolist()
     assert arrays["trained_N"].tolist() == [True] * 60 + [False] * 60

@@ -120,7 +120,7 @@ def shadows(cell: Cell) -> list[Cell]:
     once for all methods and attacks. Their seeds begin where those of a sweep do not reach.
 
     Raises:
-        ValueError: an unknown protocol.
+        ValueError: an unknown protocol, or none of something.
     """
     settings = cell.attack.get("shadows")
     if not settings:
@@ -134,6 +134,10 @@ def shadows(cell: Cell) -> list[Cell]:
     else:
         known = "must be audit_pool or deep_unlearn"
         raise ValueError(f"attack.shadows.protocol={protocol}: {known}")
+    counts = {f"shadows.{name}": settings.get(name, 1) for name in ("models", "splits", "forgets")}
+    for name, count in {**counts, "queries": cell.attack.get("queries", 1)}.items():
+        if count < 1:
+            raise ValueError(f"attack.{name}={count}: must be 1 or more")
     views = {"queries": cell.attack["queries"]} if cell.attack.get("queries", 1) > 1 else {}
     return [
         replace(

@@ -123,10 +123,16 @@ def zoo(cell: Cell) -> list[Cell]:
     First the shadow half's, then the target's, by original. Their split names the half and the
     original's place in it, so that originals are shared by all methods and all kinds of requests.
     The shadow half is of another data set or model where ``cell.shadow`` says so: transfer.
+
+    Raises:
+        ValueError: there is no original, or no request to one.
     """
     settings = cell.attack.get("zoo")
     if not settings:
         return []
+    for name in ("originals", "requests"):
+        if settings[name] < 1:
+            raise ValueError(f"attack.zoo.{name}={settings[name]}: must be 1 or more")
     drawn = {key: settings[key] for key in ("size", "seed")}
     asked = {key: settings[key] for key in ("deletions", "online")}
     theirs: dict[str, Cell] = {"target": cell, "shadow": cell.attackers()}

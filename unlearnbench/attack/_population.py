@@ -128,12 +128,7 @@ def outcome(
     outside = np.sort(score_MN[scored_MN & ~member_MN])
     if not len(inside) or not len(outside):
         raise Skip(f"{name}: no record has two other models on each side, and both to score")
-    figures = {
-        "auc": metric.auc(inside, outside),
-        "bal_acc_best": metric.balanced_accuracy_max(inside, outside),
-        "tpr_at_1pct": metric.tpr_at_fpr(inside, outside, 0.01),
-        "tpr_at_01pct": metric.tpr_at_fpr(inside, outside, 0.001),
-    }
+    figures = metric.threshold_figures(inside, outside)
     model_n, record_n = np.nonzero(scored_MN)
     # Models of one original are one target when intervals are drawn: its first one names them.
     _, first, draw_M = np.unique(

@@ -1,0 +1,85 @@
+"""What scoring costs: each attack on a shadow population, from outputs in memory, without metrics.
+
+64 models under attack beside their 64 originals, 50,000 records of ten classes, one thread:
+
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/bench_attacks.py
+
+Prints processor seconds, medians over the runs, of the whole attack, and the most memory it took
+beyond the outputs themselves.
+"""
+
+import argparse
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from unlearnbench.attack.lira import lira
+from unlearnbench.attack.rmia import rmia
+from unlearnbench.attack.ulira import ulira
+from unlearnbench.population import audit_pool
+from unlearnbench.values import Predictions, Scores
+
+ATTACKS: dict[str, Callable[[Predictions], Scores]] = {
+    **{
+        f"lira {mode} {variance}": partial(lira, mode=mode, variance=variance)
+        for mode in ("online", "offline")
+        for variance in ("per_record", "pooled")
+    },
+    "ulira per_record": partial(ulira, reference="unlearned_out", variance="per_record"),
+    "ulira pooled": partial(ulira, reference="unlearned_out", variance="pooled"),
+    "rmia offline": partial(rmia, mode="offline", a=0.3, gamma=1.0),
+}
+
+
+def outputs(models: int, n: int, classes: int) -> Predictions:
+    """Of unlearned models and their originals; what they say does not matter to the clock."""
+    random = np.random.default_rng(0)
+    status_MN = audit_pool(np.arange(n), models=models, pool=1.0, seed=0).status_MN
+    return Predictions(
+        logits_MQNC=random.normal(size=(2 * models, 1, n, classes)).astype(np.float32),
+        y_N=random.integers(classes, size=n),
+        rows_N=np.arange(n),
+        split_N=np.zeros(n, np.int8),
+        status_MN=np.concatenate([status_MN, status_MN]),
+        kind_M=("unlearned",) * models + ("original",) * models,
+        parent_M=(*range(models, 2 * models), *[-1] * models),
+        audited_M=(True,) * models + (False,) * models,
+    )
+
+
+def measured(found: Predictions, runs: int) -> Iterator[tuple[str, float, float]]:
+    """Name, processor seconds and mebibytes of each attack."""
+    for name, attack in ATTACKS.items():
+        taken = []
+        for _ in range(runs):
+            start = time.process_time()
+            attack(found)
+            taken.append(time.process_time() - start)
+        tracemalloc.start()
+        attack(found)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        yield name, statistics.median(taken), peak / 2**20
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=int, default=64)
+    parser.add_argument("--records", type=int, default=50_000)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    found = outputs(given.models, given.records, given.classes)
+    print(f"{given.models} models × {given.records:,} records × {given.classes} classes, twice:")
+    print(f"outputs {found.logits_MQNC.nbytes / 2**20:,.0f} MiB; {given.runs} runs")
+    for name, seconds, peak in measured(found, given.runs):
+        print(f"{name:24} {seconds:6.2f} s   {peak:7,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
