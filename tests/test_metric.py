@@ -306,7 +306,8 @@ def test_paired_gap_is_students_interval() -> None:
     random = np.random.default_rng(0)
     for n in (2, 3, 8, 40):
         ours, theirs = random.normal(0.7, 0.1, n), random.normal(0.6, 0.1, n)
-        low, high, _ = metric.paired_gap(ours, theirs)
+        mean, low, high, _ = metric.paired_gap(ours, theirs)
+        assert mean == pytest.approx((ours - theirs).mean())
         interval = ttest_rel(ours, theirs).confidence_interval(0.95)
         assert (low, high) == pytest.approx((interval.low, interval.high))
 
@@ -316,9 +317,10 @@ def test_paired_gap_leaves_out_pairs_with_a_nan() -> None:
     told = metric.paired_gap(ours, theirs)
     assert told == metric.paired_gap(ours[[0, 1, 3]], theirs[[0, 1, 3]])
     assert np.isfinite(told).all()
-    assert np.isnan(metric.paired_gap(ours[:1], theirs[:1])).all()
+    assert np.isnan(metric.paired_gap(ours[:1], theirs[:1])[1:]).all()
+    assert metric.paired_gap(ours[:1], theirs[:1])[0] == ours[0] - theirs[0]
     assert np.isnan(metric.paired_gap(ours[:0], theirs[:0])).all()
-    assert metric.paired_gap(ours[:2], ours[:2]) == (0, 0, 0)
+    assert metric.paired_gap(ours[:2], ours[:2]) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("pairs", [8, 30])
@@ -328,7 +330,7 @@ def test_the_detectable_difference_is_detected_in_four_of_five_tests(pairs: int)
     noise = random.normal(0, 1, (4000, pairs))
     exact = (noise[0] - noise[0].mean()) / noise[0].std(ddof=1)
     *_, detectable = metric.paired_gap(exact, np.zeros(pairs))
-    ends = np.array([metric.paired_gap(one + detectable, np.zeros(pairs))[:2] for one in noise])
+    ends = np.array([metric.paired_gap(one + detectable, np.zeros(pairs))[1:3] for one in noise])
     assert np.mean(ends[:, 0] > 0) == pytest.approx(0.8, abs=0.04)
-    none = np.array([metric.paired_gap(one, np.zeros(pairs))[:2] for one in noise])
+    none = np.array([metric.paired_gap(one, np.zeros(pairs))[1:3] for one in noise])
     assert np.mean((none[:, 0] > 0) | (none[:, 1] < 0)) == pytest.approx(0.05, abs=0.012)

@@ -237,8 +237,8 @@ def _drawn(
     return places
 
 
-def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float]:
-    """Mean difference of pairs with 95 % confidence, and the least that would have been seen.
+def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float, float]:
+    """Mean difference of pairs, its 95 % interval, and the least that would have been seen.
 
     Student's t over pairs, here the AUC of one target model under two methods.
 
@@ -247,17 +247,18 @@ def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float]:
         theirs: the values (M,) they are paired with; pairs with a NaN are left out.
 
     Returns:
-        Both ends of the interval; and the difference that a test at 5 % would find with a power of
-        80 %, (t_.975 + t_.8) s/√M. NaN below two pairs.
+        Mean; both ends of its interval; and the difference that a test at 5 % would find with a
+        power of 80 %, (t_.975 + t_.8) s/√M. The last three are NaN below two pairs.
     """
     gap = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     gap = gap[np.isfinite(gap)]
+    mean = float(gap.mean()) if len(gap) else float("nan")
     if len(gap) < 2:
-        return float("nan"), float("nan"), float("nan")
+        return mean, float("nan"), float("nan"), float("nan")
     error = gap.std(ddof=1) / np.sqrt(len(gap))
     at_5, at_80 = (float(t.ppf(q, len(gap) - 1)) for q in (0.975, 0.8))
-    mean = gap.mean()
-    return float(mean - at_5 * error), float(mean + at_5 * error), float((at_5 + at_80) * error)
+    half = float(at_5 * error)
+    return mean, mean - half, mean + half, float((at_5 + at_80) * error)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, 
 
 BOOTSTRAP_ROUNDS = 200
 ROC_POINTS = 100
+GAP = ("gap", "gap_low", "gap_high", "detectable")
 
 PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
 
@@ -95,7 +96,8 @@ def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     one output has its floor on retrained models and its ceiling on originals; one on two outputs
     its null where the original is compared with itself, and its reference on exact unlearning. The
     normalised figure says where between them it stands: 0 at the first, 1 at the second. The first
-    headline figure is an AUC. It has the ends of its 95 % interval, and its gap to retraining.
+    headline figure is an AUC. It has the ends of its 95 % interval, and its gap to retraining: the
+    mean difference over target models, which is that of the pooled AUC but for how these differ.
     """
     scores = _attacked(lab, cell, found)
     traits = cell.attack.get("traits") or {}
@@ -108,15 +110,14 @@ def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
         told.update({f"{name}_{end}": (value, n) for end, value in zip(ends, at, strict=True)})
         share = (told[name][0] - at[0]) / (at[1] - at[0]) if at[0] != at[1] else float("nan")
         told[f"{name}_normalised"] = share, n
-    auc, retrain = traits["headline"][0], _end(lab, cell, "retrain", found)
+    auc, (_, retrain) = traits["headline"][0], _end(lab, cell, "retrain", found)
     by_model = _by_model(scores)
     low, high = metric.bootstrap_auc(list(by_model.values()), BOOTSTRAP_ROUNDS, 0)
     mine = {model: metric.auc(*pair) for model, pair in by_model.items()}
-    same = sorted(mine.keys() & retrain[1].keys())
-    pairs = (np.array([of[model] for model in same]) for of in (mine, retrain[1]))
-    gap_low, gap_high, detectable = metric.paired_gap(*pairs)
-    figures = {"low": low, "high": high, "gap": told[auc][0] - retrain[0][auc]}
-    figures |= {"gap_low": gap_low, "gap_high": gap_high, "detectable": detectable}
+    same = sorted(mine.keys() & retrain.keys())
+    pairs = (np.array([of[model] for model in same]) for of in (mine, retrain))
+    gap = dict(zip(GAP, metric.paired_gap(*pairs), strict=True))
+    figures = {"low": low, "high": high, **gap}
     told.update({f"{auc}_{what}": (value, n) for what, value in figures.items()})
     return scores
 
