@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlearnbench import config, metric, results, table
+from unlearnbench import config, metric, pipeline, results, table
 from unlearnbench.cell import Cell
+from unlearnbench.dp_sgd import epsilon
 from unlearnbench.pipeline import Lab
 
 METHODS = ("original", "retrain", "finetune")
@@ -131,3 +132,31 @@ def test_curves(found: Tables, attack: str, tmp_path: Path) -> None:
     for alpha in (0.3, 0.7):
         last = curve[curve.fpr <= alpha].iloc[-1]
         assert last.tpr == metric.tpr_at_fpr(inside, outside, last.fpr)
+
+
+def test_rows_from_what_is_stored_load_no_weights(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, found: Tables
+) -> None:
+    """Every attack on outputs runs from the predictions alone."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(pipeline, "_load_model", refuse)
+    monkeypatch.setattr(pipeline, "fresh", refuse)
+    again = Lab(lab.store, lab.device)
+    for name, one in composed().items():
+        assert told(table.rows(again, one)) == pytest.approx(told(found[name]), nan_ok=True)
+
+
+def test_private_training_tells_its_epsilon(lab: Lab) -> None:
+    words = ["train=dp_sgd", "model=logreg", "train.call.epochs=1", "attack=none"]
+    rows = {
+        method: told(table.rows(lab, config.cells([[*words, f"method={method}"]])[0]))
+        for method in ("original", "retrain", "finetune")
+    }
+    settings = {"epochs": 1, "batch_size": 64, "noise_multiplier": 1.2, "delta": 1e-5}
+    for method, n in (("original", 1222), ("retrain", 1099)):
+        assert rows[method]["epsilon"] == epsilon(n, **settings)
+        assert rows[method]["delta"] == 1e-5
+    assert "epsilon" not in rows["finetune"], "its steps see the rows as they are"

@@ -1,7 +1,6 @@
 """From predictions to result rows: utility, the attack after its defense, and what went wrong."""
 
 import hashlib
-import inspect
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,13 +54,8 @@ def _privacy(cell: Cell, counts: Mapping[str, int]) -> dict[str, tuple[float, in
     if "privacy" not in cell.train or not trained:
         return {}
     epsilon, told = target(cell.train["privacy"])
-    told |= {
-        name: cell.train["call"][name]
-        for name in inspect.signature(epsilon).parameters
-        if name in cell.train["call"]
-    }
     n = counts["retain"] + (counts["forget"] if cell.untouched else 0)
-    return {"epsilon": (epsilon(n, **told), n)}
+    return {"epsilon": (epsilon(n, **told), n), "delta": (told["delta"], n)}
 
 
 def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
