@@ -113,11 +113,17 @@ def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame
     alone = [*SETTING[:-1], "attack"]
     ways = wide.groupby(alone, dropna=False)["asked"].transform("nunique")
     wide["variant"] = wide["asked"].where(ways > 1, "")
-    for setting, cells in wide.groupby(SETTING, dropna=False, sort=True):
+    groups = sorted(wide.groupby(SETTING, dropna=False), key=lambda group: _order(group[0]))
+    for setting, cells in groups:
         told = dict(zip(SETTING, map(str, setting), strict=True))
         told["attacks"] = ", ".join(sorted(set(cells["attack"]) - {"none"}))
         told["asked"] = " ".join(dict.fromkeys(" ".join(cells["asked"]).split()))
         yield told, cells
+
+
+def _order(setting: tuple[object, ...]) -> list[str]:
+    """By name, what is undefended first."""
+    return ["" if part == "none" else str(part) for part in setting]
 
 
 def alike(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
