@@ -13,8 +13,9 @@ help:  ## list the targets
 		--constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: .venv/installed  ## the main job: every method on digits, three seeds, and its table
+demo: .venv/installed  ## the main job: every method on digits, and what six of them leak
 	$(BIN)/unlearnbench -m sweep=quickstart
+	$(BIN)/unlearnbench -m sweep=audit_demo
 
 test: .venv/installed  ## the fast test suite
 	$(BIN)/python -m pytest
@@ -28,4 +29,4 @@ check: .venv/installed  ## lint, format and types
 	$(BIN)/mypy
 
 clean:  ## remove the environment and what was computed
-	rm -rf .venv results/store results/rows results/scores results/sweeps results/failures
+	rm -rf .venv results/store results/rows results/scores results/roc results/sweeps results/failures

@@ -167,7 +167,7 @@ def test_cfg_job_prints_the_cell(told: Told) -> None:
     [
         ("method=fin", ["method=finetune"]),
         ("method.call.ep", ["method.call.epochs="]),
-        ("dataset=wi", ["dataset=wine"]),
+        ("dataset=wi", ["dataset=wine", "dataset=wine_quality"]),
     ],
 )
 def test_tab_completes(

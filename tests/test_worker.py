@@ -93,7 +93,7 @@ def test_an_attack_that_kills_takes_no_other_cell_along(faults: tuple[Path, Swee
 
 def test_failures_are_told_and_their_tracebacks_kept(faults: tuple[Path, Sweep]) -> None:
     folder, sweep = faults
-    assert "failed: raising seed 0, raising seed 0: KeyError: 'on\\npurpose'" in sweep.out
+    assert "failed: raising seed 0: KeyError: 'on\\npurpose'" in sweep.out
     assert f"tracebacks in {folder / 'failures'}" in sweep.out
     kept = [path.read_text() for path in (folder / "failures").iterdir()]
     assert sum("def raising" in text or "in raising" in text for text in kept) == 1
