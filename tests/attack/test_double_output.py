@@ -391,7 +391,7 @@ def test_a_scaler_fitted_again_on_each_query_would_see_nothing() -> None:
         partial(rounding, decimals=0),
         partial(rounding, decimals=2),
     ],
-    ids=str,
+    ids=["label_only", "top_1", "top_3", "hot", "cold", "no_decimals", "two_decimals"],
 )
 def test_defended_outputs(defense: Callable[[Predictions], Predictions], classifier: str) -> None:
     scores = attacked(defense(drawn()), defense(SHADOW), classifier=classifier)
