@@ -324,3 +324,20 @@ def test_check_says_a_mistake_in_one_line(told: Told) -> None:
     assert (
         said == "unlearnbench: method=scrubb: no such option; did you mean scrub or scrub_as_run?\n"
     )
+
+
+def test_pictures_are_named_the_first_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    keys = [f"{number:08x}{0:056x}" for number in range(8)]
+    names = [f"digits-cnn-default-m-a-seed0-{key[:8]}.png" for key in keys]
+    for name in names[1:]:
+        (tmp_path / "pictures" / name).touch()
+    about = {"status": "ok", "reason": None, "method": "m", "attack": "a", "seed": 0}
+    wide = pd.DataFrame({"key": keys, **about})
+    assert cli.tell(wide, tmp_path, sweep=None)
+    said = capsys.readouterr().out
+    for name in names:
+        assert (f"picture of m seed 0: {tmp_path}/pictures/{name}" in said) == (name in names[1:6])
+    assert f"2 more pictures in {tmp_path}/pictures" in said

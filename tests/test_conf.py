@@ -19,7 +19,7 @@ GIVEN = {  # what the harness passes beside the YAML's `call`
     "method": {"model", "task"},
     "model": {"shape", "n_classes"},
     "dataset": {"root", "path", "fingerprint"},
-    "attack": {"predictions", "shadow"},
+    "attack": {"predictions", "shadow", "deletions", "white_box"},
     "defense": {"predictions"},
 }
 MANDATORY = {"npz": "dataset.path=x.npz", "rows": "forget.path=x.npy"}

@@ -334,3 +334,29 @@ def test_the_detectable_difference_is_detected_in_four_of_five_tests(pairs: int)
     assert np.mean(ends[:, 0] > 0) == pytest.approx(0.8, abs=0.04)
     none = np.array([metric.paired_gap(one, np.zeros(pairs))[1:3] for one in noise])
     assert np.mean((none[:, 0] > 0) | (none[:, 1] < 0)) == pytest.approx(0.05, abs=0.012)
+
+
+def test_ssim_of_flat_images_is_that_of_their_means() -> None:
+    one, other = np.full((8, 9), 0.2), np.full((8, 9), 0.6)
+    expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    assert metric.ssim(one, other) == pytest.approx(expected)
+    assert metric.ssim(one, one) == pytest.approx(1)
+
+
+def test_ssim_of_one_window_by_hand() -> None:
+    """Half dark, half light, against its negative: the covariance is minus the variance."""
+    x = np.zeros((7, 7))
+    x[:, :3] = 1
+    m, v = 3 / 7, 3 / 7 * 4 / 7
+    luminance = (2 * m * (1 - m) + 1e-4) / (m**2 + (1 - m) ** 2 + 1e-4)
+    assert metric.ssim(x, 1 - x) == pytest.approx(luminance * (-2 * v + 9e-4) / (2 * v + 9e-4))
+
+
+def test_ssim_is_symmetric_and_broadcast_over_leading_axes() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.random((3, 2, 10, 9)), random.random((2, 10, 9))
+    found = metric.ssim(x, y)
+    assert found.shape == (3, 2)
+    np.testing.assert_allclose(found, metric.ssim(y, x))
+    assert found[1, 1] == pytest.approx(metric.ssim(x[1, 1], y[1]))
+    assert (np.abs(found) <= 1).all()

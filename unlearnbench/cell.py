@@ -16,7 +16,10 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
-NOT_KEYED = ("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy")
+NOT_KEYED = (
+    *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy"),
+    "trace_every",
+)
 KEYED_SETTINGS = ("seed", "split", "precision")
 
 ROWS_VERSION = 1
@@ -145,11 +148,14 @@ class Cell:
     def predictions_key(self) -> str:
         """Of that model's outputs: on every row of the data set, or on those its split says.
 
-        In a zoo they stand beside those of the model before the request, which has its own seed.
+        In a zoo they stand beside those of the model before the request, which has its own seed. Of
+        deletions it is the change of parameters that is stored, of so many of them.
         """
         views: list[Any] = [self.queries] if self.queries > 1 else []
         if "zoo" in self.split:
             views = [keyed(self.forget), self.original().original_key]
+        if "deletions" in self.split:
+            views = [keyed(self.forget)]
         return digest("predictions", self.model_key, *views)
 
     @property
@@ -175,6 +181,36 @@ class Cell:
         attacked = map(keyed, (self.defense, self.attack, *self.shadow.values()))
         return digest("rows", self.utility_key, self.names, *attacked)
 
+    @property
+    def trace_every(self) -> int | None:
+        """Epochs from one look at the model on its way to the next; None where nobody looks.
+
+        Raises:
+            ValueError: it is no such number.
+        """
+        every = self.train.get("trace_every")
+        if every is not None and (type(every) is not int or every < 1):
+            raise ValueError(f"train.trace_every={every}: must be a number of epochs, or null")
+        return every
+
+    @property
+    def trace_key(self) -> str | None:
+        """Of what the model said on its way, an artifact of its own; None where nobody looks."""
+        every = self.trace_every
+        return None if every is None else digest("trace", self.model_key, every)
+
+    @property
+    def trace_rows_key(self) -> str | None:
+        """Of the rows of that, which know the forget set; None where nobody looks."""
+        if self.trace_key is None:
+            return None
+        return digest("rows", "trace", ROWS_VERSION, self.utility_key, self.trace_key)
+
+    @property
+    def row_keys(self) -> set[str]:
+        """Of all the rows that it asks for."""
+        return {key for key in (self.key, self.utility_key, self.trace_rows_key) if key}
+
     def original(self) -> "Cell":
         """The cell of the original this one's model starts from, or is compared with in a zoo."""
         if "zoo" in self.split:
@@ -187,6 +223,18 @@ class Cell:
         if self.untouched or (self.from_scratch and "zoo" not in self.split):
             return None
         return self.original()
+
+    @property
+    def judge(self) -> "Cell | None":
+        """The original that measures an attack on the model itself; None for other attacks.
+
+        Of the seed after the next, which is that of ``second_retrain``; trained here, where the
+        original under attack was brought.
+        """
+        if not (self.attack.get("traits") or {}).get("white_box"):
+            return None
+        trained = {k: v for k, v in self.train.items() if k not in ("path", "content")}
+        return replace(self, method=UNTOUCHED, train=trained, seed=self.seed + 2)
 
     def attackers(self) -> "Cell":
         """This cell on the data and model that the attacker has for his own."""

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from unlearnbench import config, launch, results
 from unlearnbench.plan import Event, Plan
-from unlearnbench.report import leaderboard
+from unlearnbench.report import along, curves, leaderboard
 
 # A table does not fit the 80 columns that are assumed where there is no terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -34,6 +34,9 @@ ONE_LINE = 140
 
 ALL_COLUMNS = 96
 """Width from which on every metric is shown; the Markdown file has them all."""
+
+SHOWN_PICTURES = 5
+"""Pictures whose paths are printed; of the others their number."""
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
@@ -81,7 +84,13 @@ def execute(
     marks = leaderboard.note(wide)
     if marks:
         console.print(marks)
-    return tell(wide, Path(settings["paths"]["results"]), sweep)
+    folder = Path(settings["paths"]["results"])
+    if sweep is not None and (found := along.markdown(frame)):
+        path = folder / "tables" / f"{sweep}_along.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(found)
+        console.print(f"wrote {path}")
+    return tell(wide, folder, sweep)
 
 
 def show(title: str, table: pd.DataFrame) -> None:
@@ -106,6 +115,12 @@ def tell(wide: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
             names = (same["method"] + " seed " + same["seed"].astype(str)).unique().tolist()
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             console.print(f"{status}: {', '.join(names[:3])}{more}: {reason}", soft_wrap=True)
+    drawn = [("cosines", path) for path in curves.draw(wide, folder, sweep)]
+    drawn += pictures(wide, folder)
+    for what, path in drawn[:SHOWN_PICTURES]:
+        console.print(f"picture of {what}: {path}", soft_wrap=True)
+    if drawn[SHOWN_PICTURES:]:
+        console.print(f"{len(drawn) - SHOWN_PICTURES} more pictures in {folder / 'pictures'}")
     if sweep is not None and len(wide):
         path = folder / "tables" / f"{sweep}.md"
         path.parent.mkdir(exist_ok=True)
@@ -116,6 +131,17 @@ def tell(wide: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
         f"rows in {folder / 'rows'}" + (f", tracebacks in {folder / 'failures'}" if failed else "")
     )
     return not failed
+
+
+def pictures(wide: pd.DataFrame, folder: Path) -> list[tuple[str, Path]]:
+    """Whose is where, of those of these cells that have a picture of their own."""
+    by_mark = {path.stem[-8:]: path for path in (folder / "pictures").glob("*.png")}
+    about = wide["method"] + " seed " + wide["seed"].astype(str)
+    return [
+        (whose, by_mark[key[:8]])
+        for whose, key in zip(about, wide["key"], strict=True)
+        if key[:8] in by_mark
+    ]
 
 
 @contextmanager

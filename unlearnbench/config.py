@@ -234,7 +234,8 @@ class Parts:
             self._lines[place] = [
                 f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
                 for path, leaf in leaves(value, axis)
-                if default.get(path, leaf) != leaf and path.split(".")[-1] != "root"
+                if default.get(path, leaf) != leaf
+                and path.split(".")[-1] not in ("root", "trace_every")
             ]
         return self._lines[place]
 

@@ -4,6 +4,7 @@ Axes: N rows, P features (with the constant), C outputs, K deletions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,39 @@ class Deletions:
     n: int
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What an attack on the parameters of two models gets, and the truth that it is held to.
+
+    Attributes:
+        objective: what both models minimise.
+        found: both models, of each deletion.
+        public_MF: the attacker's records: inputs.
+        public_y_M: their classes, or targets.
+        x_KF: the deleted records.
+        y_K: their classes, or targets.
+        row_K: their numbers in the data set.
+        n_classes: 0 for a regression.
+        embedding: φ, from inputs (N, F) to features (N, D) as tensors; None: there is none.
+        shape: of one input: (C, H, W) of an image, or (F,).
+        low_F: least values that an input can have.
+        high_F: its largest.
+    """
+
+    objective: Objective
+    found: Deletions
+    public_MF: Array
+    public_y_M: NDArray[Any]
+    x_KF: Array
+    y_K: NDArray[Any]
+    row_K: Rows
+    n_classes: int
+    embedding: Any
+    shape: tuple[int, ...]
+    low_F: Array
+    high_F: Array
+
+
 def fit(objective: Objective, x_NP: Array, t_NC: Array) -> Array:
     """θ (P, C) at the optimum, by a direct solver or by Newton's method."""
     lam_P1 = objective.penalty(*x_NP.shape)
@@ -68,6 +102,28 @@ def delete(objective: Objective, x_NP: Array, t_NC: Array, rows_K: Rows) -> Dele
     way = _by_downdates if objective.loss == "squared" else _by_chords
     theta_PC, delta_KPC, residual_K, residual = way(objective, x_NP, t_NC, rows_K)
     return Deletions(theta_PC, delta_KPC, residual_K, residual, rows_K, len(x_NP))
+
+
+def observed(
+    objective: Objective,
+    x_NP: Array,
+    t_NC: Array,
+    rows_K: Rows,
+    theta_PC: Array,
+    delta_KPC: Array,
+) -> Deletions:
+    """Deletions that were made in another way, with how far their models are from the optima."""
+    n, width = x_NP.shape
+    lam_P1 = objective.penalty(n - 1, width)
+    residual_K = [
+        np.abs(_gradients(objective, x_NP, t_NC, lam_P1, rows, theta_PC + delta)).max(axis=(1, 2))
+        for rows, delta in zip(
+            batched(rows_K, x_NP, t_NC), batched(delta_KPC, x_NP, t_NC), strict=True
+        )
+    ]
+    g_PC = newton.gradient(objective, x_NP, t_NC, objective.penalty(n, width), theta_PC)
+    residual = float(np.abs(g_PC).max())
+    return Deletions(theta_PC, delta_KPC, np.concatenate(residual_K), residual, rows_K, n)
 
 
 def _by_downdates(

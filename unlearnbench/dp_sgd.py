@@ -80,8 +80,10 @@ def dp_sgd(
         generator=torch.Generator(device).manual_seed(seed),
     ) as stepper:
         at_once = max(1, NUMBERS_AT_ONCE // max(1, sum(p.numel() for p in stepper.params)))
+        batches.probe(model, 0)
         model.train()
-        for _ in range(epochs * len(batches.batched(batch_size))):
+        steps = len(batches.batched(batch_size))
+        for step in range(1, epochs * steps + 1):
             chosen = (torch.rand(n, generator=batches.order) < rate).nonzero().flatten()
             drawn = batches.chosen(chosen)
             with batches.around(drawn.rows):
@@ -91,6 +93,8 @@ def dp_sgd(
                     _set_gradients(model, x, y, loss)
                     stepper.step()
                     stepper.zero_grad(set_to_none=True)
+            if step % steps == 0:
+                batches.probe(model, step // steps)
     return model.eval()
 
 

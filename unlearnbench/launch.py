@@ -68,12 +68,17 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     todo = plan(cells, Store(store), results.finished(folder))
     if sweep is not None:
-        listed = [{"sweep": sweep, "key": c.key, "model_key": c.utility_key} for c in cells]
+        listed = [
+            {"sweep": sweep, "key": key, "model_key": c.utility_key}
+            for c in cells
+            for key in (c.key, c.trace_rows_key)
+            if key
+        ]
         results.write(folder / "sweeps", sweep, listed, results.SWEEP)
     with watch(todo) as watcher:
         if todo.jobs:
             _work(todo, folder, store, settings, watcher)
-    keys = {key for cell in cells for key in (cell.key, cell.utility_key)}
+    keys = {key for cell in cells for key in cell.row_keys}
     return results.load_results(folder, keys=keys)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import t
@@ -259,6 +260,36 @@ def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float, float
     at_5, at_80 = (float(t.ppf(q, len(gap) - 1)) for q in (0.975, 0.8))
     half = float(at_5 * error)
     return mean, mean - half, mean + half, float((at_5 + at_80) * error)
+
+
+# ---------------------------------------------------------------------------------------------
+# How alike two images are.
+
+
+def ssim(one: Floats, other: Floats) -> NDArray[np.float64]:
+    """Structural similarity of images of pixels in [0, 1]: 1 = the same, 0 or less = unlike.
+
+        mean over windows of  (2 μ_x μ_y + C₁)(2 σ_xy + C₂) / (μ_x² + μ_y² + C₁)(σ_x² + σ_y² + C₂)
+
+    Windows of 7×7 pixels of even weight, those that lie wholly inside; C₁ = .01², C₂ = .03². Wang
+    et al., "Image Quality Assessment" (IEEE Transactions on Image Processing 2004).
+
+    Args:
+        one: images (…, H, W), at least 7×7; each channel is one.
+        other: those they are compared with, of the same shape or broadcast to it.
+    """
+    x, y = (
+        sliding_window_view(image.astype(np.float64), (7, 7), axis=(-2, -1))
+        for image in np.broadcast_arrays(one, other)
+    )
+    mean_x, mean_y = (side.mean(axis=(-2, -1)) for side in (x, y))
+    var_x, var_y = (side.var(axis=(-2, -1)) for side in (x, y))
+    covariance = (x * y).mean(axis=(-2, -1)) - mean_x * mean_y
+    C1, C2 = 0.01**2, 0.03**2
+    alike = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
+    scale = (mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)
+    found: NDArray[np.float64] = (alike / scale).mean(axis=(-2, -1))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from unlearnbench import train
 from unlearnbench.cell import NOTHING, Cell
+from unlearnbench.convex import Audit, Deletions
+from unlearnbench.deletion import deletions
+from unlearnbench.parameters import audit, changes
 from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
 from unlearnbench.population import shadows
 from unlearnbench.seeding import generator
@@ -27,6 +30,7 @@ from unlearnbench.values import (
     Batches,
     Dataset,
     Predictions,
+    Skip,
 )
 from unlearnbench.zoo import HALVES, request, training_rows, zoo
 
@@ -37,7 +41,7 @@ def predict(lab: Lab, cell: Cell) -> None:
     """Make sure that the outputs of the cell's model are stored.
 
     Of a cell of the grid on every row of the data set; of a model of a population on the audited
-    records; of a zoo's request those before and after it.
+    records; of a zoo's request those before and after it; of deletions what they change.
 
     Raises:
         Failed: an artifact it needs is known to be impossible.
@@ -51,7 +55,9 @@ def predict(lab: Lab, cell: Cell) -> None:
 
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
-        if "zoo" in cell.split:
+        if "deletions" in cell.split:
+            arrays = changes(lab, cell, data)
+        elif "zoo" in cell.split:
             arrays = _of_zoo(lab, cell, data)
         elif "population" in cell.split:
             arrays = _of_population(lab, cell, data)
@@ -64,7 +70,9 @@ def predict(lab: Lab, cell: Cell) -> None:
             }
         if not all(one.isfinite().all() for one in arrays.values()):
             raise Failed("outputs are not finite")
-        save_arrays({name: tensor.numpy() for name, tensor in arrays.items()}, folder / OUTPUTS)
+        # safetensors writes an array's memory, whatever its strides say.
+        whole = {name: tensor.contiguous().numpy() for name, tensor in arrays.items()}
+        save_arrays(whole, folder / OUTPUTS)
         return {"kind": "predictions", "model": cell.model_key}
 
     lab.store.get(cell.predictions_key, make)
@@ -221,3 +229,26 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
             request_N=request_N,
         )
     return found
+
+
+def deleted(lab: Lab, cell: Cell) -> Audit:
+    """What the deletions that the cell's attack asks for change in the cell's model.
+
+    Raises:
+        Skip: the method deletes nothing.
+    """
+    if cell.untouched:
+        raise Skip("the original has deleted nothing: there is no change to read")
+    each = deletions(cell)
+    assert each is not None
+    predict(lab, each)
+    arrays = load_arrays(lab.store.load(each.predictions_key).read(OUTPUTS))
+    found = Deletions(
+        theta_PC=arrays["theta_PC"],
+        delta_KPC=arrays["delta_KPC"],
+        residual_K=arrays["residual_K"],
+        residual=float(arrays["residual_1"][0]),
+        rows_K=arrays["rows_K"],
+        n=int(arrays["n_1"][0]),
+    )
+    return audit(each, dataset(each, "cpu"), found)

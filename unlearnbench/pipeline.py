@@ -8,7 +8,7 @@ import ctypes
 import json
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from unlearnbench import train
 from unlearnbench.cell import Cell, target
 from unlearnbench.model.ensemble import Ensemble
+from unlearnbench.model.linear import LOSSES
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.split import split_of
 from unlearnbench.store import Store
@@ -32,15 +33,25 @@ from unlearnbench.values import (
     Batches,
     Compute,
     Dataset,
+    Loss,
     Skip,
     Split,
     Task,
+    WhiteBox,
 )
 
 PREDICT_ROWS = 1000
 """Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
 
 WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
+
+
+Probe = Callable[[nn.Module, int], None]
+"""What a model is shown to on its way: ``probe(model, epoch)``, see ``Batches``."""
+
+
+def nobody(model: nn.Module, epoch: int) -> None:
+    """Look away."""
 
 
 class Failed(RuntimeError):
@@ -89,7 +100,7 @@ def _dataset(call: str, content: str | None, limit: int | None, device: str) -> 
     return (loaded if limit is None else loaded.limited(limit)).to(device)
 
 
-def batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
+def batches(cell: Cell, data: Dataset, rows: Tensor, part: str, probe: Probe = nobody) -> Batches:
     """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
     device = data.x.device
     on_device = rows.to(device)
@@ -101,6 +112,7 @@ def batches(cell: Cell, data: Dataset, rows: Tensor, part: str) -> Batches:
         order=generator(cell.model_seed, part, "order"),
         noise=generator(cell.model_seed, part, "augmentation"),
         compute=Compute(str(device), cell.precision, cell.cuda_graphs),
+        probe=probe,
     )
 
 
@@ -147,6 +159,7 @@ def task(
     parts: Split,
     notes: dict[str, float] | None = None,
     prepared: Mapping[str, Tensor] | None = None,
+    probe: Probe = nobody,
 ) -> Task:
     """What a method may touch; its generators are new with every call.
 
@@ -156,15 +169,18 @@ def task(
         parts: which rows do what.
         notes: where the method's own figures are put.
         prepared: what its ``prepare`` step left.
+        probe: shown each model that walks over the rows, by the epoch.
     """
     told: dict[str, float] = {} if notes is None else notes
-    loss = train.cross_entropy if data.n_classes else train.squared_error
+    loss: Loss = train.cross_entropy if data.n_classes else train.squared_error
+    if "loss" in cell.model["call"]:
+        loss = LOSSES[cell.model["call"]["loss"]]
     fit, arguments = target(cell.train["call"])
     return Task(
-        retain=batches(cell, data, parts.retain, "retain"),
-        forget=batches(cell, data, parts.forget, "forget"),
-        val=batches(cell, data, parts.val, "val"),
-        train=batches(cell, data, parts.train, "retain"),
+        retain=batches(cell, data, parts.retain, "retain", probe),
+        forget=batches(cell, data, parts.forget, "forget", probe),
+        val=batches(cell, data, parts.val, "val", probe),
+        train=batches(cell, data, parts.train, "retain", probe),
         n_classes=data.n_classes,
         loss=loss,
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
@@ -232,13 +248,20 @@ def original(lab: Lab, cell: Cell) -> nn.Module:
         if "path" in cell.train:
             net, taken = _checkpoint(cell, data), {"seconds": 0.0, "peak_bytes": 0}
             return _save_model(folder, net, taken, cell)
-        whole = task(cell, data, split_of(cell, data).hide_forget())
-        with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
-            net = whole.fit(fresh(cell, data), whole.train)
+        net, taken = _trained(lab, cell, nobody)
         return _save_model(folder, net, taken, cell)
 
     lab.store.get(cell.model_key, make)
     return _load_model(lab, cell, cell.model_key)
+
+
+def _trained(lab: Lab, cell: Cell, probe: Probe) -> tuple[nn.Module, dict[str, Any]]:
+    """The original by training it, and what that cost."""
+    data = dataset(cell, lab.device)
+    whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe)
+    with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+        net = whole.fit(fresh(cell, data), whole.train)
+    return net, taken
 
 
 def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
@@ -311,16 +334,37 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
     return _load_model(lab, cell, cell.model_key)
 
 
-def _run(lab: Lab, cell: Cell, left: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
+def _run(
+    lab: Lab, cell: Cell, left: Mapping[str, Tensor], probe: Probe = nobody
+) -> tuple[nn.Module, dict[str, Any]]:
     """What the method makes of the original, and what that cost and noted."""
     data = dataset(cell, lab.device)
     notes: dict[str, float] = {}
-    todo = task(cell, data, split_of(cell, data), notes, left)
+    todo = task(cell, data, split_of(cell, data), notes, left, probe)
     method, arguments = target(cell.method["call"])
     model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
     with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
         model = method(model, todo, **arguments)
     return model, {**taken, "notes": notes}
+
+
+def again(lab: Lab, cell: Cell, probe: Probe) -> nn.Module:
+    """The cell's model, made once more to be seen on its way; the stored one keeps its cost.
+
+    Raises:
+        Failed: it is another than the stored one.
+    """
+    stored = unlearned(lab, cell)
+    if cell.untouched and "path" in cell.train:
+        return stored  # it was brought
+    if cell.untouched:
+        model, _ = _trained(lab, cell.original(), probe)
+    else:
+        model, _ = _run(lab, cell, prepared(lab, cell), probe)
+    mine, theirs = model.state_dict(), stored.state_dict()
+    if not all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items()):
+        raise Failed("train.trace_every: made again, the model is another than the stored one")
+    return model.eval()
 
 
 def passing(lab: Lab, cell: Cell) -> nn.Module:
@@ -341,6 +385,18 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
     with seeded(cell.model_seed, "global"):
         left = left_by_prepare(cell, original(lab, cell), data, split_of(cell, data))
     return _run(lab, cell, left)[0]
+
+
+def white_box(lab: Lab, cell: Cell) -> WhiteBox:
+    """The cell's model itself, for an attack that holds it, and the one that judges the attack."""
+    assert cell.judge is not None
+    data = dataset(cell, lab.device)
+    return WhiteBox(
+        model=unlearned(lab, cell),
+        judge=original(lab, cell.judge),
+        data=data,
+        split=split_of(cell, data),
+    )
 
 
 def artifact(lab: Lab, cell: Cell) -> Artifact:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from unlearnbench.cell import Cell, digest
+from unlearnbench.deletion import deletions
 from unlearnbench.population import shadows
 from unlearnbench.store import Store
 from unlearnbench.zoo import zoo
@@ -20,14 +21,14 @@ class Job:
 
     Attributes:
         kind: what it makes: an original, a retrained or an unlearned model with its predictions,
-            or the rows of some cells.
-        key: of the predictions, or of the file of rows.
+            what one said on its way, or the rows of some cells.
+        key: of the predictions, of the trace, or of the file of rows.
         cells: the cell it is about, or those whose rows it writes.
         needs: keys of the jobs that come before it.
-        wave: 1 trained from scratch, 2 unlearned, 3 rows.
+        wave: 1 trained from scratch, 2 unlearned, 3 rows; with traces these are 3, and rows 4.
     """
 
-    kind: Literal["original", "retrained", "unlearned", "rows"]
+    kind: Literal["original", "retrained", "unlearned", "traced", "rows"]
     key: str
     cells: tuple[Cell, ...]
     needs: tuple[str, ...]
@@ -83,7 +84,7 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
         store: where artifacts may be already.
         finished: keys of rows that are there.
     """
-    todo = [c for c in cells if not {c.key, c.utility_key} <= finished]
+    todo = [c for c in cells if not c.row_keys <= finished]
     jobs: dict[str, Job] = {}
     there: dict[str, set[str]] = {kind: set() for kind in ("original", "retrained", "unlearned")}
     for cell in todo:
@@ -97,6 +98,15 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
                 continue
             start = (needed.start.predictions_key,) if needed.start else ()
             jobs[key] = Job(kind, key, (needed,), start, 2 if start else 1)
+    for cell in todo:
+        if cell.trace_key is None:
+            continue
+        traced = there.setdefault("traced", set())
+        if store.has(cell.trace_key):
+            traced.add(cell.trace_key)
+        else:
+            job = Job("traced", cell.trace_key, (cell,), (cell.predictions_key,), 3)
+            jobs.setdefault(cell.trace_key, job)
     ordered = sorted(jobs.values(), key=lambda job: job.wave)
     in_store = {kind: len(keys) for kind, keys in there.items()}
     return Plan((*ordered, *_rows(todo)), len(cells), in_store)
@@ -108,6 +118,8 @@ def _models(cell: Cell) -> Iterable[Cell]:
         yield cell.original()
     yield replace(cell, method=cell.reference)
     yield cell
+    if cell.judge:
+        yield cell.judge
     for shadow in shadows(cell):
         yield shadow.original()
         yield replace(shadow, method=cell.reference)
@@ -117,6 +129,11 @@ def _models(cell: Cell) -> Iterable[Cell]:
         yield replace(request, method=cell.reference)
         if not cell.untouched:
             yield request
+    if (each := deletions(cell)) is not None and not cell.untouched:
+        if not cell.from_scratch:
+            yield each.original()
+        yield replace(each, method=cell.reference)
+        yield each
 
 
 def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:
@@ -132,6 +149,9 @@ def _rows(cells: Iterable[Cell]) -> list[Job]:
         for first in range(0, len(group), ROWS_AT_ONCE):
             chunk = group[first : first + ROWS_AT_ONCE]
             needs = {needed.predictions_key for cell in chunk for needed in _models(cell)}
+            traces = {key for cell in chunk if (key := cell.trace_key)}
             key = digest("file", sorted(cell.key for cell in chunk))
-            jobs.append(Job("rows", key, tuple(chunk), tuple(sorted(needs)), 3))
+            jobs.append(
+                Job("rows", key, tuple(chunk), tuple(sorted(needs | traces)), 4 if traces else 3)
+            )
     return jobs

@@ -115,6 +115,19 @@ def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> 
     return ds.dataset(paths, schema=schema, format="parquet").to_table(columns=columns)
 
 
+def load_scores(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
+    """What attacks gave each record they attacked; a record that was attacked twice stands once.
+
+    Args:
+        results: the results folder.
+        keys: of the cells.
+    """
+    table = _read(Path(results) / "scores", SCORES)
+    wanted = pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string()))
+    frame: pd.DataFrame = table.filter(wanted).to_pandas()
+    return frame.drop_duplicates(["key", "pool", "row"])
+
+
 def default_folder() -> Path:
     """``results/`` here, or what the environment says in UNLEARNBENCH_RESULTS."""
     return Path(os.environ.get("UNLEARNBENCH_RESULTS", "results"))
@@ -168,7 +181,8 @@ def _deduplicated(frame: pd.DataFrame) -> pd.DataFrame:
 
 def widen(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a cell, one column a metric; the utility of its model beside an attack's own."""
-    values = frame[frame["metric"].notna() & frame["step"].isna()]
+    frame = frame[frame["step"].isna()]  # what a model was on its way is no cell
+    values = frame[frame["metric"].notna()]
     metrics = values.pivot(index="key", columns="metric", values="value")
     about = frame.drop_duplicates("key").drop(columns=["metric", "step", "value", "n"])
     once = about["key"] == about["model_key"]  # the utility of a model

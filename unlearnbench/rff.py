@@ -26,9 +26,9 @@ class Fourier:
         scale: float = (2 / len(self.b_D)) ** 0.5
         return torch.addmm(self.b_D, x_NF, self.w_DF.T).cos() * scale
 
-    def to(self, dtype: torch.dtype) -> "Fourier":
-        """The same embedding in another precision."""
-        return Fourier(self.w_DF.to(dtype), self.b_D.to(dtype))
+    def to(self, where: torch.dtype | torch.device) -> "Fourier":
+        """The same embedding in another precision, or on another device."""
+        return Fourier(self.w_DF.to(where), self.b_D.to(where))
 
 
 def rff(inputs: int, *, dimension: int, gamma: float, generator: Generator) -> Fourier:

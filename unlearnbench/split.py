@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from unlearnbench import zoo
+from unlearnbench import deletion, zoo
 from unlearnbench.cell import Cell, target
 from unlearnbench.population import HalfSplits, Population, audit_pool, half_splits
 from unlearnbench.values import FORGOTTEN, UNSEEN, Dataset, Split
@@ -23,7 +23,7 @@ def split_of(cell: Cell, data: Dataset) -> Split:
 
 
 def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
-    """Which rows do what, in the cell's own split or in that of a model of a population or a zoo.
+    """Which rows do what, in the cell's own split or in one that an attack asks for.
 
     scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
     the row with the default settings.
@@ -36,6 +36,8 @@ def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Spl
     kept, val = _kept_and_val(cell, train_rows.numpy())
     if "zoo" in cell.split:
         return _zoo_split(cell, kept, val, test_rows)
+    if "deletions" in cell.split:
+        return _deletion_split(cell, kept, val)
     rows = torch.from_numpy(kept)
     choose, arguments = target(cell.forget["call"])
     if "path" in cell.forget:
@@ -117,5 +119,20 @@ def _zoo_split(cell: Cell, kept: Rows, val: Rows, test_rows: Tensor) -> Split:
         train=torch.from_numpy(np.concatenate([train, added])),
         val=torch.from_numpy(val),
         test=torch.from_numpy(own.negative),
+        forget=torch.from_numpy(forget),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Of an original under deletions of one row each: private rows, and public ones in place of a test.
+
+
+def _deletion_split(cell: Cell, kept: Rows, val: Rows) -> Split:
+    private, public = deletion.pools(cell, kept)
+    forget = deletion.forgotten(cell, private)
+    return Split(
+        train=torch.from_numpy(private),
+        val=torch.from_numpy(val),
+        test=torch.from_numpy(public),
         forget=torch.from_numpy(forget),
     )

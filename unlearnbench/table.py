@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unlearnbench import metric, results
+from unlearnbench import metric, results, trace
 from unlearnbench.cell import UNTOUCHED, Cell, target
-from unlearnbench.outputs import population_predictions, predictions, zoo_predictions
-from unlearnbench.pipeline import Failed, Lab
+from unlearnbench.outputs import deleted, population_predictions, predictions, zoo_predictions
+from unlearnbench.pipeline import Failed, Lab, white_box
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 
 BOOTSTRAP_ROUNDS = 200
@@ -88,48 +88,75 @@ def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
 
     An attack whose option names its ends comes with its headline figures there too: an attack on
     one output has its floor on retrained models and its ceiling on originals; one on two outputs
-    its null where the original is compared with itself, and its reference on exact unlearning. The
-    normalised figure says where between them it stands: 0 at the first, 1 at the second. The first
-    headline figure is an AUC. It has the ends of its 95 % interval, and its gap to retraining: the
-    mean difference over target models, which is that of the pooled AUC but for how these differ.
+    its null where the original is compared with itself, and its reference on exact unlearning. An
+    end that is no control is a figure of the attack's own, as the null of one on parameters.
+    The normalised figure says where between them it stands: 0 at the first, 1 at the second. The
+    first headline figure has the ends of its 95 % interval, and its gap to retraining: the mean
+    difference over target models of their AUC, which is that of the pooled AUC but for how models
+    differ; or over the scores of the pool that the figure's name begins with.
     """
     scores = _attacked(lab, cell, found)
     traits = cell.attack.get("traits") or {}
     if "ends" not in traits:
         return scores
-    n, told = len(scores.row), scores.metrics
-    ends = {name: _end(lab, cell, where, found) for name, where in traits["ends"].items()}
-    for name in traits["headline"]:
+    told, headline = scores.metrics, traits["headline"]
+    n = told[headline[0]][1]
+    ends = {
+        name: _end(lab, cell, where, found) if where in ENDS else _own_end(scores, where, headline)
+        for name, where in traits["ends"].items()
+    }
+    for name in headline:
         at = [figures[name] for figures, _ in ends.values()]
         told.update({f"{name}_{end}": (value, n) for end, value in zip(ends, at, strict=True)})
         share = (told[name][0] - at[0]) / (at[1] - at[0]) if at[0] != at[1] else float("nan")
         told[f"{name}_normalised"] = share, n
-    auc, (_, retrain) = traits["headline"][0], _end(lab, cell, "retrain", found)
-    by_model = _by_model(scores)
-    low, high = metric.bootstrap_auc(list(by_model.values()), BOOTSTRAP_ROUNDS, 0)
-    mine = {model: metric.auc(*pair) for model, pair in by_model.items()}
+    first, (_, retrain) = headline[0], _end(lab, cell, "retrain", found)
+    mine = _units(scores, first)
+    if _is_auc(first):
+        low, high = metric.bootstrap_auc(list(_by_model(scores).values()), BOOTSTRAP_ROUNDS, 0)
+    else:
+        values = np.array(list(mine.values()))
+        _, low, high, _ = metric.paired_gap(values, np.zeros(len(values)))
     same = sorted(mine.keys() & retrain.keys())
-    pairs = (np.array([of[model] for model in same]) for of in (mine, retrain))
+    pairs = (np.array([of[unit] for unit in same]) for of in (mine, retrain))
     gap = dict(zip(GAP, metric.paired_gap(*pairs), strict=True))
     figures = {"low": low, "high": high, **gap}
-    told.update({f"{auc}_{what}": (value, n) for what, value in figures.items()})
+    told.update({f"{first}_{what}": (value, n) for what, value in figures.items()})
     return scores
 
 
 End = tuple[dict[str, float], dict[str, float]]
+ENDS = ("retrain", "original")
 
 
 def _end(lab: Lab, cell: Cell, where: str, found: Predictions) -> End:
-    """The attack's figures, and the AUC of each target model, under the control ``where``."""
+    """The attack's figures, and the first headline's by unit, under the control ``where``."""
     method = {"retrain": cell.reference, "original": UNTOUCHED}[where]
     control = replace(cell, method=method)
     if control.key not in lab.ends:
         scores = _attacked(lab, control, found)
         figures = {name: value for name, (value, _) in scores.metrics.items()}
-        by_model = {model: metric.auc(*pair) for model, pair in _by_model(scores).items()}
-        lab.ends[control.key] = figures, by_model
+        lab.ends[control.key] = figures, _units(scores, cell.attack["traits"]["headline"][0])
     end: End = lab.ends[control.key]
     return end
+
+
+def _own_end(scores: Scores, figure: str, headline: list[str]) -> End:
+    """An end that the attack itself has measured."""
+    return dict.fromkeys(headline, scores.metrics[figure][0]), {}
+
+
+def _is_auc(headline: str) -> bool:
+    return headline.endswith("_auc")
+
+
+def _units(scores: Scores, headline: str) -> dict[str, float]:
+    """The headline figure of each thing it is averaged over: target models, or records."""
+    if _is_auc(headline):
+        return {model: metric.auc(*pair) for model, pair in _by_model(scores).items()}
+    who = headline.rpartition("_")[0]
+    told = zip(scores.pool, scores.row.tolist(), scores.score.tolist(), strict=True)
+    return {str(row): score for pool, row, score in told if pool == who}
 
 
 def _by_model(scores: Scores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
@@ -143,7 +170,18 @@ def _by_model(scores: Scores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
-    if cell.attack.get("zoo"):
+    given: list[Any]
+    if (cell.attack.get("traits") or {}).get("white_box"):
+        if cell.defense["call"] is not None:
+            held = f"attack={cell.attack['name']} holds the model itself"
+            raise Skip(f"{held}: defense={cell.defense['name']} changes its outputs only")
+        given = [white_box(lab, cell)]
+    elif cell.attack.get("deletions"):
+        if cell.defense["call"] is not None:
+            told = f"{cell.attack['name']} reads parameters"
+            raise Skip(f"defense={cell.defense['name']} changes outputs, and {told}")
+        given = [deleted(lab, cell)]
+    elif cell.attack.get("zoo"):
         both = zoo_predictions(lab, cell)
         given = [both["target"], both["shadow"]]
     elif cell.attack.get("shadows"):
@@ -161,11 +199,12 @@ def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
 
 @dataclass
 class Found:
-    """The rows of one cell, the scores of its attack, and what went wrong if anything did."""
+    """The rows of one cell, what else its attack gave, and what went wrong if anything did."""
 
     rows: list[dict[str, Any]]
     scores: Any = None  # Arrow tables
     roc: Any = None
+    picture: NDArray[np.uint8] | None = None
     error: Exception | None = None
 
 
@@ -174,15 +213,27 @@ def rows(lab: Lab, cell: Cell) -> Found:
     about = _about(lab, cell)
     plain = {**about, "key": cell.utility_key, "attack": "none", "defense": "none"}
     plain["threat"] = None
+    along = {**plain, "key": cell.trace_rows_key} if cell.trace_rows_key else None
     try:
         found = predictions(lab, cell)
         told = utility(lab, cell, found)
         about["forget_hash"] = plain["forget_hash"] = _hash(found.rows_N[found.split_N == FORGET])
         about["seconds"] = plain["seconds"] = _seconds(lab, cell)
+        if along is not None:
+            along |= {name: plain[name] for name in ("forget_hash", "seconds")}
     except Exception as error:  # noqa: BLE001 - whatever a method raises is a row, not a crash
         keyed = {about["key"]: about, plain["key"]: plain}
+        if along is not None:
+            keyed[along["key"]] = {**along, "step": 0}
         return Found([_without_value(one, error) for one in keyed.values()], error=error)
     out = Found(_with_values(plain, told))
+    if along is not None:
+        try:
+            for step, figures in trace.metrics(trace.trace(lab, cell), found).items():
+                out.rows += _with_values({**along, "step": step}, figures)
+        except Exception as error:  # noqa: BLE001 - as above
+            out.error = error
+            out.rows.append(_without_value(along, error))
     if cell.attack["call"] is None:
         return out
     try:
@@ -192,6 +243,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
         out.rows.append(_without_value(about, error))
         return out
     out.rows += _with_values(about, scores.metrics)
+    out.picture = scores.picture
     out.scores = results.columns(
         results.SCORES,
         len(scores.row),

@@ -161,6 +161,7 @@ def descend(
         stepper.step()
         stepper.zero_grad(set_to_none=True)
 
+    batches.probe(model, 0)
     model.train(training)
     replays = batches.compute.replays and loss in REPLAYABLE and edit is None
     taken: AbstractContextManager[Step] = nullcontext(step)
@@ -174,6 +175,7 @@ def descend(
                     factor = schedule(epoch, epochs) * step_schedule(number, epochs * len(batches))
                     _set_rates(stepper, rates, factor)
                 take(x, y)
+            batches.probe(model, epoch + 1)
     for group, rate in zip(stepper.param_groups, rates, strict=True):
         group["lr"] = rate
     return model.eval()

@@ -139,7 +139,11 @@ class Dataset:
         """
         if limit < 1:
             raise ValueError(f"dataset.limit={limit}: must be 1 or more")
-        kept = torch.cat([self.train_rows[:limit], self.test_rows])
+        return self.training_on(self.train_rows[:limit])
+
+    def training_on(self, train_rows: Tensor) -> "Dataset":
+        """The set with these of its training rows (n,) only, and all test rows."""
+        kept = torch.cat([train_rows, self.test_rows])
         # A channel that is shown several times (stride 0) is to be held once here too.
         x = self.x[..., :1] if self.x.stride(-1) == 0 else self.x
         train_rows, test_rows = torch.arange(len(kept)).split(
@@ -209,6 +213,8 @@ class Batches:
         augmenting: whether batches are augmented as in the original's training.
         shuffled: whether the order is drawn; else it is that of ``rows``.
         limit: batches a walk at most, or None for all.
+        probe: shown the model by whoever walks over the batches, ``probe(model, epoch)``: 0 at the
+            start, then the epochs of this walk that are over. What it does changes nothing.
         around: given a batch's row numbers, a context that is entered before the batch is handed
             out and left when the next one is asked for.
     """
@@ -223,6 +229,7 @@ class Batches:
     augmenting: bool = False
     shuffled: bool = True
     limit: int | None = None
+    probe: Callable[[nn.Module, int], None] = lambda model, epoch: None
     around: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
 
     def __len__(self) -> int:
@@ -307,7 +314,7 @@ class Task:
         note: ``note("acted_on", 0.005)`` puts a figure of the method's own in the cell's rows.
         prepared: what the method's ``prepare`` step left.
         probe: ``probe(model, epoch)`` shows the model on its way to whoever wants to see it; the
-            method's own result does not depend on it.
+            method's own result does not depend on it. ``descend`` shows the harness each epoch.
     """
 
     retain: Batches
@@ -372,6 +379,24 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class WhiteBox:
+    """What an attack gets that holds the model itself, and not its outputs alone.
+
+    Attributes:
+        model: the net under attack, in eval mode, on the data's device.
+        judge: an original of another seed, in eval mode: it knows all classes, and what the attack
+            finds was not made to please it. To measure by, not for the attacker.
+        data: the data set, on the device.
+        split: which of its rows do what.
+    """
+
+    model: nn.Module
+    judge: nn.Module
+    data: Dataset
+    split: Split
+
+
+@dataclass(frozen=True)
 class Scores:
     """What an attack found: figures, and one score for each record it attacked.
 
@@ -381,6 +406,7 @@ class Scores:
         row: its row in the data set.
         member: whether the attacker should call it a member.
         score: the attack's score; higher means "member".
+        picture: what there is to see (H, W, 3), if there is anything.
     """
 
     metrics: dict[str, tuple[float, int]]
@@ -388,3 +414,4 @@ class Scores:
     row: NDArray[np.int64]
     member: NDArray[np.bool_]
     score: NDArray[np.float64]
+    picture: NDArray[np.uint8] | None = None

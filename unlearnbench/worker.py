@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -23,7 +24,7 @@ from typing import Any, TextIO
 
 import torch
 
-from unlearnbench import outputs, pipeline, results, table
+from unlearnbench import outputs, picture, pipeline, results, table, trace
 from unlearnbench.cell import Cell
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
@@ -72,7 +73,7 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
     """
     if job.kind != "rows":
         try:
-            outputs.predict(lab, job.cells[0])
+            (trace.trace if job.kind == "traced" else outputs.predict)(lab, job.cells[0])
         except Exception as error:  # noqa: BLE001 - whatever a method raises is told, not a crash
             status = "skipped" if isinstance(error, Skip) else "failed"
             if status == "failed":
@@ -86,11 +87,13 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
     for cell, one in zip(job.cells, found, strict=True):
         if one.error is not None and not isinstance(one.error, Skip | pipeline.Failed):
             _keep(folder, cell.key, one.error)
+        if one.picture is not None:
+            picture.save(folder / "pictures" / f"{_picture_name(cell)}.png", one.picture)
     if scores := [one.scores for one in found if one.scores is not None]:
         results.write(folder / "scores", job.key, results.joined(scores), results.SCORES)
     if curves := [one.roc for one in found if one.roc is not None]:
         results.write(folder / "roc", job.key, results.joined(curves), results.ROC)
-    rows = {(r["key"], r.get("metric")): r for one in found for r in one.rows}
+    rows = {(r["key"], r.get("metric"), r.get("step")): r for one in found for r in one.rows}
     results.write(folder / "rows", job.key, list(rows.values()), results.ROWS)
     return Event(job.key, job.kind, "done")
 
@@ -100,6 +103,13 @@ def _without(lab: pipeline.Lab, cell: Cell) -> pipeline.Lab:
     if cell.key not in lab.failures:
         return lab
     return replace(lab, failures={**lab.failures, cell.predictions_key: lab.failures[cell.key]})
+
+
+def _picture_name(cell: Cell) -> str:
+    """The cell in a few words, and enough of its key to tell it from others."""
+    axes = ("dataset", "model", "train", "method", "attack")
+    words = [*(cell.names[axis] for axis in axes), f"seed{cell.seed}", cell.key[:8]]
+    return re.sub(r"[^\w.-]", "_", "-".join(words))
 
 
 def _keep(folder: Path, key: str, error: Exception) -> None:

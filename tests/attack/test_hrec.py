@@ -1,5 +1,6 @@
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.datasets import load_diabetes, load_digits
 
 from unlearnbench import convex
 from unlearnbench.attack import _inversion, hrec
-from unlearnbench.convex import Deletions
+from unlearnbench.convex import Audit, Deletions
 from unlearnbench.objective import Array, Objective
 from unlearnbench.rff import rff
 
@@ -336,3 +337,134 @@ def test_what_it_cannot_do() -> None:
         hrec.max_diff(goal, found, public(goal)[0], space="odds")
     with pytest.raises(ValueError, match="no public record"):
         attack(goal, found, m=0)
+
+
+# ---------------------------------------------------------------------------------------------
+# The attack as cells call it, on everything at once.
+
+
+CALL = {"label": "auto", "space": "probabilities", "restarts": 1, "steps": 20}
+
+
+@cache
+def audit(loss: str = "softmax", lam: float = 1.0) -> Audit:
+    goal = objective(loss, lam)
+    x, y = digits()
+    return Audit(
+        objective=goal,
+        found=deleted(goal),
+        public_MF=x[800:1600],
+        public_y_M=y[800:1600],
+        x_KF=x[:K],
+        y_K=y[:K],
+        row_K=np.arange(K) + 7,
+        n_classes=10,
+        embedding=None,
+        shape=(1, 8, 8),
+        low_F=np.zeros(64),
+        high_F=np.ones(64),
+    )
+
+
+def figures_of(about: Audit, **changed: Any) -> dict[str, float]:
+    told = hrec.hrec(about, **{**CALL, **changed}).metrics
+    return {name: value for name, (value, _) in told.items()}
+
+
+def of(about: Audit, rows: np.ndarray) -> Audit:
+    """The same audit, of some of its deletions in some order."""
+    found = about.found
+    part = replace(
+        found,
+        delta_KPC=found.delta_KPC[rows],
+        residual_K=found.residual_K[rows],
+        rows_K=found.rows_K[rows],
+    )
+    return replace(
+        about, found=part, x_KF=about.x_KF[rows], y_K=about.y_K[rows], row_K=about.row_K[rows]
+    )
+
+
+@pytest.mark.parametrize("loss", ["squared", "softmax", "squared_hinge"])
+def test_figures_are_means_of_the_scores(loss: str) -> None:
+    about = audit(loss)
+    scores, told = hrec.hrec(about, **CALL), figures_of(about)
+    assert {n for _, n in scores.metrics.values()} == {K}
+    pool = np.array(scores.pool)
+    for who in ("hrec", "avg", "max_diff"):
+        assert (scores.row[pool == who] == about.row_K).all()
+        assert told[f"{who}_cos"] == pytest.approx(scores.score[pool == who].mean())
+    assert np.isfinite(list(told.values())).all()
+    assert_allclose(scores.score[pool == "hrec"], cosines(about.objective, about.found))
+    assert scores.member.all()
+    most = np.bincount(about.public_y_M).argmax()
+    assert told["avg_label_acc"] == (about.y_K == most).mean()
+
+
+@pytest.mark.parametrize("loss", ["squared", "softmax"])
+def test_null_and_reference(loss: str) -> None:
+    """Against the truths of other deletions it is no better than the public mean is."""
+    told = figures_of(audit(loss))
+    assert told["hrec_null_cos"] < told["avg_cos"] < told["max_diff_cos"] < told["hrec_cos"]
+    wrong = replace(audit(loss), x_KF=np.roll(audit(loss).x_KF, 1, axis=0))
+    assert figures_of(wrong)["hrec_cos"] == pytest.approx(told["hrec_null_cos"])
+
+
+def test_the_order_of_deletions_has_no_say() -> None:
+    about = audit()
+    order = np.random.default_rng(0).permutation(K)
+    ways = [hrec.hrec(one, **CALL) for one in (about, of(about, order))]
+    cosine_of = [dict(zip(zip(w.pool, w.row, strict=True), w.score, strict=True)) for w in ways]
+    assert cosine_of[0].keys() == cosine_of[1].keys()
+    for key, value in cosine_of[0].items():
+        assert cosine_of[1][key] == pytest.approx(value)
+
+
+def test_no_trace_is_no_score() -> None:
+    about = audit()
+    still = replace(about.found, delta_KPC=np.zeros_like(about.found.delta_KPC))
+    told = figures_of(replace(about, found=still))
+    assert (told["hrec_cos"], told["hrec_quality"], told["deletion_trace"]) == (0, 1, 0)
+    assert told["hrec_rank"] == 1 + 800 / 2
+    assert np.isfinite(list(told.values())).all()
+    assert np.isnan(figures_of(of(about, np.arange(1)))["hrec_null_cos"])
+
+
+def test_a_step_up_the_gradient_is_read_off_the_change_itself() -> None:
+    about = audit()
+    goal, found = about.objective, about.found
+    x_KP, t_KC = goal.features(about.x_KF), goal.targets(about.y_K, 10)
+    slope_KC = goal.slope(x_KP @ found.theta_PC, t_KC)
+    step = replace(found, delta_KPC=0.01 * x_KP[:, :, None] * slope_KC[:, None])
+    told = figures_of(replace(about, found=step))
+    assert told["change_cos"] == pytest.approx(1)
+    assert told["hrec_cos"] < 0.99
+
+
+def test_of_two_classes_the_sign_tells_the_label() -> None:
+    """Their residuals are as large as each other."""
+    x, y = digits()
+    goal, y = objective("softmax", 1.0), y % 2
+    found = convex.delete(goal, goal.features(x[:800]), goal.targets(y[:800], 2), np.arange(K))
+    shown = goal.features(x[800:1600]), goal.targets(y[800:1600], 2)
+    auto, least = (
+        hrec.reconstruct(goal, found, *shown, label=label).y_K for label in ("auto", "least")
+    )
+    assert (auto == least).all()
+    assert (auto == y[:K]).mean() > 0.9
+
+
+def test_a_picture_shows_one_record_of_each_class() -> None:
+    shown = hrec.hrec(audit(), **CALL).picture
+    assert shown is not None
+    assert shown.shape == (10 * 68 + 17, 4 * 68 + 4, 3)
+    truth = shown[17 : 17 + 64, 4 : 4 + 64, 0]  # of the first record of class 0, magnified 8 times
+    first = audit().x_KF[np.flatnonzero(audit().y_K == 0)[0]].reshape(8, 8)
+    assert (truth[::8, ::8] == np.round(first * 255)).all()
+    table = replace(audit(), shape=(64,))
+    assert hrec.hrec(table, **CALL).picture is None
+
+
+def test_what_the_attack_refuses() -> None:
+    with pytest.raises(ValueError, match=r"attack.call.restarts=-1: must not be negative"):
+        hrec.hrec(audit(), **{**CALL, "restarts": -1})

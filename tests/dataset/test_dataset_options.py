@@ -31,8 +31,8 @@ def test_the_yaml_says_what_the_harness_reads(name):
 def test_every_option_is_named_in_this_list():
     assert OPTIONS == [
         "acs_income", "adult", "breast_cancer", "california_housing", "cifar10", "cifar100",
-        "diabetes", "digits", "fashion_mnist", "fashion_mnist_10k", "mnist", "npz", "utkface",
-        "wine", "wine_quality",
+        "diabetes", "digits", "fashion_mnist", "fashion_mnist_10k", "mnist", "mnist_scarce", "npz",
+        "utkface", "wine", "wine_quality",
     ]  # fmt: skip
 
 

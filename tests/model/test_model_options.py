@@ -21,7 +21,8 @@ CONF = {
     for path in (Path(__file__).parents[2] / "conf" / "model").glob("*.yaml")
 }
 ESTIMATORS = {"decision_tree", "logistic_regression", "random_forest"}  # see test_estimator.py
-NETS = sorted(set(CONF) - ESTIMATORS)
+CONVEX = {"ridge", "softmax_regression", "svm"}  # see test_linear.py
+NETS = sorted(set(CONF) - ESTIMATORS - CONVEX)
 SHAPES = {"image": [(1, 8, 8), (3, 32, 32)], "tabular": [(30,)]}
 TAKEN = [
     (option, shape) for option in NETS for kind in CONF[option]["kinds"] for shape in SHAPES[kind]
@@ -44,11 +45,11 @@ def inputs(rows, shape):
 def test_the_options():
     assert sorted(CONF) == [
         "cnn", "decision_tree", "logistic_regression", "logreg", "mlp", "random_forest",
-        "resnet18", "resnet18_cifar", "timm", "tiny_vit",
+        "resnet18", "resnet18_cifar", "ridge", "softmax_regression", "svm", "timm", "tiny_vit",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("option", sorted(CONF))
+@pytest.mark.parametrize("option", sorted(set(CONF) - CONVEX))
 def test_yaml_and_signature_have_the_same_keys(option):
     conf = CONF[option]
     assert list(conf) == ["name", "label", "version", "kinds", "call"]
@@ -115,7 +116,7 @@ def test_one_row_in_train_mode_moves_weights_and_no_statistics(option, shape):
         assert name in parameters or torch.equal(before[name], buffer), name
 
 
-@pytest.mark.parametrize("option", sorted(CONF))
+@pytest.mark.parametrize("option", sorted(set(CONF) - CONVEX))
 def test_weights_follow_the_seed_and_no_other_draw_does(option):
     shape = (3, 32, 32)
     state = torch.random.get_rng_state()

@@ -25,6 +25,16 @@ COLUMNS = {
     "rmia_auc": ("RMIA AUC", 1, 3),
     "double_output_auc": ("Double-output AUC", 1, 3),
     "classical_auc": ("its p alone", 1, 3),
+    "hrec_cos": ("HRec cos", 1, 3),
+    "hrec_cos_centered": ("centred", 1, 3),
+    "change_cos": ("change cos", 1, 3),
+    "max_diff_cos": ("MaxDiff cos", 1, 3),
+    "avg_cos": ("Avg cos", 1, 3),
+    "hrec_null_cos": ("null cos", 1, 3),
+    "hrec_label_acc": ("HRec label %", 100, 1),
+    "hrec_target_error": ("HRec target error", 1, 3),
+    "inversion_centred_cosine": ("inversion cos", 1, 3),
+    "inversion_centred_cosine_forgotten": ("of the forgotten", 1, 3),
     "rte": ("RTE ↑", 1, 1),
     "rmse_retain": ("RMSE retain", 1, 3),
     "rmse_forget": ("RMSE forget", 1, 3),
@@ -40,7 +50,8 @@ USES_VAL = "†"
 ALIKE = "≈"
 """Marks an AUC that cannot be told from retraining's: see ``alike``."""
 
-ATTACKED = ("mia_", "indisc_", "ulira_", "lira_", "rmia_", "double_", "classical_")
+ATTACKED: tuple[str, ...] = ("mia_", "indisc_", "ulira_", "lira_", "rmia_", "double_", "classical_")
+ATTACKED += ("hrec_", "change_", "max_diff_", "avg_", "inversion_")
 """What metrics of attacks begin with. A defense changes no other: its table shows these alone."""
 
 
@@ -167,7 +178,7 @@ def note(wide: pd.DataFrame) -> str | None:
     told = [f"{USES_VAL} looks at validation rows"] if _uses_val(wide) else []
     powers = []
     for name in COLUMNS:
-        if f"{name}_detectable" in wide and wide[f"{name}_detectable"].notna().any():
+        if f"{name}_detectable" in wide and (wide[f"{name}_detectable"] > 0).any():
             seeds = wide.loc[wide[f"{name}_detectable"].notna(), "seed"].nunique()
             least = wide.loc[wide[f"{name}_detectable"] > 0, f"{name}_detectable"].median()
             powers.append(f"{COLUMNS[name][0]} {least / np.sqrt(seeds):.3f}")
