@@ -7,6 +7,7 @@ process of its own that runs ``unlearnbench``, with a host and workers as always
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,8 @@ def _begin(
 ) -> None:
     """In the forked process: call a function as a program of its own, started with these words."""
     os.setsid()
+    # As in a terminal: whoever started the tests in the background had this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     open_while_alive.send("begun")
     sys.stdout, sys.stderr = said.with_suffix(".out").open("w"), said.with_suffix(".err").open("w")
     os.environ.update(environment)
