@@ -1,6 +1,5 @@
 """Adult: whether a person of the 1994 census earns more than 50,000 dollars."""
 
-import gzip
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -79,15 +78,8 @@ def adult(*, missing: str, encoding: str, root: str, fingerprint: Mapping[str, s
 
 
 def _read(folder: Path, name: str, md5: str, missing: str) -> pd.DataFrame:
-    file, packed = folder / name, folder / f"{name}.gz"
-    if file.exists():
-        data = file.read_bytes()
-    elif packed.exists():
-        file, data = packed, gzip.decompress(packed.read_bytes())
-    else:
-        both = "UCI's files, packed (.gz) or not"
-        raise files.missing("adult", folder, FILES, both)
-    files.check("adult", file, files.md5(data), md5)
+    neither = files.missing("adult", folder, FILES, "UCI's files, packed (.gz) or not")
+    data = files.unpacked("adult", folder, name, md5, neither)
     # The test file opens with a remark, "|1x3 Cross validator".
     persons = pd.read_csv(
         BytesIO(data), names=COLUMNS, comment="|", skipinitialspace=True, na_filter=False

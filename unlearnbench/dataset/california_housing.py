@@ -1,6 +1,5 @@
 """California housing: what a house was worth in each block group of the 1990 census."""
 
-import gzip
 from io import BytesIO
 from pathlib import Path
 
@@ -68,12 +67,6 @@ def california_housing(
 
 
 def _read(folder: Path, md5: str) -> pd.DataFrame:
-    file, packed = folder / FILE, folder / f"{FILE}.gz"
-    if file.exists():
-        data = file.read_bytes()
-    elif packed.exists():
-        file, data = packed, gzip.decompress(packed.read_bytes())
-    else:
-        raise files.missing("california_housing", folder, [FILE], "handson-ml's, .gz or not")
-    files.check("california_housing", file, files.md5(data), md5)
+    neither = files.missing("california_housing", folder, [FILE], "handson-ml's, .gz or not")
+    data = files.unpacked("california_housing", folder, FILE, md5, neither)
     return pd.read_csv(BytesIO(data))

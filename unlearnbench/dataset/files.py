@@ -1,5 +1,6 @@
 """Downloaded files: where they lie, whether they are the official ones, who may fetch them."""
 
+import gzip
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,30 @@ def missing(option: str, folder: Path, names: Iterable[str], why: str = "") -> F
     """The error that says which files to put where."""
     reason = f" ({why})" if why else ""
     return FileNotFoundError(f"dataset={option}: put {', '.join(names)} into {folder}{reason}")
+
+
+def unpacked(option: str, folder: Path, name: str, md5_of: str, error: Exception) -> bytes:
+    """What is in a file as distributed, plain or packed (``.gz``), if it is the official one.
+
+    Args:
+        option: the data set, for messages.
+        folder: where the file lies.
+        name: without ``.gz``.
+        md5_of: its MD5, unpacked.
+        error: raised where there is neither.
+
+    Raises:
+        ValueError: it is another file.
+    """
+    file, packed = folder / name, folder / f"{name}.gz"
+    if file.exists():
+        data = file.read_bytes()
+    elif packed.exists():
+        file, data = packed, gzip.decompress(packed.read_bytes())
+    else:
+        raise error
+    check(option, file, md5(data), md5_of)
+    return data
 
 
 @contextmanager

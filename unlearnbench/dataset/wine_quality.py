@@ -1,6 +1,5 @@
 """Wine quality: how experts graded Portuguese wines, from what a laboratory measured."""
 
-import gzip
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -58,12 +57,6 @@ def wine_quality(*, colour: str, target: str, root: str, fingerprint: Mapping[st
 
 
 def _read(folder: Path, name: str, md5: str, names: list[str]) -> NDArray[np.float64]:
-    file, packed = folder / name, folder / f"{name}.gz"
-    if file.exists():
-        data = file.read_bytes()
-    elif packed.exists():
-        file, data = packed, gzip.decompress(packed.read_bytes())
-    else:
-        raise files.missing("wine_quality", folder, names, "UCI's files, packed (.gz) or not")
-    files.check("wine_quality", file, files.md5(data), md5)
+    neither = files.missing("wine_quality", folder, names, "UCI's files, packed (.gz) or not")
+    data = files.unpacked("wine_quality", folder, name, md5, neither)
     return pd.read_csv(BytesIO(data), sep=";").to_numpy(np.float64)
