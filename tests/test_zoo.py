@@ -351,6 +351,26 @@ def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
     np.testing.assert_allclose(before, arrays["logits_NC"][places], atol=1e-5)
 
 
+def test_accuracies_are_of_the_originals_under_attack(lab: Lab) -> None:
+    """By the models themselves, on the rows they were trained on and on as many unseen ones."""
+    told = outputs.zoo_accuracies(lab, cell())
+    originals = {
+        one.original().model_key: one for one in zoo(cell()) if one.split["half"] == "target"
+    }
+    trained, unseen = [], []
+    for one in originals.values():
+        data, own = pipeline.dataset(one), zoo_pools(one, pipeline.dataset(one))
+        net = pipeline.original(lab, one)
+        for rows, right in ((training_rows(one, own), trained), (own.negative[:60], unseen)):
+            with torch.no_grad():
+                said = net(data.inputs(torch.from_numpy(rows))).argmax(dim=1)
+            right += (said == data.y[rows]).tolist()
+    assert told == {
+        "zoo_train_acc": (np.mean(trained), len(originals) * 60),
+        "zoo_test_acc": (np.mean(unseen), len(originals) * 60),
+    }
+
+
 def test_the_original_is_compared_with_itself(lab: Lab) -> None:
     same, retrained = (outputs.zoo_predictions(lab, cell(name)) for name in ("original", "retrain"))
     for half in HALVES:

@@ -231,6 +231,30 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
     return found
 
 
+def zoo_accuracies(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
+    """How well the zoo's target originals know what they were trained on, and what they were not.
+
+    The attack lives on what lies between: Chen et al. (2005.02205) blame overfitting.
+    """
+    originals = {
+        one.original().predictions_key: one.original()
+        for one in zoo(cell)
+        if one.split["half"] == "target"
+    }
+    right: dict[bool, list[np.ndarray[Any, Any]]] = {True: [], False: []}
+    for key, one in originals.items():
+        predict(lab, one)
+        arrays = load_arrays(lab.store.load(key).read(OUTPUTS))
+        right_N = arrays["logits_NC"].argmax(axis=1) == arrays["y_N"]
+        for trained, parts in right.items():
+            parts.append(right_N[arrays["trained_N"] == trained])
+    told = {
+        "zoo_train_acc": np.concatenate(right[True]),
+        "zoo_test_acc": np.concatenate(right[False]),
+    }
+    return {name: (float(one.mean()), len(one)) for name, one in told.items()}
+
+
 def deleted(lab: Lab, cell: Cell) -> Audit:
     """What the deletions that the cell's attack asks for change in the cell's model.
 

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from unlearnbench import metric, results, trace
 from unlearnbench.cell import UNTOUCHED, Cell, target
-from unlearnbench.outputs import deleted, population_predictions, predictions, zoo_predictions
+from unlearnbench.outputs import (
+    deleted,
+    population_predictions,
+    predictions,
+    zoo_accuracies,
+    zoo_predictions,
+)
 from unlearnbench.pipeline import Failed, Lab, white_box
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 
@@ -171,6 +177,7 @@ def _by_model(scores: Scores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
 
 def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     given: list[Any]
+    beside: dict[str, tuple[float, int]] = {}
     if (cell.attack.get("traits") or {}).get("white_box"):
         if cell.defense["call"] is not None:
             held = f"attack={cell.attack['name']} holds the model itself"
@@ -184,6 +191,7 @@ def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     elif cell.attack.get("zoo"):
         both = zoo_predictions(lab, cell)
         given = [both["target"], both["shadow"]]
+        beside = zoo_accuracies(lab, cell)
     elif cell.attack.get("shadows"):
         given = [population_predictions(lab, cell)]
     else:
@@ -194,7 +202,7 @@ def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     attack, arguments = target(cell.attack["call"])
     scores = attack(*given, **arguments)
     assert isinstance(scores, Scores)
-    return scores
+    return replace(scores, metrics={**scores.metrics, **beside})
 
 
 @dataclass
