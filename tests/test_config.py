@@ -209,6 +209,16 @@ def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str
     assert "\n" not in line
 
 
+def test_a_key_of_what_a_study_chooses_needs_the_option_beside_it() -> None:
+    """Hydra reads the command line with the default options, and so do we."""
+    words = ["sweep=amnesiac_digits", "attack.call.starts=3"]
+    with pytest.raises(config.ConfigError, match="name attack=… beside it, as sweep=amnesiac_digi"):
+        config.study(words)
+    assert "method=finetune,random_labels,wrong_labels,amnesiac" in config.study(
+        [*words, "attack=model_inversion"]
+    )
+
+
 def test_an_empty_sweep_is_told() -> None:
     with pytest.raises(config.ConfigError, match="a sweep is empty in seed=range"):
         config.expand(["seed=range(0)"])

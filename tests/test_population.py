@@ -285,6 +285,7 @@ def test_an_unknown_protocol_is_refused() -> None:
     ("changed", "told"),
     [
         ({"shadows": {**SETTINGS, "models": 0}}, r"attack\.shadows\.models=0: must be 1 or more"),
+        ({"shadows": {**SETTINGS, "seed": -1}}, r"attack\.shadows\.seed=-1: must be 0 or more"),
         ({"shadows": {**HALVES, "splits": 0}}, r"attack\.shadows\.splits=0: must be 1 or more"),
         ({"shadows": {**HALVES, "forgets": 0}}, r"attack\.shadows\.forgets=0: must be 1 or more"),
         ({"shadows": HALVES, "queries": 0}, r"attack\.queries=0: must be 1 or more"),

@@ -174,6 +174,7 @@ def test_requests_to_an_original_are_drawn_independently() -> None:
     [
         ({"originals": 0}, r"attack\.zoo\.originals=0: must be 1 or more"),
         ({"requests": 0}, r"attack\.zoo\.requests=0: must be 1 or more"),
+        ({"seed": -1}, r"attack\.zoo\.seed=-1: must be 0 or more"),
         ({"size": 0}, r"attack\.zoo\.size=0: must be between 1 and 400"),
         ({"size": 401}, r"attack\.zoo\.size=401: must be between 1 and 400"),
         ({"deletions": 0}, r"attack\.zoo\.deletions=0: must be between 1 and 59"),

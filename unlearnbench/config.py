@@ -423,17 +423,22 @@ def _check_path(override: Override, beside: Iterable[Override], search: Sequence
     """Refuse a dotted key that is not in the options chosen beside it."""
     name = str(override.key_or_group)
     axis = name.split(".")[0]
-    words = list(search)
+    words, study = list(search), ""
     for other in beside:
         if other.key_or_group == axis:
             swept = other.is_sweep_override()
             option = next(other.sweep_string_iterator()) if swept else other.value()
             words.append(f"{axis}={option}")
+        elif other.key_or_group == "sweep":
+            study = str(other.value())
+    # Hydra reads the command line before it reads what a study chooses.
+    unnamed = study and len(words) == len(search)
+    chosen = f"; name {axis}=… beside it, as sweep={study} does" if unnamed else ""
     node: Any = compose("config", overrides=words, return_hydra_config=True)
     for part in name.split("."):
         if not OmegaConf.is_dict(node) or part not in node:
             valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []
-            raise ConfigError(f"{name} is no key here{_nearest(part, valid)}")
+            raise ConfigError(f"{name} is no key here{_nearest(part, valid)}{chosen}")
         node = node._get_node(part)
 
 

@@ -120,7 +120,7 @@ def shadows(cell: Cell) -> list[Cell]:
     once for all methods and attacks. Their seeds begin where those of a sweep do not reach.
 
     Raises:
-        ValueError: an unknown protocol, or none of something.
+        ValueError: an unknown protocol, none of something, or a seed below 0.
     """
     settings = cell.attack.get("shadows")
     if not settings:
@@ -138,6 +138,8 @@ def shadows(cell: Cell) -> list[Cell]:
     for name, count in {**counts, "queries": cell.attack.get("queries", 1)}.items():
         if count < 1:
             raise ValueError(f"attack.{name}={count}: must be 1 or more")
+    if settings.get("seed", 0) < 0:
+        raise ValueError(f"attack.shadows.seed={settings['seed']}: must be 0 or more")
     views = {"queries": cell.attack["queries"]} if cell.attack.get("queries", 1) > 1 else {}
     return [
         replace(

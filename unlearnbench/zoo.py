@@ -125,7 +125,7 @@ def zoo(cell: Cell) -> list[Cell]:
     The shadow half is of another data set or model where ``cell.shadow`` says so: transfer.
 
     Raises:
-        ValueError: there is no original, or no request to one.
+        ValueError: there is no original, or no request to one, or the seed is below 0.
     """
     settings = cell.attack.get("zoo")
     if not settings:
@@ -133,6 +133,8 @@ def zoo(cell: Cell) -> list[Cell]:
     for name in ("originals", "requests"):
         if settings[name] < 1:
             raise ValueError(f"attack.zoo.{name}={settings[name]}: must be 1 or more")
+    if settings["seed"] < 0:
+        raise ValueError(f"attack.zoo.seed={settings['seed']}: must be 0 or more")
     drawn = {key: settings[key] for key in ("size", "seed")}
     asked = {key: settings[key] for key in ("deletions", "online")}
     theirs: dict[str, Cell] = {"target": cell, "shadow": cell.attackers()}

@@ -196,6 +196,16 @@ def test_what_it_cannot_do() -> None:
         umia(made(0.0, n=10), **SETTINGS)
 
 
+def test_a_pool_without_records_is_left_out() -> None:
+    """As with ``split.val=0``; what the other pool says stays the same."""
+    predictions = made(0.0)
+    whole = umia(predictions, **SETTINGS)
+    none = np.where(predictions.split_N == VAL, RETAIN, predictions.split_N)
+    found = umia(replace(predictions, split_N=none), **SETTINGS)
+    assert set(found.pool) == {"test"}
+    assert found.metrics == {k: v for k, v in whole.metrics.items() if "_val" not in k}
+
+
 def test_declared_null_retrained_models_are_at_chance(lab: Lab, cell: Cells) -> None:
     """Retrained models over many splits, bootstrapped over models; originals overfit more.
 

@@ -36,7 +36,8 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
 
     Raises:
         ValueError: losses are not finite.
-        Skip: a regression, or a side with too few records to fit and score.
+        Skip: a regression, or too few forgotten records to fit and score, or too few of both pools:
+            a pool that is too small by itself is left out.
     """
     if not np.issubdtype(predictions.y_N.dtype, np.integer):
         raise Skip("umia needs classes; this is a regression")
@@ -45,13 +46,14 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
         raise ValueError("umia: losses are not finite")
     statistics = _statistics(predictions.logits_MQNC[0, 0], predictions.y_N)
     forgotten_N = predictions.split_N == FORGET
-    metrics, records = {}, []
+    metrics, records, few = {}, [], []
     for pool, part in (("test", TEST), ("val", VAL)):
         others_N = predictions.split_N == part
         members, others = losses_N[forgotten_N], losses_N[others_N]
         n = min(len(members), len(others))
         if n < 2 / held_out:
-            raise Skip(f"umia: {n} records a side are too few to hold out {held_out:.0%} of them")
+            few.append(n)
+            continue
         mia = _accuracy(members, others, n, splits, held_out, seed)
         metrics[f"mia_{pool}"] = mia, 2 * n
         metrics[f"indisc_{pool}"] = indisc(mia), 2 * n
@@ -59,6 +61,9 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
         for name, value in _thresholds(statistics, forgotten_N, others_N).items():
             metrics[f"mia_{pool}_{name}"] = value, len(members) + len(others)
         records.append((pool, np.flatnonzero(forgotten_N | others_N)))
+    if not records:
+        told = f"umia: {max(few)} records a side are too few"
+        raise Skip(f"{told} to hold out {held_out:.0%} of them")
     attacked = np.concatenate([index for _, index in records])
     return Scores(
         metrics=metrics,
