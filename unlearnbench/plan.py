@@ -1,11 +1,11 @@
 """From cells to waves of distinct jobs. Executes nothing, opens no data, imports no torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.cell import Cell, digest
+from unlearnbench.cell import NOTHING, Cell, digest
 from unlearnbench.deletion import deletions
 from unlearnbench.population import shadows
 from unlearnbench.store import Store
@@ -85,10 +85,18 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
         finished: keys of rows that are there.
     """
     todo = [c for c in cells if not c.row_keys <= finished]
+    known: dict[str, tuple[Cell, ...]] = {}
+
+    def models(cell: Cell) -> tuple[Cell, ...]:
+        key = replace(cell, defense=NOTHING).key  # no defense asks for other models
+        if key not in known:
+            known[key] = tuple(_models(cell))
+        return known[key]
+
     jobs: dict[str, Job] = {}
     there: dict[str, set[str]] = {kind: set() for kind in ("original", "retrained", "unlearned")}
     for cell in todo:
-        for needed in _models(cell):
+        for needed in models(cell):
             kind = _kind(needed)
             key = needed.predictions_key
             if key in jobs or key in there[kind]:
@@ -109,7 +117,7 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
             jobs.setdefault(cell.trace_key, job)
     ordered = sorted(jobs.values(), key=lambda job: job.wave)
     in_store = {kind: len(keys) for kind, keys in there.items()}
-    return Plan((*ordered, *_rows(todo)), len(cells), in_store)
+    return Plan((*ordered, *_rows(todo, models)), len(cells), in_store)
 
 
 def _models(cell: Cell) -> Iterable[Cell]:
@@ -140,7 +148,7 @@ def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:
     return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
 
 
-def _rows(cells: Iterable[Cell]) -> list[Job]:
+def _rows(cells: Iterable[Cell], models: Callable[[Cell], tuple[Cell, ...]]) -> list[Job]:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:  # those of one reference read the same outputs
         groups.setdefault(replace(cell, method=cell.reference).predictions_key, []).append(cell)
@@ -148,7 +156,7 @@ def _rows(cells: Iterable[Cell]) -> list[Job]:
     for group in groups.values():
         for first in range(0, len(group), ROWS_AT_ONCE):
             chunk = group[first : first + ROWS_AT_ONCE]
-            needs = {needed.predictions_key for cell in chunk for needed in _models(cell)}
+            needs = {needed.predictions_key for cell in chunk for needed in models(cell)}
             traces = {key for cell in chunk if (key := cell.trace_key)}
             key = digest("file", sorted(cell.key for cell in chunk))
             jobs.append(
