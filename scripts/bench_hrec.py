@@ -1,13 +1,15 @@
 """How long does the reconstruction attack take, and in how much memory?
 
-    OMP_NUM_THREADS=1 python scripts/bench_hrec.py --root data [--case ridge softmax rff]
+    OMP_NUM_THREADS=1 python scripts/bench_hrec.py --root data [--case ridge softmax …]
 
-Three cases, each in a process of its own, from the data in memory to the figures:
+Four cases, each in a process of its own, from the data in memory to the figures:
 
-    ridge     MNIST, 30,000 private and 30,000 public rows, 1,000 deletions
-    softmax   the same rows, 100 deletions
-    rff       ridge on 4,096 Fourier features of CIFAR-10-sized images, 25,000 and 25,000 rows,
-              100 deletions and their inversion to pixels
+    ridge        MNIST, 30,000 private and 30,000 public rows, 1,000 deletions
+    softmax      the same rows, 100 deletions
+    softmax_rff  4,096 Fourier features of 5,000 and 5,000 of these rows (40,970 parameters), 20
+                 deletions; figures in the space of the features
+    rff          ridge on 4,096 Fourier features of CIFAR-10-sized images, 25,000 and 25,000 rows,
+                 100 deletions and their inversion to pixels
 
 The images of ``rff`` are drawn: smooth random fields of 3×32×32, as the time depends on the sizes.
 Printed for each stage: seconds by the clock and of the processor, which differ on a shared
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from unlearnbench import convex
-from unlearnbench.attack import _inversion, hrec
+from unlearnbench.attack import _inversion, _judged, _rank_one
 from unlearnbench.objective import Array, Objective
 from unlearnbench.rff import median_gamma, rff
 
@@ -73,13 +75,13 @@ def attacked(x: Array, y: NDArray[np.generic], objective: Objective, deletions: 
         t, t_public = objective.targets(y[:n], 10), objective.targets(y[n:], 10)
         found = convex.delete(objective, private, t, np.arange(deletions))
     with clock("reconstruction"):
-        guess = hrec.reconstruct(objective, found, public, t_public, label="auto")
-        figures = hrec.figures(guess.x_KF, x[:deletions], x[n:])
+        guess = _rank_one.reconstruct(objective, found, public, t_public, label="auto")
+        figures = _judged.figures(guess.x_KF, x[:deletions], x[n:])
     with clock("MaxDiff"):
-        nearest = hrec.max_diff(objective, found, public, space="probabilities")
+        nearest = _rank_one.max_diff(objective, found, public, space="probabilities")
     print(f"  residual                 {max(found.residual, found.residual_K.max()):.1e}")
-    other = hrec.cosine(x[n:][nearest], x[:deletions]).mean()
-    mean = hrec.cosine(x[n:].mean(axis=0)[None], x[:deletions]).mean()
+    other = _judged.cosine(x[n:][nearest], x[:deletions]).mean()
+    mean = _judged.cosine(x[n:].mean(axis=0)[None], x[:deletions]).mean()
     right = (guess.y_K == y[:deletions]).mean()
     print(f"  cosine                   {figures['cos'].mean():.4f}, label {right:.3f}")
     print(f"  MaxDiff, Avg             {other:.4f}, {mean:.4f}")
@@ -93,6 +95,17 @@ def ridge(root: Path) -> None:
 def softmax(root: Path) -> None:
     """Softmax regression."""
     attacked(*mnist(root), Objective("softmax", 1.0, "penalised", "sum"), 100)
+
+
+def softmax_on_features(root: Path) -> None:
+    """Softmax regression on an embedding, too large for its Hessian to be formed."""
+    x, y = mnist(root)
+    rows = torch.from_numpy(x[:10_000])
+    with clock("features"):
+        drawn = torch.Generator().manual_seed(0)
+        embedding = rff(x.shape[1], dimension=4096, gamma=median_gamma(rows), generator=drawn)
+        features = torch.cat([embedding(part) for part in rows.split(1000)]).numpy()
+    attacked(features, y[:10_000], Objective("softmax", 1.0, "penalised", "sum"), 20)
 
 
 def fourier(root: Path) -> None:
@@ -119,23 +132,23 @@ def fourier(root: Path) -> None:
         del private
     with clock("reconstruction"):
         t_public = objective.targets(y[n:], 10)
-        guess = hrec.reconstruct(objective, found, public, t_public, label="auto")
+        guess = _rank_one.reconstruct(objective, found, public, t_public, label="auto")
     with clock("inversion"):
         embedded = torch.from_numpy(guess.x_KF).float()
         features = torch.from_numpy(public[:, :-1].astype(np.float32))
         begin = _inversion.starts(embedded, rows[n:], features, restarts=4)
         single = embedding.to(torch.float32)
         pixels, apart = _inversion.invert(single, embedded, begin, low=0.0, high=1.0, steps=500)
-    figures = hrec.figures(pixels.double().numpy(), x[:deletions].astype(float), x[n:])
+    figures = _judged.figures(pixels.double().numpy(), x[:deletions].astype(float), x[n:])
     print(f"  residual                 {max(found.residual, found.residual_K.max()):.1e}")
-    print(f"  cosine in features       {hrec.cosine(guess.x_KF, truth).mean():.4f}")
+    print(f"  cosine in features       {_judged.cosine(guess.x_KF, truth).mean():.4f}")
     print(f"  cosine, centred          {figures['cos'].mean():.4f}, ", end="")
     print(f"{figures['cos_centered'].mean():.4f}")
     print(f"  1 - cosine to the guess  {float(apart.mean()):.2e} (mean), {float(apart.max()):.2e}")
     print(f"  label                    {(guess.y_K == y[:deletions]).mean():.3f}")
 
 
-CASES = {"ridge": ridge, "softmax": softmax, "rff": fourier}
+CASES = {"ridge": ridge, "softmax": softmax, "softmax_rff": softmax_on_features, "rff": fourier}
 
 
 def measured(name: str, root: Path) -> None:

@@ -141,3 +141,25 @@ def test_smallest_rounds(share: float, n: int) -> None:
     mask = gradient.smallest(scores, share)
     assert mask.shape == scores.shape
     assert torch.equal(scores[mask].sort().values, torch.arange(float(n)))
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_hessian_products_are_those_of_the_dense_hessian(size: int) -> None:
+    """Of the sum of the rows' losses, in eval mode, however the rows are cut."""
+    model, batches = net().double(), part(100)
+    x, y = batches.data.x.double(), batches.y
+    v_KP = torch.randn(3, len(gradient.flat(model.parameters())), generator=Generator()).double()
+    parts = zip(x.split(size), y.split(size), strict=True)
+    found = gradient.hessian_products(model, parts, cross_entropy, v_KP)
+    theta = gradient.flat(parameter.detach() for parameter in model.parameters())
+    names = [name for name, _ in model.named_parameters()]
+
+    def total(theta: Tensor) -> Tensor:
+        given = dict(zip(names, gradient.unflat(theta, model.parameters()), strict=True))
+        logits = torch.func.functional_call(model.eval(), given, (x,))
+        return torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+
+    hessian = torch.func.hessian(total)(theta)
+    assert hessian.abs().max() > 0.1
+    torch.testing.assert_close(found, v_KP @ hessian, atol=1e-9, rtol=0)
+    assert all(parameter.grad is None for parameter in model.parameters())

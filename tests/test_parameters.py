@@ -1,5 +1,6 @@
 """What deletions change in parameters: as training and methods do it, one row at a time."""
 
+import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,14 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from safetensors.numpy import load
+from torch import nn
 
-from unlearnbench import config, convex, exact, outputs, pipeline, results, table, worker
-from unlearnbench.attack import hrec
+from unlearnbench import (
+    config,
+    convex,
+    exact,
+    nets,
+    outputs,
+    parameters,
+    pipeline,
+    results,
+    table,
+    worker,
+)
+from unlearnbench.attack import _gradient_inversion, _judged, _rank_one
 from unlearnbench.cell import Cell
 from unlearnbench.deletion import deletions, one
 from unlearnbench.model.linear import Linear
+from unlearnbench.nets import NetAudit
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import Job
 from unlearnbench.report import curves
@@ -144,11 +159,11 @@ def test_the_attack_end_to_end(lab: Lab, name: str) -> None:
     private, public = parts.train.numpy(), parts.test.numpy()
     t = goal.targets(data.y.numpy(), data.n_classes)
     deleted = convex.delete(goal, goal.features(x[private]), t[private], np.arange(20))
-    guess = hrec.reconstruct(goal, deleted, goal.features(x[public]), t[public], label="auto")
-    cosines = hrec.cosine(guess.x_KF, x[private[:20]])
+    guess = _rank_one.reconstruct(goal, deleted, goal.features(x[public]), t[public], label="auto")
+    cosines = _judged.cosine(guess.x_KF, x[private[:20]])
     assert told["hrec_cos"] == pytest.approx(cosines.mean())
     assert told["hrec_cos_median"] == pytest.approx(np.median(cosines))
-    mean = hrec.cosine(x[public].mean(axis=0)[None], x[private[:20]])
+    mean = _judged.cosine(x[public].mean(axis=0)[None], x[private[:20]])
     assert told["avg_cos"] == pytest.approx(mean.mean())
     assert told["hrec_cos"] > max(told["max_diff_cos"], told["avg_cos"], told["hrec_null_cos"])
     scores = found.scores.to_pandas()
@@ -214,7 +229,9 @@ def test_what_cannot_be_attacked_is_skipped_with_its_reason(lab: Lab) -> None:
     by_sgd = ("train=default", "train.call.epochs=1")
     assert "the hinge has no curvature" in skipped(lab, wine, *hinge, *by_sgd)
     assert "without a temperature" in skipped(lab, wine, "train=temperature", by_sgd[1])
-    assert "model=mlp is none of these" in skipped(lab, wine, "model=mlp", *by_sgd)
+    trees = ("model=decision_tree", "train=estimator")
+    assert "model=decision_tree is none of these" in skipped(lab, wine, *trees)
+    assert "a regression has none" in skipped(lab, "dataset=diabetes", "model=mlp", *by_sgd)
     assert "no one vector" in skipped(lab, wine, "method=sisa_retrain")
     assert "several rows" in skipped(lab, wine, "deletions.together=2")
     assert "changes outputs" in skipped(lab, wine, "defense=rounding")
@@ -234,3 +251,109 @@ def test_private_training_is_attacked_with_noise_of_its_own(lab: Lab) -> None:
     a, b, _ = found["delta_KPC"]
     assert np.linalg.norm(a - b) > 0.1 * np.linalg.norm(a)
     assert torch.isfinite(torch.tensor(found["delta_KPC"])).all()
+
+
+# ---------------------------------------------------------------------------------------------
+# Nets.
+
+
+NET = ("dataset=wine", "model=mlp", "train=default", "train.call.epochs=5", "deletions.count=3")
+BRIEF = ("attack.call.restarts=1", "attack.call.steps=20")
+
+
+def of_net(lab: Lab, *words: str) -> tuple[Cell, dict[str, Any], nn.Module]:
+    each = deletions(cell(*NET, *words))
+    assert each is not None
+    return each, stored(lab, cell(*NET, *words)), pipeline.original(lab, each)
+
+
+def test_a_net_is_retrained_with_the_same_draws(lab: Lab) -> None:
+    """Same start, same batches but for the record: the loop of training, written out here."""
+    each, found, before = of_net(lab, "train.call.batch_size=16")
+    data, theta = pipeline.dataset(each), nets.theta(before).numpy()
+    whole = pipeline.task(each.original(), data, split_of(each, data).hide_forget())
+    net = pipeline.fresh(each, data)
+    stepper = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(5):
+        for group in stepper.param_groups:
+            group["lr"] = 0.05 * (1 + np.cos(np.pi * epoch / 5)) / 2
+        for x, _ in whole.train.batched(16):
+            rows = [int((data.x == row).all(dim=1).nonzero()[0]) for row in x]
+            kept = [row for row in rows if row != split_of(one(each, 1), data).forget]
+            stepper.zero_grad()
+            F.cross_entropy(net(data.x[kept]), data.y[kept]).backward()
+            stepper.step()
+    assert_allclose(found["theta_KP"][1], nets.theta(net), atol=1e-5)
+    assert np.linalg.norm(found["theta_KP"] - theta, axis=1).min() > 1e-3
+
+
+def test_a_private_net_is_retrained_with_other_noise(lab: Lab) -> None:
+    private = ("train=dp_sgd", "train.call.epochs=1")
+    _, found, before = of_net(lab, *private)
+    a, b, _ = found["theta_KP"] - nets.theta(before).numpy()
+    assert np.linalg.norm(a - b) > 0.1 * np.linalg.norm(a)
+
+
+def test_a_method_works_on_a_copy_of_the_net(lab: Lab) -> None:
+    digits = ("dataset=digits", "model=cnn", "train.call.epochs=1", "method=finetune")
+    each, found, before = of_net(lab, *digits)
+    after = pipeline.passing(lab, one(each, 2))
+    assert (found["theta_KP"][2] == nets.theta(after).numpy()).all()
+    assert (found["buffers_KS"][2] == nets.buffers(after).numpy()).all()
+    assert (found["buffers_KS"][2] != nets.buffers(before).numpy()).any()
+    assert found["n_1"] == len(split_of(each, pipeline.dataset(each)).train)
+
+
+def test_how_far_a_net_is_from_an_optimum(lab: Lab) -> None:
+    each, found, before = of_net(lab)
+    data, net = pipeline.dataset(each), copy.deepcopy(before)
+    largest = 0.0
+    for number in (None, 0, 1, 2):
+        parts = split_of(each if number is None else one(each, number), data)
+        rows = parts.train
+        if number is not None:
+            rows = parts.retain
+            nn.utils.vector_to_parameters(torch.tensor(found["theta_KP"][number]), net.parameters())
+        value = F.cross_entropy(net(data.x[rows]), data.y[rows], reduction="sum")
+        value = value + len(rows) * 5e-4 / 2 * sum(p.square().sum() for p in net.parameters())
+        slopes = torch.autograd.grad(value, list(net.parameters()))
+        largest = max(largest, *(float(slope.abs().max()) for slope in slopes))
+    assert found["residual_1"] == pytest.approx(largest, rel=1e-4)
+
+
+def test_the_attack_on_a_net_end_to_end(lab: Lab) -> None:
+    """Rows are what the pieces give, and the truth is of the right rows."""
+    each, found, before = of_net(lab)
+    data = pipeline.dataset(each)
+    told = values(table.rows(lab, cell(*NET, *BRIEF)))
+    parts = split_of(each, data)
+    about = parameters.audit(lab, each, data, found)
+    assert isinstance(about, NetAudit)
+    assert (about.x_KF == data.x[parts.train[:3]].numpy()).all()
+    assert (about.y_K == data.y[parts.train[:3]].numpy()).all()
+    assert (about.public_MF == data.x[parts.test].numpy()).all()
+    assert (about.n, about.decay) == (len(parts.train), 5e-4)
+    assert (nets.theta(about.net) == nets.theta(before)).all()
+    settings = {"label": "auto", "space": "probabilities", "restarts": 1, "steps": 20}
+    guess = _gradient_inversion.guess(about, **settings)
+    cosines = _judged.cosine(guess.x_KF, about.x_KF)
+    assert told["hrec_cos"] == pytest.approx(cosines.mean())
+    assert told["hrec_label_acc"] == (guess.y_K == about.y_K).mean()
+    assert guess.change_KF is not None
+    assert told["change_cos"] == pytest.approx(_judged.cosine(guess.change_KF, about.x_KF).mean())
+    assert told["deletion_residual"] == found["residual_1"]
+    assert "hrec_embedding_cos" not in told
+    assert (told["hrec_cos_reference"], told["deletion_trace"]) == (told["hrec_cos"], 1.0)
+
+
+def test_a_net_near_its_optimum_gives_the_record_away(lab: Lab) -> None:
+    """Retraining, Hessian and inversion together: here, and only here, the theory holds."""
+    near = ("dataset=digits", "model.call.hidden=[32]", "deletions.count=8", *BRIEF[:1])
+    near += ("train.call.sgd.weight_decay=0.02", "train.call.sgd.lr=0.2", "train.call.epochs=300")
+    near += ("train.call.batch_size=1000", "attack.call.steps=60")
+    told = values(table.rows(lab, cell(*NET, *near)))
+    assert told["hrec_cos"] > told["avg_cos"] + 0.1
+    assert told["hrec_cos"] > told["max_diff_cos"] + 0.1
+    assert told["hrec_cos"] > told["hrec_null_cos"] + 0.2
+    assert told["hrec_cos"] > told["change_cos"] + 0.2, "without the Hessian nothing is seen"
+    assert told["hrec_label_acc"] > 0.7

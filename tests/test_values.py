@@ -82,6 +82,34 @@ def test_ordered_walks_in_the_order_of_the_rows_and_draws_nothing() -> None:
     assert torch.equal(part.order.get_state(), state)
 
 
+def test_lacking_walks_as_with_the_rows_but_does_not_hand_them_out() -> None:
+    """Order, batches and augmentation of the others are as they were, walk after walk."""
+
+    def noisy(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return x + torch.rand(x.shape, generator=generator)
+
+    def some(size: int) -> Batches:
+        part = batches(size=size).relabelled(torch.arange(10))
+        return replace(part, data=replace(part.data, augment=noisy)).augmented()
+
+    for size in (1, 4):
+        whole, gone = some(size), some(size).rows[[2, 7]]
+        less = some(size).lacking(gone)
+        for _ in range(2):
+            expected = []
+            for x, y in whole:
+                here = ~torch.isin(y, gone)
+                if here.any():
+                    expected.append((x[here], y[here]))
+            found = list(less)
+            assert sum(len(y) for _, y in found) == len(whole.rows) - 2
+            for mine, theirs in zip(found, expected, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    # Of some of the rows it is the same ones that are missing.
+    ((_, y),) = less.chosen(torch.tensor([7, 3, 2, 5])).batched(9)
+    assert sorted(y.tolist()) == [3, 5]
+
+
 def test_limited_is_the_start_of_a_walk() -> None:
     whole, cut = list(batches()), batches().limited(2)
     assert len(cut) == 2

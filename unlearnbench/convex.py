@@ -22,7 +22,7 @@ ROUGH, LAST_STEPS = 1e-2, 8
 """Entries of ∇J at which θ₊'s Hessian is formed, and the steps taken with it."""
 
 LARGEST = 16_000
-"""Parameters of a softmax: its Hessian takes 2 GB then, and its factor as much."""
+"""Parameters of a softmax whose Hessian is formed: it takes 2 GB then, and its factor as much."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,9 @@ def delete(objective: Objective, x_NP: Array, t_NC: Array, rows_K: Rows) -> Dele
     """Train on all rows, and retrain without each of the given ones.
 
     Squared loss: rank-one downdates of one factorisation. Others: Newton steps with the Hessian
-    frozen at θ₊, all deletions side by side. A model that misses its optimum in this way (of a row
-    whose leverage is near 1) is retrained alone.
-
-    Raises:
-        ValueError: a softmax with more than ``LARGEST`` parameters.
+    frozen at θ₊, all deletions side by side; of a softmax with more than ``LARGEST`` parameters by
+    products with it alone. A model that misses its optimum in this way (of a row whose leverage is
+    near 1) is retrained alone.
     """
     way = _by_downdates if objective.loss == "squared" else _by_chords
     theta_PC, delta_KPC, residual_K, residual = way(objective, x_NP, t_NC, rows_K)
@@ -211,15 +209,14 @@ def _with_inverse(
     The Hessian of a point nearby, which is formed anyhow, takes the last steps; that of the
     optimum is only needed where those fail.
     """
-    size = x_NP.shape[1] * t_NC.shape[1]
-    if objective.loss == "softmax" and size > LARGEST:
-        raise ValueError(f"a softmax with {size} parameters: deletions take {LARGEST} at most")
+    large = objective.loss == "softmax" and x_NP.shape[1] * t_NC.shape[1] > LARGEST
+    inverse = newton.hessian_inverse_by_products if large else newton.hessian_inverse
     about = objective, x_NP, t_NC, objective.penalty(*x_NP.shape)
     theta_PC = np.zeros((x_NP.shape[1], t_NC.shape[1]))
     precise = newton.tolerance(x_NP)
     for enough in (ROUGH / newton.PRECISION * precise, precise):
         theta_PC = newton.descend(*about, theta_PC, enough=enough)
-        solve = newton.hessian_inverse(*about, theta_PC)
+        solve = inverse(*about, theta_PC)
         g_PC = newton.gradient(*about, theta_PC)
         for _ in range(LAST_STEPS):
             if np.abs(g_PC).max() <= precise:

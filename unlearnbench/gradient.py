@@ -90,6 +90,34 @@ def curvature(net: nn.Module, batches: Batches, loss: Loss) -> Callable[[Tensor]
     return product
 
 
+def hessian_products(
+    net: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], loss: Loss, v_KP: Tensor
+) -> Tensor:
+    """Σ_j ∇²ℓ(θ; x_j, y_j) v (K, P) for K directions, by differentiating the gradient once more.
+
+    Args:
+        net: in the precision of the result.
+        parts: batches (x, y); the sum is over their rows.
+        loss: the mean of a batch.
+        v_KP: the directions.
+    """
+    net.eval()
+    parameters = list(net.parameters())
+    total_KP = torch.zeros_like(v_KP)
+    for x, y in parts:
+        value = loss(net, x, y) * len(y)
+        slope_P = flat(
+            torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
+        )
+        for total_P, v_P in zip(total_KP, v_KP, strict=True):
+            # Hᵀv, as H is symmetric.
+            bent = torch.autograd.grad(
+                slope_P, parameters, v_P, retain_graph=True, materialize_grads=True
+            )
+            total_P += flat(bent)
+    return total_KP
+
+
 def largest(tensors: list[Tensor], share: float) -> list[Tensor]:
     """Masks of the ⌊share · P⌋ entries with the largest magnitude among all P of them."""
     magnitude = flat(tensors).abs()

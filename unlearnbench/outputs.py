@@ -12,8 +12,9 @@ from torch import Tensor
 
 from unlearnbench import train
 from unlearnbench.cell import NOTHING, Cell
-from unlearnbench.convex import Audit, Deletions
+from unlearnbench.convex import Audit
 from unlearnbench.deletion import deletions
+from unlearnbench.nets import NetAudit
 from unlearnbench.parameters import audit, changes
 from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
 from unlearnbench.population import shadows
@@ -255,7 +256,7 @@ def zoo_accuracies(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
     return {name: (float(one.mean()), len(one)) for name, one in told.items()}
 
 
-def deleted(lab: Lab, cell: Cell) -> Audit:
+def deleted(lab: Lab, cell: Cell) -> Audit | NetAudit:
     """What the deletions that the cell's attack asks for change in the cell's model.
 
     Raises:
@@ -267,12 +268,4 @@ def deleted(lab: Lab, cell: Cell) -> Audit:
     assert each is not None
     predict(lab, each)
     arrays = load_arrays(lab.store.load(each.predictions_key).read(OUTPUTS))
-    found = Deletions(
-        theta_PC=arrays["theta_PC"],
-        delta_KPC=arrays["delta_KPC"],
-        residual_K=arrays["residual_K"],
-        residual=float(arrays["residual_1"][0]),
-        rows_K=arrays["rows_K"],
-        n=int(arrays["n_1"][0]),
-    )
-    return audit(each, dataset(each, "cpu"), found)
+    return audit(lab, each, dataset(each, "cpu"), arrays)

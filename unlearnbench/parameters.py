@@ -1,42 +1,62 @@
 """From models to what an attack on parameters gets: the change that each of K deletions makes.
 
-Axes: N rows trained on, P features with the constant last, C outputs, K deletions.
+Axes: N rows trained on, P features with the constant last or all parameters of a net, C outputs,
+K deletions.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from unlearnbench import convex
+from unlearnbench import convex, nets
 from unlearnbench.cell import Cell, target
 from unlearnbench.convex import Audit, Deletions
 from unlearnbench.deletion import one
 from unlearnbench.exact import data as as_arrays
 from unlearnbench.exact import exact, objective
+from unlearnbench.gradient import flat, gradient
 from unlearnbench.model.linear import Linear
+from unlearnbench.nets import NetAudit
 from unlearnbench.objective import Array
 from unlearnbench.pipeline import Failed, Lab, batches, fresh, original, passing, task
 from unlearnbench.seeding import seeded
 from unlearnbench.split import split_of
+from unlearnbench.train import fit
 from unlearnbench.values import Dataset, Skip
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def changes(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
-    """θ₊, and θ₋ − θ₊ of each deletion; of the original its θ₊ alone.
+    """θ₊, and θ₋ or θ₋ − θ₊ of each deletion; of the original its θ₊ alone.
 
-    Retraining to the optimum is done for all deletions at once. Any other training is done anew for
-    each, with batches and noise of its own: who retrains draws again. Any other method works on
-    a copy of the original, once for each deletion.
+    Of a linear model retraining to the optimum is done for all deletions at once, and any other
+    training anew for each, with batches and noise of its own: who retrains draws again. A net
+    trained by SGD is retrained with the batches and draws of the original but for the record, for
+    with others nothing is left of its trace; with private noise it is retrained as who draws again.
+    Any other method works on a copy of the original, once for each deletion.
 
     Raises:
-        Skip: the model has not one vector of parameters in which losses are convex, or several rows
-            are deleted at once.
+        Skip: the model is no net with a linear last layer, an ensemble, or a regression by layers,
+            or several rows are deleted at once.
         Failed: parameters are not finite.
     """
-    net = _linear(cell, data)
-    goal = objective(net, cell.train["call"])
+    net = fresh(cell, data)
+    if isinstance(net, Linear):
+        objective(net, cell.train["call"])
+    elif nets.head(net) is None:
+        told = (
+            "attack=hrec reads linear models, and nets with a linear layer and its bias at the end"
+        )
+        raise Skip(f"{told}; model={cell.model['name']} is none of these")
+    elif not data.n_classes:
+        told = "attack=hrec reads a class off the gradient of a net; a regression has none"
+        raise Skip(f"{told}: take model=ridge")
     if cell.traits.get("ensemble"):
         raise Skip(f"method={cell.method['name']}: an ensemble has no one vector of parameters")
     if cell.forget["together"] > 1:
@@ -44,19 +64,23 @@ def changes(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
         raise Skip(f"{told}: a change that several rows have made is not that of one")
     if cell.train.get("temperature") is not None:
         raise Skip("attack=hrec knows the loss without a temperature: take another training")
-    parts = split_of(cell, data)
+    if not isinstance(net, Linear):
+        return _of_net(lab, cell, data)
+    return _of_linear(lab, cell, data, net)
+
+
+def _of_linear(lab: Lab, cell: Cell, data: Dataset, net: Linear) -> dict[str, Tensor]:
     if cell.untouched:
         return {"theta_PC": torch.from_numpy(_theta(original(lab, cell)))}
+    parts, goal = split_of(cell, data), objective(net, cell.train["call"])
     x_NP, t_NC = as_arrays(goal, net, batches(cell, data, parts.train, "retain"))
     rows_K = np.flatnonzero(np.isin(parts.train.numpy(), parts.forget.numpy()))
-    retrained = cell.method["call"] == cell.reference["call"]
-    if retrained and target(cell.train["call"])[0] is exact:
+    if _is_retrained(cell) and target(cell.train["call"])[0] is exact:
         found = convex.delete(goal, x_NP, t_NC, rows_K)
     else:
-        start = original(lab, cell)
-        again = _retrained if retrained else _unlearned
-        theta_PC = _theta(start)
-        each = [again(lab, one(cell, k), data) for k in range(len(rows_K))]
+        theta_PC = _theta(original(lab, cell))
+        again = _retrained if _is_retrained(cell) else _unlearned
+        each = [_theta(again(lab, one(cell, k), data)) for k in range(len(rows_K))]
         delta_KPC = np.stack([theta - theta_PC for theta in each])
         if not np.isfinite(delta_KPC).all():
             raise Failed("parameters after a deletion are not finite")
@@ -71,63 +95,128 @@ def changes(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
     }
 
 
-def _linear(cell: Cell, data: Dataset) -> Linear:
-    net = fresh(cell, data)
-    if not isinstance(net, Linear):
-        told = "reads model=ridge, softmax_regression and svm"
-        raise Skip(f"attack=hrec {told}; model={cell.model['name']} is none of these")
-    return net
+def _is_retrained(cell: Cell) -> bool:
+    return bool(cell.method["call"] == cell.reference["call"])
 
 
-def _theta(net: object) -> Array:
+def _theta(net: nn.Module) -> Array:
     assert isinstance(net, Linear)
     return net.theta_PC
 
 
-def _unlearned(lab: Lab, cell: Cell, data: Dataset) -> Array:
+def _of_net(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
+    start = original(lab, cell)
+    if cell.untouched:
+        return {"theta_P": nets.theta(start)}
+    again: Callable[[Lab, Cell, Dataset], nn.Module] = _unlearned
+    if _is_retrained(cell):
+        again = _retrained_alike if target(cell.train["call"])[0] is fit else _retrained
+    parts = split_of(cell, data)
+    thetas, statistics, residuals = [], [], [_residual(start, cell, data, parts.train)]
+    for k in range(len(parts.forget)):
+        each = one(cell, k)
+        net = again(lab, each, data)
+        thetas.append(nets.theta(net))
+        statistics.append(nets.buffers(net))
+        residuals.append(_residual(net, cell, data, split_of(each, data).retain))
+    return {
+        "theta_KP": torch.stack(thetas),
+        "buffers_KS": torch.stack(statistics),
+        "residual_1": torch.tensor([max(residuals)]),
+        "rows_K": torch.isin(parts.train, parts.forget).nonzero().flatten(),
+        "n_1": torch.tensor([len(parts.train)]),
+    }
+
+
+def _residual(net: nn.Module, cell: Cell, data: Dataset, rows: Tensor) -> float:
+    """Largest entry of ∇J of a net that was trained on some rows."""
+    part, loss = batches(cell, data, rows, "retain"), task(cell, data, split_of(cell, data)).loss
+    slope_P = flat(gradient(net, part, loss)).cpu() + _decay(cell) * nets.theta(net)
+    return len(rows) * float(slope_P.abs().max())
+
+
+def _decay(cell: Cell) -> float:
+    """λ' of a training: SGD's weight decay is a mean's penalty."""
+    return float(cell.train["call"].get("sgd", {}).get("weight_decay", 0.0))
+
+
+def _unlearned(lab: Lab, cell: Cell, data: Dataset) -> nn.Module:
     del data
-    return _theta(passing(lab, cell))
+    return passing(lab, cell)
 
 
-def _retrained(lab: Lab, cell: Cell, data: Dataset) -> Array:
+def _retrained(lab: Lab, cell: Cell, data: Dataset) -> nn.Module:
     """By a training that draws: from the same start, with other draws than the original's."""
     del lab
     net, number = fresh(cell, data), cell.forget["deletion"]
     drawn = replace(cell, seed=10_000 * (cell.seed + 1) + number)
     todo = task(drawn, data, split_of(cell, data))
     with seeded(drawn.model_seed, "global"):
-        return _theta(todo.fit(net, todo.retain))
+        return todo.fit(net, todo.retain)
 
 
-def audit(cell: Cell, data: Dataset, found: Deletions) -> Audit:
+def _retrained_alike(lab: Lab, cell: Cell, data: Dataset) -> nn.Module:
+    """By the original's own training, from whose batches the record is missing."""
+    del lab
+    parts = split_of(cell, data)
+    todo = task(cell.original(), data, parts.hide_forget())
+    with seeded(cell.model_seed, "global"):
+        return todo.fit(fresh(cell, data), todo.train.lacking(parts.forget))
+
+
+def audit(lab: Lab, cell: Cell, data: Dataset, arrays: Arrays) -> Audit | NetAudit:
     """The attacker's public records beside what the deletions have changed, and the truth.
 
     Args:
+        lab: where the original is.
         cell: of the deletions.
-        data: in memory.
-        found: what they have changed.
+        data: in memory, on the CPU.
+        arrays: as ``changes`` made them.
     """
-    net, parts = _linear(cell, data), split_of(cell, data)
-    deleted = parts.train[torch.from_numpy(found.rows_K)]
+    net, records = fresh(cell, data), _records(cell, data, arrays["rows_K"])
+    if not isinstance(net, Linear):
+        return NetAudit(
+            net=original(lab, cell).cpu().eval(),
+            theta_KP=torch.from_numpy(arrays["theta_KP"]),
+            buffers_KS=torch.from_numpy(arrays["buffers_KS"]),
+            loss=task(cell, data, split_of(cell, data)).loss,
+            decay=_decay(cell),
+            n=int(arrays["n_1"][0]),
+            residual=float(arrays["residual_1"][0]),
+            **records,
+        )
+    found = Deletions(
+        theta_PC=arrays["theta_PC"],
+        delta_KPC=arrays["delta_KPC"],
+        residual_K=arrays["residual_K"],
+        residual=float(arrays["residual_1"][0]),
+        rows_K=arrays["rows_K"],
+        n=int(arrays["n_1"][0]),
+    )
+    goal = objective(net, cell.train["call"])
+    return Audit(objective=goal, found=found, embedding=net.embedding, **records)
+
+
+def _records(cell: Cell, data: Dataset, rows_K: NDArray[Any]) -> dict[str, Any]:
+    """The attacker's public records, and the deleted ones."""
+    parts = split_of(cell, data)
+    deleted = parts.train[torch.from_numpy(rows_K)]
     public_MF, x_KF = (_inputs(data, rows) for rows in (parts.test, deleted))
     low_F, high_F = public_MF.min(axis=0), public_MF.max(axis=0)
     if data.kind == "image":  # black, and the brightest there is
         ends = (((end - data.mean) / data.std)[:, None, None] for end in (0, int(data.x.max())))
         low_F, high_F = (end.expand(data.shape).flatten().double().numpy() for end in ends)
-    return Audit(
-        objective=objective(net, cell.train["call"]),
-        found=found,
-        public_MF=public_MF,
-        public_y_M=data.y[parts.test].numpy(),
-        x_KF=x_KF,
-        y_K=data.y[deleted].numpy(),
-        row_K=deleted.numpy(),
-        n_classes=data.n_classes,
-        embedding=net.embedding,
-        shape=data.shape,
-        low_F=low_F,
-        high_F=high_F,
-    )
+    return {
+        "public_MF": public_MF,
+        "public_y_M": data.y[parts.test].numpy(),
+        "x_KF": x_KF,
+        "y_K": data.y[deleted].numpy(),
+        "row_K": deleted.numpy(),
+        "n_classes": data.n_classes,
+        "shape": data.shape,
+        "low_F": low_F,
+        "high_F": high_F,
+    }
 
 
 def _inputs(data: Dataset, rows: Tensor) -> Array:

@@ -213,6 +213,7 @@ class Batches:
         augmenting: whether batches are augmented as in the original's training.
         shuffled: whether the order is drawn; else it is that of ``rows``.
         limit: batches a walk at most, or None for all.
+        absent: rows (k,) that are drawn among the others but not handed out, or None.
         probe: shown the model by whoever walks over the batches, ``probe(model, epoch)``: 0 at the
             start, then the epochs of this walk that are over. What it does changes nothing.
         around: given a batch's row numbers, a context that is entered before the batch is handed
@@ -229,6 +230,7 @@ class Batches:
     augmenting: bool = False
     shuffled: bool = True
     limit: int | None = None
+    absent: Tensor | None = None
     probe: Callable[[nn.Module, int], None] = lambda model, epoch: None
     around: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
 
@@ -246,6 +248,11 @@ class Batches:
             x = self.data.inputs(rows_B)
             if augment is not None:
                 x = augment(x, self.noise)
+            if self.absent is not None:
+                here_B = ~torch.isin(rows_B, self.absent)
+                x, rows_B, chosen_B = (one[here_B] for one in (x, rows_B, chosen_B))
+                if not len(rows_B):
+                    continue
             with self.around(rows_B):
                 yield x, self.y[chosen_B]
 
@@ -271,6 +278,10 @@ class Batches:
     def ordered(self) -> "Batches":
         """The same rows, walked in their own order."""
         return replace(self, shuffled=False)
+
+    def lacking(self, rows: Tensor) -> "Batches":
+        """The same walks without these rows (k,): all that is drawn is as with them."""
+        return replace(self, absent=rows.to(self.rows.device))
 
     def limited(self, batches: int) -> "Batches":
         """The same rows, no walk longer than so many batches."""

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from sklearn.datasets import load_diabetes, load_digits
+from scipy.special import softmax
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from unlearnbench import convex
-from unlearnbench.attack import _inversion, hrec
+from unlearnbench.attack import _inversion, _judged, _rank_one, hrec
 from unlearnbench.convex import Audit, Deletions
 from unlearnbench.objective import Array, Objective
 from unlearnbench.rff import rff
@@ -41,11 +42,11 @@ def objective(loss: str, lam: float, intercept: str = "penalised", form: str = "
 
 
 def attack(goal: Objective, found: Deletions, m: int = 800, label: str = "auto"):
-    return hrec.reconstruct(goal, found, *public(goal, m), label=label)
+    return _rank_one.reconstruct(goal, found, *public(goal, m), label=label)
 
 
 def cosines(goal: Objective, found: Deletions, m: int = 800) -> Array:
-    return hrec.cosine(attack(goal, found, m).x_KF, digits()[0][found.rows_K])
+    return _judged.cosine(attack(goal, found, m).x_KF, digits()[0][found.rows_K])
 
 
 def share_right(goal: Objective, found: Deletions, m: int = 800, label: str = "auto") -> float:
@@ -56,8 +57,8 @@ def with_private_hessian(goal: Objective, found: Deletions) -> Array:
     """As if all of the private rows were public, each with weight 1."""
     x, y = digits()
     known = goal.features(x[: found.n]), goal.targets(y[: found.n], 10)
-    guess = hrec.reconstruct(goal, replace(found, n=found.n + 1), *known, label="auto")
-    return hrec.cosine(guess.x_KF, x[found.rows_K])
+    guess = _rank_one.reconstruct(goal, replace(found, n=found.n + 1), *known, label="auto")
+    return _judged.cosine(guess.x_KF, x[found.rows_K])
 
 
 @pytest.mark.parametrize("lam", [1e-3, 1.0, 100.0])
@@ -85,7 +86,7 @@ def test_a_regression_target_is_exact_with_the_private_covariance(
     for k in range(20):
         rest = np.arange(len(y)) != k
         one = replace(found, delta_KPC=found.delta_KPC[[k]])
-        guess = hrec.reconstruct(goal, one, features[rest], t[rest], label="auto")
+        guess = _rank_one.reconstruct(goal, one, features[rest], t[rest], label="auto")
         assert abs(guess.y_K[0] - t[k, 0]) < 1e-9 * max(1, abs(t[k, 0]))
         assert_allclose(guess.x_KF[0], x[k], atol=1e-9)
 
@@ -99,7 +100,9 @@ def test_quality_law(n: int, expected: float) -> None:
     goal = objective("squared", 1e-3)
     found = convex.delete(goal, goal.features(x[:n]), goal.targets(y[:n], 0), np.arange(K))
     shown = goal.features(x[n:]), goal.targets(y[n:], 0)
-    mean = hrec.cosine(hrec.reconstruct(goal, found, *shown, label="auto").x_KF, x[:K]).mean()
+    mean = _judged.cosine(
+        _rank_one.reconstruct(goal, found, *shown, label="auto").x_KF, x[:K]
+    ).mean()
     law = (1 + d * (2 / n)) ** -0.5
     assert law == pytest.approx(expected, abs=2e-4)
     assert mean == pytest.approx(law, abs=0.01)
@@ -116,9 +119,9 @@ def test_the_penalty_helps_the_attacker_and_hrec_beats_the_baselines() -> None:
         goal = objective(loss, 1.0)
         found = deleted(goal)
         shown, _ = public(goal)
-        nearest = hrec.max_diff(goal, found, shown, space="probabilities")
-        max_diff = hrec.cosine(x[800:1600][nearest], x[:K]).mean()
-        avg = hrec.cosine(x[800:1600].mean(axis=0)[None], x[:K]).mean()
+        nearest = _rank_one.max_diff(goal, found, shown, space="probabilities")
+        max_diff = _judged.cosine(x[800:1600][nearest], x[:K]).mean()
+        avg = _judged.cosine(x[800:1600].mean(axis=0)[None], x[:K]).mean()
         assert cosines(goal, found).mean() > max_diff + 0.02
         assert max_diff > avg + 0.02
 
@@ -145,7 +148,7 @@ def test_the_sign_matters_to_a_mean_form_trainer_and_to_a_regression() -> None:
     found = convex.delete(goal, features, t, np.arange(K))
     wrong = replace(found, delta_KPC=-found.delta_KPC)
     missed, by_far = (
-        abs(hrec.reconstruct(goal, one, features, t, label="auto").y_K - t[:K, 0]).mean()
+        abs(_rank_one.reconstruct(goal, one, features, t, label="auto").y_K - t[:K, 0]).mean()
         for one in (found, wrong)
     )
     assert missed < 0.05 < 1 < by_far
@@ -169,14 +172,16 @@ def test_a_mean_form_trainer_needs_the_correction() -> None:
     as_sum = objective("softmax", 799 / 800)  # the same but for the term −λ'θ₊
     with_it, without = cosines(goal, found), cosines(as_sum, found)
     assert with_it.mean() > without.mean()
-    g = hrec.gradient(goal, found, *public(goal)) - hrec.gradient(as_sum, found, *public(goal))
+    g = _rank_one.gradient(goal, found, *public(goal)) - _rank_one.gradient(
+        as_sum, found, *public(goal)
+    )
     assert_allclose(g, np.broadcast_to(-found.theta_PC / 800, g.shape), atol=1e-12)
     assert with_private_hessian(as_sum, found).min() < 0.9997
     # All private rows as public ones, each with weight 799/800.
     x, y = digits()
     known = goal.features(x[:800]), goal.targets(y[:800], 10)
-    exact = hrec.reconstruct(goal, found, *known, label="auto")
-    assert hrec.cosine(exact.x_KF, x[:K]).min() >= 0.9997
+    exact = _rank_one.reconstruct(goal, found, *known, label="auto")
+    assert _judged.cosine(exact.x_KF, x[:K]).min() >= 0.9997
 
 
 @pytest.mark.parametrize("loss", ["squared", "softmax"])
@@ -184,9 +189,9 @@ def test_null_the_truth_permuted_over_deletions(loss: str) -> None:
     goal = objective(loss, 1.0)
     found = deleted(goal)
     guess, x = attack(goal, found), digits()[0]
-    null = hrec.figures(guess.x_KF, np.roll(x[:K], 1, axis=0), x[800:1600])
-    own = hrec.figures(guess.x_KF, x[:K], x[800:1600])
-    avg = hrec.cosine(x[800:1600].mean(axis=0)[None], x[:K]).mean()
+    null = _judged.figures(guess.x_KF, np.roll(x[:K], 1, axis=0), x[800:1600])
+    own = _judged.figures(guess.x_KF, x[:K], x[800:1600])
+    avg = _judged.cosine(x[800:1600].mean(axis=0)[None], x[:K]).mean()
     assert null["cos"].mean() < avg
     assert null["cos"].mean() < own["cos"].mean() - 0.15
     assert abs(null["cos_centered"].mean()) < 0.15 < 0.9 < own["cos_centered"].mean()
@@ -223,13 +228,13 @@ def test_squared_hinge() -> None:
     found = deleted(goal)
     guess = attack(goal, found)
     trace = abs(found.delta_KPC).max(axis=(1, 2)) > 1e-9
-    close = hrec.cosine(guess.x_KF, digits()[0][:K])
+    close = _judged.cosine(guess.x_KF, digits()[0][:K])
     assert np.median(close[trace]) > 0.97
     silent = replace(found, delta_KPC=np.zeros_like(found.delta_KPC))
     nothing = attack(goal, silent)
     assert (nothing.x_KF == 0).all()
     assert (nothing.quality_K == 1).all()
-    assert (hrec.cosine(nothing.x_KF, digits()[0][:K]) == 0).all()
+    assert (_judged.cosine(nothing.x_KF, digits()[0][:K]) == 0).all()
 
 
 def test_without_an_intercept_the_public_mean_gives_the_sign() -> None:
@@ -239,6 +244,37 @@ def test_without_an_intercept_the_public_mean_gives_the_sign() -> None:
         assert cosines(goal, one).mean() > 0.95
     with pytest.raises(ValueError, match="the model has none"):
         attack(goal, found, label="intercept")
+
+
+def test_why_the_change_itself_beats_it_on_a_small_table_the_model_is_sure_of() -> None:
+    """Few rows bend the loss, so the public Hessian is poor, and the constant has the wrong sign.
+
+    Of breast cancer at λ = 1: with the private Hessian, with a larger penalty, or but for the
+    sign, HRec is the better one.
+    """
+    x, y = load_breast_cancer(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))[:400]
+    x, y = ((x - x.mean(axis=0)) / x.std(axis=0))[order], y[order]
+    near, effective = {}, {}
+    for lam in (1.0, 10.0):
+        goal = objective("softmax", lam)
+        features, t = goal.features(x), goal.targets(y, 2)
+        found = convex.delete(goal, features[:200], t[:200], np.arange(50))
+        own = _rank_one.reconstruct(goal, found, features[200:], t[200:], label="auto")
+        change = _rank_one.read(goal, found, features, found.delta_KPC, label="auto")
+        known = features[:200], t[:200]
+        private = _rank_one.reconstruct(goal, replace(found, n=201), *known, label="auto")
+        near[lam] = [_judged.cosine(one.x_KF, x[:50]) for one in (own, change, private)]
+        bent_N = softmax(features[:200] @ found.theta_PC, axis=1).prod(axis=1)
+        effective[lam] = bent_N.sum() ** 2 / (bent_N**2).sum()
+    own, change, private = near[1.0]
+    assert own.mean() < change.mean() - 0.1
+    assert private.mean() > 0.9
+    assert effective[1.0] < 40 < 60 < effective[10.0], "of 200 rows, for 31 parameters a class"
+    assert (own < 0).mean() > 2 * (change < 0).mean()
+    assert abs(own).mean() > abs(change).mean()
+    own, change, _ = near[10.0]
+    assert own.mean() > change.mean() + 0.1
 
 
 @pytest.mark.parametrize("loss", ["squared", "softmax"])
@@ -261,7 +297,7 @@ def test_unconverged_training_scores_low() -> None:
     noise *= abs(found.delta_KPC).max()
     noisy = replace(found, delta_KPC=found.delta_KPC + noise)
     x = digits()[0]
-    seen = hrec.figures(attack(goal, noisy).x_KF, x[:K], x[800:1600])
+    seen = _judged.figures(attack(goal, noisy).x_KF, x[:K], x[800:1600])
     assert seen["cos"].mean() < cosines(goal, found).mean() - 0.1
     assert seen["cos_centered"].mean() < 0.4
     assert attack(goal, noisy).quality_K.mean() > attack(goal, found).quality_K.mean()
@@ -284,14 +320,14 @@ def test_max_diff_and_figures_against_loops() -> None:
     for loss, space in (("softmax", "probabilities"), ("softmax", "logits"), ("squared", "logits")):
         goal = objective(loss, 1.0)
         found, (shown, _) = deleted(goal), public(goal)
-        chosen = hrec.max_diff(goal, found, shown, space=space)
+        chosen = _rank_one.max_diff(goal, found, shown, space=space)
         for k in range(5):
             f = [shown @ found.theta_PC, shown @ (found.theta_PC + found.delta_KPC[k])]
             if space == "probabilities":
                 f = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in f]
             assert chosen[k] == np.linalg.norm(f[1] - f[0], axis=1).argmax()
     guess, truth, others = random.normal(size=(3, 4, 5)) + 1
-    found_figures = hrec.figures(guess, truth, others)
+    found_figures = _judged.figures(guess, truth, others)
     for k in range(4):
 
         def cos(a: Array, b: Array) -> float:
@@ -316,25 +352,21 @@ def test_inversion_finds_the_input_of_an_embedding() -> None:
     begin = _inversion.starts(goal, shown, embedding(shown), restarts=2)
     assert begin.shape == (6, 3, 64)
     torch.testing.assert_close(begin[:, 0], shown.mean(dim=0).expand(6, -1))
-    near = (hrec.unit(embedding(shown).numpy()) @ goal[0].numpy()).argmax()
+    near = (_judged.unit(embedding(shown).numpy()) @ goal[0].numpy()).argmax()
     assert torch.equal(begin[0, 1], shown[near])
     settings = {"low": 0.0, "high": 1.0, "steps": 300}
     found, apart = _inversion.invert(embedding, goal, begin, **settings)
-    assert hrec.cosine(found.double().numpy(), x[:6].double().numpy()).min() > 0.999
+    assert _judged.cosine(found.double().numpy(), x[:6].double().numpy()).min() > 0.999
     assert apart.max() < 1e-4
     assert found.min() >= 0
     assert found.max() <= 1
     alone, _ = _inversion.invert(embedding, goal[:1], begin[:1], **settings)
-    assert hrec.cosine(alone.numpy(), found[:1].numpy())[0] > 0.9999
+    assert _judged.cosine(alone.numpy(), found[:1].numpy())[0] > 0.9999
 
 
 def test_what_it_cannot_do() -> None:
     goal = objective("squared", 1.0)
     found = deleted(goal)
-    with pytest.raises(ValueError, match=r"attack.call.label=A: must be one of auto, largest"):
-        attack(goal, found, label="A")
-    with pytest.raises(ValueError, match=r"attack.call.space=odds"):
-        hrec.max_diff(goal, found, public(goal)[0], space="odds")
     with pytest.raises(ValueError, match="no public record"):
         attack(goal, found, m=0)
 
@@ -448,7 +480,7 @@ def test_of_two_classes_the_sign_tells_the_label() -> None:
     found = convex.delete(goal, goal.features(x[:800]), goal.targets(y[:800], 2), np.arange(K))
     shown = goal.features(x[800:1600]), goal.targets(y[800:1600], 2)
     auto, least = (
-        hrec.reconstruct(goal, found, *shown, label=label).y_K for label in ("auto", "least")
+        _rank_one.reconstruct(goal, found, *shown, label=label).y_K for label in ("auto", "least")
     )
     assert (auto == least).all()
     assert (auto == y[:K]).mean() > 0.9
@@ -468,3 +500,13 @@ def test_a_picture_shows_one_record_of_each_class() -> None:
 def test_what_the_attack_refuses() -> None:
     with pytest.raises(ValueError, match=r"attack.call.restarts=-1: must not be negative"):
         hrec.hrec(audit(), **{**CALL, "restarts": -1})
+
+
+def test_words_and_numbers_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"attack.call.label=A: must be one of auto, largest"):
+        figures_of(audit(), label="A")
+    with pytest.raises(ValueError, match=r"attack.call.space=odds: must be one of probabilities"):
+        figures_of(audit(), space="odds")
+    for name in ("restarts", "steps"):
+        with pytest.raises(ValueError, match=rf"attack.call.{name}=-1: must not be negative"):
+            figures_of(audit(), **{name: -1})

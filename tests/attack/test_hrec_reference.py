@@ -19,7 +19,7 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits
 
 from unlearnbench import convex
-from unlearnbench.attack import _inversion, hrec
+from unlearnbench.attack import _inversion, _judged, _rank_one
 from unlearnbench.convex import Deletions
 from unlearnbench.objective import Array, Objective
 from unlearnbench.rff import rff
@@ -38,14 +38,14 @@ def judged(objective: Objective, found: Deletions, features: Array, m: int) -> N
     """Guesses from public features, in the space of the features, and the baselines in pixels."""
     (x, y), n, k = digits(), found.n, len(found.rows_K)
     shown, t = objective.features(features[n : n + m]), objective.targets(y[n : n + m], 10)
-    guess = hrec.reconstruct(objective, found, shown, t, label="auto")
-    nearest = hrec.max_diff(objective, found, shown, space="probabilities")
-    cos = hrec.cosine(guess.x_KF, features[:k])
+    guess = _rank_one.reconstruct(objective, found, shown, t, label="auto")
+    nearest = _rank_one.max_diff(objective, found, shown, space="probabilities")
+    cos = _judged.cosine(guess.x_KF, features[:k])
     return {
         "mean": cos.mean(),
         "median": float(np.median(cos)),
-        "avg": hrec.cosine(x[n : n + m].mean(axis=0)[None], x[:k]).mean(),
-        "max_diff": hrec.cosine(x[n : n + m][nearest], x[:k]).mean(),
+        "avg": _judged.cosine(x[n : n + m].mean(axis=0)[None], x[:k]).mean(),
+        "max_diff": _judged.cosine(x[n : n + m][nearest], x[:k]).mean(),
         "label": (guess.y_K == y[:k]).mean(),
     }
 
@@ -68,8 +68,8 @@ def private(loss: str, lam: float, k: int) -> Numbers:
     found = convex.delete(objective, features, t, np.arange(k))
     curved = objective.hessian_product(found.theta_PC, features, t, found.delta_KPC)
     g = curved + lam * found.delta_KPC
-    guess = hrec.read(objective, found, features, g, label="auto")
-    return {"min": hrec.cosine(guess.x_KF, x[:k]).min()}
+    guess = _rank_one.read(objective, found, features, g, label="auto")
+    return {"min": _judged.cosine(guess.x_KF, x[:k]).min()}
 
 
 @cache
@@ -81,11 +81,11 @@ def diabetes(lam: float) -> Numbers:
     found = convex.delete(objective, features, t, np.arange(100))
     curved = objective.hessian_product(found.theta_PC, features, t, found.delta_KPC)
     g = curved + lam * found.delta_KPC
-    guess = hrec.read(objective, found, features, g, label="auto")
+    guess = _rank_one.read(objective, found, features, g, label="auto")
     x_KP = objective.features(guess.x_KF)
     y_K = np.einsum("kp,kpc->k", x_KP, found.theta_PC + found.delta_KPC) - g[:, -1, 0]
     return {
-        "min": hrec.cosine(guess.x_KF, x[:100]).min(),
+        "min": _judged.cosine(guess.x_KF, x[:100]).min(),
         "label error": float(abs(y_K - t[:100, 0]).max()),
     }
 
@@ -110,14 +110,14 @@ def fourier(dimension: int, lam: float, k: int, intercept: str, seed: int = 0) -
     found = convex.delete(objective, objective.features(phi[:800]), t, np.arange(k))
     numbers = judged(objective, found, phi, 900)
     shown = objective.features(phi[800:1700])
-    g = hrec.gradient(objective, found, shown, objective.targets(y[800:1700], 10))
-    embedded = hrec.read(objective, found, shown, g, label="auto").x_KF
+    g = _rank_one.gradient(objective, found, shown, objective.targets(y[800:1700], 10))
+    embedded = _rank_one.read(objective, found, shown, g, label="auto").x_KF
     numbers["x"] = inverted(embedding, embedded, phi, k)
     if intercept == "none":  # the largest entry of v is taken for the label, and gives the sign
         u, _, v = np.linalg.svd(g, full_matrices=False)
         largest = np.take_along_axis(v[:, 0], abs(v[:, 0]).argmax(axis=1)[:, None], axis=1)
         by_label = -np.sign(largest) * u[:, :, 0]
-        numbers["phi by label"] = hrec.cosine(by_label, phi[:k]).mean()
+        numbers["phi by label"] = _judged.cosine(by_label, phi[:k]).mean()
         numbers["x by label"] = inverted(embedding, by_label, phi, k)
     return numbers
 
@@ -128,7 +128,7 @@ def inverted(embedding: Callable, embedded: Array, phi: Array, k: int) -> float:
     begin = _inversion.starts(goal, shown, torch.from_numpy(phi[800:1700]).float(), restarts=4)
     single = embedding.to(torch.float32)
     found, _ = _inversion.invert(single, goal, begin, low=0.0, high=1.0, steps=500)
-    return float(hrec.cosine(found.double().numpy(), x[:k]).mean())
+    return float(_judged.cosine(found.double().numpy(), x[:k]).mean())
 
 
 @cache
@@ -140,8 +140,8 @@ def gaussian(n: int) -> Numbers:
     t = objective.targets(y, 0)
     features = objective.features(x)
     found = convex.delete(objective, features[:n], t[:n], np.arange(100))
-    guess = hrec.reconstruct(objective, found, features[n:], t[n:], label="auto")
-    return {"mean": hrec.cosine(guess.x_KF, x[:100]).mean()}
+    guess = _rank_one.reconstruct(objective, found, features[n:], t[n:], label="auto")
+    return {"mean": _judged.cosine(guess.x_KF, x[:100]).mean()}
 
 
 NOT_MET = {

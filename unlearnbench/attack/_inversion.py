@@ -16,12 +16,20 @@ Embedding = Callable[[Tensor], Tensor]
 MEMORY = 10
 HALVINGS = 12
 
+AT_ONCE = 2**24
+"""Numbers in the features of the inputs that are looked at side by side: 64 MB."""
+
 
 def starts(embedded_KD: Tensor, public_MF: Tensor, public_MD: Tensor, *, restarts: int) -> Tensor:
     """Where descents begin (K, 1 + restarts, F): the public mean, and the nearest by φ-cosine."""
     near_KM = F.normalize(embedded_KD, dim=1) @ F.normalize(public_MD, dim=1).T
+    return beginnings(near_KM, public_MF, restarts=restarts)
+
+
+def beginnings(near_KM: Tensor, public_MF: Tensor, *, restarts: int) -> Tensor:
+    """The public mean and the nearest public records (K, 1 + restarts, F), by their nearness."""
     nearest = near_KM.topk(min(restarts, len(public_MF)), dim=1).indices
-    mean = public_MF.mean(dim=0).expand(len(embedded_KD), 1, -1)
+    mean = public_MF.mean(dim=0).expand(len(near_KM), 1, -1)
     return torch.cat([mean, public_MF[nearest]], dim=1)
 
 
@@ -46,13 +54,45 @@ def invert(
         high: its largest.
         steps: steps at most of each descent.
     """
+    return matched(
+        lambda x_RF, _: embedding(x_RF), embedded_KD, starts_KSF, low=low, high=high, steps=steps
+    )
+
+
+def matched(
+    features: Callable[[Tensor, Tensor], Tensor],
+    goal_KD: Tensor,
+    starts_KSF: Tensor,
+    *,
+    low: float,
+    high: float,
+    steps: int,
+) -> tuple[Tensor, Tensor]:
+    """The same for features that differ from one direction to the other.
+
+    Args:
+        features: from inputs (R, F) and the numbers of their directions (R,) to features (R, D).
+        goal_KD: the directions.
+        starts_KSF: where the descents begin.
+        low: least value of an input.
+        high: its largest.
+        steps: steps at most of each descent.
+    """
     k, each, _ = starts_KSF.shape
-    goal_RD = F.normalize(embedded_KD, dim=1).repeat_interleave(each, dim=0)
+    unit_KD = F.normalize(goal_KD, dim=1)
+    k_R = torch.arange(k, device=unit_KD.device).repeat_interleave(each)
+    at_once = max(1, AT_ONCE // unit_KD.shape[1])
 
     def away(x_RF: Tensor, rows_R: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(x_RF.split(at_once), k_R[rows_R].split(at_once), strict=True)
+        apart, slopes = zip(*(_away(*part) for part in parts), strict=True)
+        return torch.cat(apart), torch.cat(slopes)
+
+    def _away(x_RF: Tensor, which_R: Tensor) -> tuple[Tensor, Tensor]:
         x_RF = x_RF.detach().requires_grad_()
         # 1 − cos a = ½‖difference of unit vectors‖², which keeps its digits near 0.
-        apart_R = (F.normalize(embedding(x_RF), dim=1) - goal_RD[rows_R]).square().sum(dim=1) / 2
+        apart_RD = F.normalize(features(x_RF, which_R), dim=1) - unit_KD[which_R]
+        apart_R = apart_RD.square().sum(dim=1) / 2
         return apart_R.detach(), torch.autograd.grad(apart_R.sum(), x_RF)[0]
 
     x_RF, apart_R = descend(away, starts_KSF.flatten(0, 1), low=low, high=high, steps=steps)
