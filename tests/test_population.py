@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from unlearnbench.population import (
     FORGOTTEN,
     RETAINED,
     UNSEEN,
+    RandomHalves,
     audit_pool,
     half_splits,
+    originals,
     shadows,
 )
 from unlearnbench.seeding import generator
-from unlearnbench.split import population, split_of
+from unlearnbench.split import population, split_of, status_of
 from unlearnbench.store import Store
 
 ROWS = np.arange(1000, 2000)
@@ -273,12 +276,175 @@ def test_ulira_takes_models_of_one_half_as_one_target(new_lab: Lab) -> None:
     assert 0 <= scores.metrics["ulira_auc"][0] <= 1
 
 
+# ---------------------------------------------------------------------------------------------
+# Targets and the attacker's own models on random halves, as in the Amnesiac paper.
+
+
+APART = {"protocol": "random_halves", "models": 3, "targets": 2, "seed": 0}
+
+
+SEVEN = ("forget=by_class", "forget.call.label=7")
+TWO = ("forget=by_class", "forget.call.label=2")
+
+
+@cache
+def linear(*words: str) -> Cell:
+    """Composed once, as ``small`` is."""
+    return compose("model=logreg", "train.call.epochs=1", *words)
+
+
+def apart(*words: str, forget: tuple[str, ...] = SEVEN, seed: int = 0, **changed: int) -> Cell:
+    one = linear(*forget, *words)
+    attack = {"name": "x", "call": {"_target_": "x"}, "shadows": {**APART, **changed}}
+    return replace(one, attack=attack, seed=seed)
+
+
+def test_random_halves() -> None:
+    found = RandomHalves(ROWS[:901], seed=0)
+    halves = [found.train(index) for index in range(40)]
+    for half in halves:
+        assert len(half) == len(set(half)) == 450
+        assert set(half) < set(ROWS[:901])
+    assert (found.train(3) == halves[3]).all()
+    assert set(RandomHalves(ROWS[:901], seed=1).train(3)) != set(halves[3])
+    # Two halves have a quarter of the rows in common, and no row is in all or in none.
+    common = [len(set(a) & set(b)) / 901 for a, b in pairwise(halves)]
+    assert np.mean(common) == pytest.approx(0.25, abs=0.01)
+    times = np.bincount(np.concatenate(halves) - ROWS[0], minlength=901)
+    assert (times > 0).all()
+    assert (times < 40).all()
+
+
+def test_targets_are_under_attack_and_the_attackers_own_models_are_not() -> None:
+    one = apart()
+    assert [shadow.split["index"] for shadow in shadows(one)] == [0, 1]
+    every = originals(one)
+    assert [shadow.split["index"] for shadow in every] == [0, 1, 2, 3, 4]
+    assert all(shadow.untouched for shadow in every)
+    assert len({shadow.original_key for shadow in every}) == 5
+    assert [a.original_key for a in shadows(one)] == [b.original_key for b in every[:2]]
+
+
+def test_originals_on_halves_serve_all_forget_sets_methods_and_counts() -> None:
+    one = apart()
+    keys = {shadow.predictions_key for shadow in originals(one)}
+    for other in (
+        apart("method=gradient_ascent"),
+        apart("method=second_retrain"),
+        apart(forget=TWO),
+        apart(forget=()),
+    ):
+        assert {shadow.predictions_key for shadow in originals(other)} == keys
+    assert {shadow.predictions_key for shadow in originals(apart(models=4, targets=3))} > keys
+    for other in (
+        apart(seed=1),
+        replace(one, attack={"call": {}, "shadows": {**APART, "seed": 1}}),
+    ):
+        assert not keys & {shadow.predictions_key for shadow in originals(other)}
+    models = {shadow.model_key for shadow in shadows(one)}
+    assert not models & {shadow.model_key for shadow in shadows(apart(forget=TWO))}
+
+
+def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None:
+    one = apart()
+    data, plain = pipeline.dataset(one), split_of(one, pipeline.dataset(one))
+    y = data.y.numpy()
+    for shadow in (*shadows(one), *originals(one)):
+        parts, found = split_of(shadow, data), population(shadow, data.train_rows)
+        assert isinstance(found, RandomHalves)
+        assert found.rows_N.tolist() == sorted(plain.train.tolist())
+        half = found.train(shadow.split["index"])
+        assert set(parts.train.tolist()) == set(half)
+        assert set(parts.forget.tolist()) == set(half[y[half] == 7])
+        assert parts.val.tolist() == plain.val.tolist()
+        assert parts.test.tolist() == plain.test.tolist()
+        seen = np.isin(found.rows_N, half)
+        expected = np.where(seen, np.where(y[found.rows_N] == 7, FORGOTTEN, RETAINED), UNSEEN)
+        assert status_of(shadow, data).tolist() == expected.tolist()
+    share = apart("forget.call.fraction=0.5")
+    parts = split_of(shadows(share)[0], data)
+    of_class = int((y[parts.train.numpy()] == 7).sum())
+    assert len(parts.forget) == -(-of_class // 2)
+
+
+def test_predictions_of_halves_apart(new_lab: Lab) -> None:
+    """Two unlearned models, the five originals, two retrained ones; on all training rows."""
+    one = apart()
+    found = outputs.population_predictions(new_lab, one)
+    data = pipeline.dataset(one)
+    assert found.logits_MQNC.shape == (9, 1, len(split_of(one, data).train), 10)
+    assert found.kind_M == ("unlearned",) * 2 + ("original",) * 5 + ("retrained",) * 2
+    assert found.parent_M == (2, 3, *[-1] * 7)
+    assert found.audited_M == (True,) * 2 + (False,) * 7
+    every = [*shadows(one), *originals(one), *shadows(replace(one, method=one.reference))]
+    for m, shadow in enumerate(every):
+        assert (found.status_MN[m] == status_of(shadow, data)).all()
+    net = pipeline.original(new_lab, originals(one)[4])
+    with torch.no_grad():
+        logits_NC = net(data.inputs(torch.from_numpy(found.rows_N))).numpy()
+    np.testing.assert_allclose(found.logits_MQNC[2 + 4, 0], logits_NC, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "kinds"),
+    [
+        ("original", ("original",) * 5 + ("retrained",) * 2),
+        ("retrain", ("retrained",) * 2 + ("original",) * 5),
+        ("second_retrain", ("retrained",) * 2 + ("original",) * 5 + ("retrained",) * 2),
+    ],
+)
+def test_controls_on_halves_are_not_there_twice(
+    new_lab: Lab, method: str, kinds: tuple[str, ...]
+) -> None:
+    found = outputs.population_predictions(new_lab, apart(f"method={method}"))
+    assert found.kind_M == kinds
+    assert found.audited_M == (True,) * 2 + (False,) * (len(kinds) - 2)
+
+
+def test_a_plan_has_each_model_of_halves_apart_once(tmp_path: Path) -> None:
+    """No method needs originals of its own; a second retrained model starts from none."""
+    methods = ("finetune", "gradient_ascent", "original", "retrain", "second_retrain")
+    grid = [apart(f"method={method}") for method in methods]
+    made = plan(grid, Store(tmp_path), set())
+    assert Counter(job.kind for job in made.jobs) == {
+        "original": 1 + 5,
+        "retrained": 2 * (1 + 2),
+        "unlearned": 2 * (1 + 2),
+        "rows": 1,
+    }
+    keys = {job.key for job in made.jobs}
+    assert len(keys) == len(made.jobs)
+    assert all(set(job.needs) <= keys for job in made.jobs)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, HALVES], ids=str)
+def test_a_second_retrained_population_needs_no_originals_of_its_own(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    attack = {"name": "x", "call": {"_target_": "x"}, "shadows": settings}
+    grid = [
+        replace(linear(f"method={method}"), attack=attack)
+        for method in ("retrain", "second_retrain")
+    ]
+    counts = Counter(job.kind for job in plan(grid, Store(tmp_path), set()).jobs)
+    assert counts["original"] == len(originals(grid[0]))
+
+
 def test_an_unknown_protocol_is_refused() -> None:
     one = audited()
     shadows_ = {**SETTINGS, "protocol": "half_pool"}
-    told = r"attack\.shadows\.protocol=half_pool: must be audit_pool or deep_unlearn"
+    told = r"protocol=half_pool: must be one of audit_pool, deep_unlearn, random_halves"
     with pytest.raises(ValueError, match=told):
         shadows(replace(one, attack={**one.attack, "shadows": shadows_}))
+
+
+def test_a_protocol_says_what_it_needs() -> None:
+    one = audited()
+    told = r"protocol=random_halves: needs attack\.shadows\.targets$"
+    with pytest.raises(ValueError, match=told):
+        shadows(
+            replace(one, attack={"call": {}, "shadows": {**SETTINGS, "protocol": "random_halves"}})
+        )
 
 
 @pytest.mark.parametrize(
@@ -288,6 +454,8 @@ def test_an_unknown_protocol_is_refused() -> None:
         ({"shadows": {**SETTINGS, "seed": -1}}, r"attack\.shadows\.seed=-1: must be 0 or more"),
         ({"shadows": {**HALVES, "splits": 0}}, r"attack\.shadows\.splits=0: must be 1 or more"),
         ({"shadows": {**HALVES, "forgets": 0}}, r"attack\.shadows\.forgets=0: must be 1 or more"),
+        ({"shadows": {**APART, "targets": 0}}, r"attack\.shadows\.targets=0: must be 1 or more"),
+        ({"shadows": {**APART, "models": 0}}, r"attack\.shadows\.models=0: must be 1 or more"),
         ({"shadows": HALVES, "queries": 0}, r"attack\.queries=0: must be 1 or more"),
     ],
 )

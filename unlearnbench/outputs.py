@@ -17,9 +17,9 @@ from unlearnbench.deletion import deletions
 from unlearnbench.nets import NetAudit
 from unlearnbench.parameters import audit, changes
 from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
-from unlearnbench.population import shadows
+from unlearnbench.population import originals, shadows
 from unlearnbench.seeding import generator
-from unlearnbench.split import population, split, zoo_pools
+from unlearnbench.split import population, split, status_of, zoo_pools
 from unlearnbench.values import (
     FORGET,
     FORGOTTEN,
@@ -161,36 +161,29 @@ def population_predictions(lab: Lab, cell: Cell) -> Predictions:
     First the models under the cell's method, which are under attack; then, to compare with, the
     originals and the retrained models, unless it is they that are under attack.
     """
-    asked = [(cell.method, True)]
-    if not cell.untouched:
-        asked.append((cell.original().method, False))
+    audited, data = shadows(cell), dataset(cell, "cpu")
+    there = {one.model_key for one in audited}
+    beside = [one for one in originals(cell) if one.model_key not in there]
     if cell.method != cell.reference:
-        asked.append((cell.reference, False))
-    data = dataset(cell, "cpu")
-    logits, statuses, kinds, parents, under_attack = [], [], [], [], []
-    for method, audited in asked:
-        one = replace(cell, method=method)
-        models = shadows(one)
-        for shadow in models:
-            if one.untouched and not audited and shadow.forget["set"]:
-                continue  # the original of all forget sets is here already
-            predict(lab, shadow)
-            arrays = load_arrays(lab.store.load(shadow.predictions_key).read(OUTPUTS))
-            found = population(shadow, data.train_rows)
-            logits.append(arrays["logits_QNC"])
-            statuses.append(found.status_N(shadow))
-            kinds.append(_kind(one))
-            parents.append(len(models) + shadow.split["index"] if _kind(one) == "unlearned" else -1)
-            under_attack.append(audited)
+        beside += shadows(replace(cell, method=cell.reference))
+    logits, statuses, kinds, parents = [], [], [], []
+    for one in (*audited, *beside):
+        predict(lab, one)
+        arrays = load_arrays(lab.store.load(one.predictions_key).read(OUTPUTS))
+        logits.append(arrays["logits_QNC"])
+        statuses.append(status_of(one, data))
+        kinds.append(_kind(one))
+        parents.append(len(audited) + one.split["index"] if _kind(one) == "unlearned" else -1)
+    rows_N = population(audited[0], data.train_rows).rows_N
     return Predictions(
         logits_MQNC=np.stack(logits),
         y_N=arrays["y_N"],
-        rows_N=found.rows_N,
-        split_N=np.full(len(found.rows_N), RETAIN, np.int8),
+        rows_N=rows_N,
+        split_N=np.full(len(rows_N), RETAIN, np.int8),
         status_MN=np.stack(statuses),
         kind_M=tuple(kinds),
         parent_M=tuple(parents),
-        audited_M=tuple(under_attack),
+        audited_M=tuple(place < len(audited) for place in range(len(kinds))),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from unlearnbench.cell import NOTHING, Cell, digest
 from unlearnbench.deletion import deletions
-from unlearnbench.population import shadows
+from unlearnbench.population import originals, shadows
 from unlearnbench.store import Store
 from unlearnbench.zoo import zoo
 
@@ -128,8 +128,8 @@ def _models(cell: Cell) -> Iterable[Cell]:
     yield cell
     if cell.judge:
         yield cell.judge
+    yield from originals(cell)
     for shadow in shadows(cell):
-        yield shadow.original()
         yield replace(shadow, method=cell.reference)
         yield shadow
     for request in zoo(cell):

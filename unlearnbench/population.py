@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.cell import NOTHING, Cell
+from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, Option
 
 UNSEEN, RETAINED, FORGOTTEN = 0, 1, 2
 
@@ -113,6 +113,40 @@ def half_splits(train_rows: Rows) -> HalfSplits:
     return HalfSplits(val, pool)
 
 
+@dataclass(frozen=True)
+class RandomHalves:
+    """Originals on random halves: first the targets', then those an attacker has for himself.
+
+        train_i = the first half of a permutation by (seed, i) of the training rows
+
+    A target forgets what the cell's option says of its half. Graves et al., "Amnesiac Machine
+    Learning" (AAAI 2021). All rows are audited, so that an original serves every forget set, and
+    none depends on how many there are.
+
+    Attributes:
+        rows_N: the training rows, without the validation ones.
+        seed: of all halves.
+    """
+
+    rows_N: Rows
+    seed: int
+
+    def train(self, index: int) -> Rows:
+        """Rows that model ``index`` is trained on."""
+        random = np.random.default_rng([self.seed, index])
+        return random.permutation(self.rows_N)[: len(self.rows_N) // 2]
+
+
+NEEDED = {
+    "audit_pool": ("models", "pool", "seed"),
+    "deep_unlearn": ("splits", "forgets"),
+    "random_halves": ("models", "targets", "seed"),
+}
+"""What is to be set for each protocol."""
+
+COUNTS = ("models", "splits", "forgets", "targets")
+
+
 def shadows(cell: Cell) -> list[Cell]:
     """The cells of the population's models under the cell's method; none without an attack on one.
 
@@ -120,37 +154,58 @@ def shadows(cell: Cell) -> list[Cell]:
     once for all methods and attacks. Their seeds begin where those of a sweep do not reach.
 
     Raises:
-        ValueError: an unknown protocol, none of something, or a seed below 0.
+        ValueError: an unknown protocol, a setting it lacks, none of something, or a seed below 0.
     """
     settings = cell.attack.get("shadows")
     if not settings:
         return []
-    told = dict(settings)
-    protocol = told["protocol"]
-    if protocol == "audit_pool":
-        places, forgets = range(told["models"]), 1
-    elif protocol == "deep_unlearn":
-        places, forgets, told = range(told["splits"]), told["forgets"], {"protocol": protocol}
-    else:
-        known = "must be audit_pool or deep_unlearn"
+    protocol = settings["protocol"]
+    if protocol not in NEEDED:
+        known = f"must be one of {', '.join(NEEDED)}"
         raise ValueError(f"attack.shadows.protocol={protocol}: {known}")
-    counts = {f"shadows.{name}": settings.get(name, 1) for name in ("models", "splits", "forgets")}
+    if missing := [name for name in NEEDED[protocol] if name not in settings]:
+        told = " and ".join(f"attack.shadows.{name}" for name in missing)
+        raise ValueError(f"attack.shadows.protocol={protocol}: needs {told}")
+    counts = {f"shadows.{name}": settings.get(name, 1) for name in COUNTS}
     for name, count in {**counts, "queries": cell.attack.get("queries", 1)}.items():
         if count < 1:
             raise ValueError(f"attack.{name}={count}: must be 1 or more")
     if settings.get("seed", 0) < 0:
         raise ValueError(f"attack.shadows.seed={settings['seed']}: must be 0 or more")
+    if protocol == "random_halves":
+        return [_member(cell, index, cell.forget) for index in range(settings["targets"])]
+    forgets = settings["forgets"] if protocol == "deep_unlearn" else 1
+    places = range(settings["splits" if protocol == "deep_unlearn" else "models"])
+    sets = [{"name": "population", "version": 1, "call": None, "set": f} for f in range(forgets)]
+    return [_member(cell, index, forget) for index in places for forget in sets]
+
+
+def originals(cell: Cell) -> list[Cell]:
+    """The cells of the population's originals, each once, in the order of their places.
+
+    On random halves those of the models under attack come first, then the attacker's own.
+    """
+    untouched = replace(cell, method=UNTOUCHED)
+    found = [one for one in shadows(untouched) if not one.forget.get("set")]
+    settings = cell.attack.get("shadows") or {}
+    own = settings["models"] if settings.get("protocol") == "random_halves" else 0
+    return found + [_member(untouched, len(found) + k, cell.forget) for k in range(own)]
+
+
+def _member(cell: Cell, index: int, forget: Option) -> Cell:
+    """The cell's method on the model at a place in its population."""
+    told = dict(cell.attack["shadows"])
+    if told["protocol"] == "deep_unlearn":
+        told = {"protocol": told["protocol"]}
+    if told["protocol"] == "random_halves":
+        told = {"protocol": told["protocol"], "seed": told["seed"]}
     views = {"queries": cell.attack["queries"]} if cell.attack.get("queries", 1) > 1 else {}
-    return [
-        replace(
-            cell,
-            seed=10_000 * (cell.seed + 1) + index,
-            split={**cell.split, "population": told, "index": index},
-            forget={"name": "population", "version": 1, "call": None, "set": forget},
-            attack={**NOTHING, **views},
-            defense=NOTHING,
-            overrides="",
-        )
-        for index in places
-        for forget in range(forgets)
-    ]
+    return replace(
+        cell,
+        seed=10_000 * (cell.seed + 1) + index,
+        split={**cell.split, "population": told, "index": index},
+        forget=forget,
+        attack={**NOTHING, **views},
+        defense=NOTHING,
+        overrides="",
+    )

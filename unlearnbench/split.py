@@ -11,8 +11,14 @@ from torch import Tensor
 
 from unlearnbench import deletion, zoo
 from unlearnbench.cell import Cell, target
-from unlearnbench.population import HalfSplits, Population, audit_pool, half_splits
-from unlearnbench.values import FORGOTTEN, UNSEEN, Dataset, Split
+from unlearnbench.population import (
+    HalfSplits,
+    Population,
+    RandomHalves,
+    audit_pool,
+    half_splits,
+)
+from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Dataset, Split
 
 Rows = NDArray[np.int64]
 
@@ -32,13 +38,18 @@ def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Spl
         ValueError: no row is left to retain.
     """
     if "population" in cell.split:
-        return _population_split(cell, train_rows, test_rows)
+        return _population_split(cell, y_N, train_rows, test_rows)
     kept, val = _kept_and_val(cell, train_rows.numpy())
     if "zoo" in cell.split:
         return _zoo_split(cell, kept, val, test_rows)
     if "deletions" in cell.split:
         return _deletion_split(cell, kept, val)
-    rows = torch.from_numpy(kept)
+    return _as_asked(cell, y_N, kept, val, test_rows)
+
+
+def _as_asked(cell: Cell, y_N: Tensor, train: Rows, val: Rows, test_rows: Tensor) -> Split:
+    """The split in which the cell's option says what of the training rows is to be forgotten."""
+    rows = torch.from_numpy(train)
     choose, arguments = target(cell.forget["call"])
     if "path" in cell.forget:
         arguments["path"] = cell.forget["path"]
@@ -61,8 +72,11 @@ def _kept_and_val(cell: Cell, train_rows: Rows) -> tuple[Rows, Rows]:
 # Of a model of a population: the audited records it does not see are in no part.
 
 
-def population(cell: Cell, train_rows: Tensor) -> Population | HalfSplits:
-    """The records under audit, and the part that each has for each model.
+Records = Population | HalfSplits | RandomHalves
+
+
+def population(cell: Cell, train_rows: Tensor) -> Records:
+    """The records under audit, and what each model sees of them.
 
     Args:
         cell: of a shadow.
@@ -75,16 +89,35 @@ def population(cell: Cell, train_rows: Tensor) -> Population | HalfSplits:
 
 
 @lru_cache(maxsize=2)
-def _population(settings: str, train_rows: bytes, kept: bytes) -> Population | HalfSplits:
+def _population(settings: str, train_rows: bytes, kept: bytes) -> Records:
     # As bytes, for a cache needs what can be hashed.
     told = json.loads(settings)
-    if told.pop("protocol") == "deep_unlearn":
+    protocol = told.pop("protocol")
+    if protocol == "deep_unlearn":
         return half_splits(np.frombuffer(train_rows, np.int64))
-    return audit_pool(np.frombuffer(kept, np.int64), **told)
+    rows = np.frombuffer(kept, np.int64)
+    return (
+        RandomHalves(np.sort(rows), **told)
+        if protocol == "random_halves"
+        else audit_pool(rows, **told)
+    )
 
 
-def _population_split(cell: Cell, train_rows: Tensor, test_rows: Tensor) -> Split:
+def status_of(cell: Cell, data: Dataset) -> NDArray[np.int8]:
+    """The part (N,) that each audited record has for a shadow cell."""
+    found = population(cell, data.train_rows)
+    if not isinstance(found, RandomHalves):
+        return found.status_N(cell)
+    parts = split_of(cell, data)
+    gone_N, seen_N = (np.isin(found.rows_N, part.numpy()) for part in (parts.forget, parts.train))
+    return np.select([gone_N, seen_N], [FORGOTTEN, RETAINED], UNSEEN).astype(np.int8)
+
+
+def _population_split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
     found = population(cell, train_rows)
+    if isinstance(found, RandomHalves):
+        _, val = _kept_and_val(cell, train_rows.numpy())
+        return _as_asked(cell, y_N, found.train(cell.split["index"]), val, test_rows)
     status_N = found.status_N(cell)
     unseen, forget = (found.rows_N[status_N == part] for part in (UNSEEN, FORGOTTEN))
     if isinstance(found, HalfSplits):

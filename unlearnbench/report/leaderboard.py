@@ -25,6 +25,12 @@ COLUMNS = {
     "rmia_auc": ("RMIA AUC", 1, 3),
     "double_output_auc": ("Double-output AUC", 1, 3),
     "classical_auc": ("its p alone", 1, 3),
+    "class_shadow_auc": ("Class-shadow AUC", 1, 3),
+    "class_shadow_recall": ("its recall %", 100, 1),
+    "class_shadow_fpr": ("its FPR %", 100, 1),
+    "class_shadow_auc_correct": ("AUC, filtered", 1, 3),
+    "class_shadow_recall_correct": ("recall %, filtered", 100, 1),
+    "class_shadow_fpr_correct": ("FPR %, filtered", 100, 1),
     "hrec_cos": ("HRec cos", 1, 3),
     "hrec_cos_centered": ("centred", 1, 3),
     "change_cos": ("change cos", 1, 3),
@@ -51,7 +57,7 @@ ALIKE = "≈"
 """Marks an AUC that cannot be told from retraining's: see ``alike``."""
 
 ATTACKED: tuple[str, ...] = ("mia_", "indisc_", "ulira_", "lira_", "rmia_", "double_", "classical_")
-ATTACKED += ("hrec_", "change_", "max_diff_", "avg_", "inversion_")
+ATTACKED += ("class_shadow_", "hrec_", "change_", "max_diff_", "avg_", "inversion_")
 """What metrics of attacks begin with. A defense changes no other: its table shows these alone."""
 
 
