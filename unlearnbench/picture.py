@@ -50,10 +50,13 @@ def cumulative(
         low: where the horizontal axis begins.
         high: where it ends.
     """
-    left, top, across, down, beside = 46, 30, 480, 320, 230
+    left, across, down, beside = 46, 480, 320, 230
+    font = ImageFont.load_default(12)
+    lines = _lines(heading, font, across + beside)
+    top = 14 + 16 * len(lines)
     page = Image.new("RGB", (left + across + beside, top + down + 46), "white")
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
-    pen.text((left, 8), heading, fill="black", font=font)
+    pen = ImageDraw.Draw(page)
+    pen.text((left, 8), "\n".join(lines), fill="black", font=font, spacing=4)
     for part in np.linspace(0, 1, 6):
         x, y = left + part * across, top + (1 - part) * down
         pen.line([(x, top), (x, top + down)], fill="#dddddd")
@@ -82,6 +85,18 @@ def cumulative(
         )
         pen.text((left + across + 36, top + 1 + 16 * place), name, fill="black", font=font)
     return np.asarray(page)
+
+
+def _lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, most: float) -> list[str]:
+    """The text in lines of so many pixels at most, a longer word by itself."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > most:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def save(path: Path, picture: Picture) -> Path:
