@@ -2,7 +2,8 @@
 
 An artifact is the folder ``<root>/ab/abcdef…/`` with its files and a ``manifest.json`` that holds
 their SHA-256. It is made in a sibling folder under a lock and renamed into place, the manifest
-written last, so that a crash leaves nothing a later run takes for a result.
+written last, so that a crash leaves nothing a later run takes for a result. The sibling is its
+maker's alone: one whose lock was broken while it was still at work spoils nothing.
 """
 
 import hashlib
@@ -10,14 +11,22 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from unlearnbench.lock import Known, held
 
 MANIFEST = "manifest.json"
+
+KEY = re.compile(r"[0-9a-f]{64}")
+
+Make = Callable[[Path], Mapping[str, Any]]
+
+FEW = 4
+"""Keys of one shard up to which each is looked for; of more, the shard is listed."""
 
 
 class Damaged(RuntimeError):
@@ -47,17 +56,51 @@ class Entry:
 class Store:
     """Artifacts under one root folder, which several processes and machines may share."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Known = lambda job: True) -> None:
+        """Open the store.
+
+        Args:
+            root: its folder, which need not exist yet.
+            known: whether SLURM knows a job; asked about one that holds what is waited for.
+        """
         self.root = Path(root)
+        self.known = known
 
     def path(self, key: str) -> Path:
         """Where the artifact of a key lies, or would lie."""
-        assert re.fullmatch(r"[0-9a-f]{64}", key), key
+        assert KEY.fullmatch(key), key
         return self.root / key[:2] / key
+
+    def unfinished(self, key: str) -> Path:
+        """A file beside the artifact, for what its maker wants to find again if it is killed.
+
+        It is deleted when the artifact is done.
+        """
+        return self._beside(key, "unfinished")
+
+    def _beside(self, key: str, suffix: str) -> Path:
+        return self.path(key).with_suffix(f".{suffix}")
 
     def has(self, key: str) -> bool:
         """Whether the artifact is finished."""
         return (self.path(key) / MANIFEST).is_file()
+
+    def present(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys whose artifacts are finished: for many, by few looks at the disk."""
+        shards: dict[str, set[str]] = {}
+        for key in keys:
+            shards.setdefault(key[:2], set()).add(key)
+        there: set[str] = set()
+        for shard, wanted in shards.items():
+            if len(wanted) <= FEW:
+                there |= {key for key in wanted if self.has(key)}
+            else:
+                there |= wanted & self._listed(shard)
+        return there
+
+    def _listed(self, shard: str) -> set[str]:
+        folder = self.root / shard
+        return set(os.listdir(folder)) if folder.is_dir() else set()
 
     def load(self, key: str) -> Entry:
         """A finished artifact.
@@ -68,7 +111,7 @@ class Store:
         path = self.path(key)
         return Entry(path, json.loads((path / MANIFEST).read_text()))
 
-    def get(self, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
+    def get(self, key: str, make: Make) -> Entry:
         """Load the artifact, or make it while everybody else waits.
 
         Args:
@@ -76,20 +119,23 @@ class Store:
             make: writes files into the folder it is given, returns what the manifest should say.
                 If it raises, nothing is left behind.
         """
-        if self.has(key):
-            return self.load(key)
-        path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The operating system drops this lock when its holder dies, however it dies.
-        with FileLock(path.with_suffix(".lock")):
-            if not self.has(key):
-                self._make(path, key, make)
+        while not self.has(key):
+            self.path(key).parent.mkdir(parents=True, exist_ok=True)
+            with held(self._beside(key, "held"), lambda: self.has(key), self.known) as claim:
+                if claim is None or self.has(key):
+                    continue
+                for token in claim.broken:
+                    shutil.rmtree(self._beside(key, f"{token}.tmp"), ignore_errors=True)
+                try:
+                    self._make(key, self._beside(key, f"{claim.token}.tmp"), make)
+                except Exception:
+                    # Who has broken the lock of a process that only stood still has deleted what
+                    # it had made so far, and makes it again.
+                    if not claim.lost:
+                        raise
         return self.load(key)
 
-    def _make(self, path: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> None:
-        temporary = path.with_suffix(".tmp")
-        for leftover in (temporary, path):  # of a holder of this lock that died
-            shutil.rmtree(leftover, ignore_errors=True)
+    def _make(self, key: str, temporary: Path, make: Make) -> None:
         temporary.mkdir()
         try:
             told = make(temporary)
@@ -102,6 +148,19 @@ class Store:
                 file.write(manifest)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(path)
+            self._put(key, temporary)
+            self.unfinished(key).unlink(missing_ok=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _put(self, key: str, temporary: Path) -> None:
+        path = self.path(key)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno not in (ENOTEMPTY, EEXIST):
+                raise
+            if self.has(key):
+                return  # another copy of this job was first, and it made the same
+            shutil.rmtree(path)  # half of an artifact that somebody was deleting
+            temporary.rename(path)
