@@ -13,10 +13,11 @@ OPTION_FOLDERS = ("dataset", "model", "forget", "method", "defense", "attack")
 
 # Left to right: a module may import what stands to its left, never what stands to its right.
 MAY_IMPORT = {
-    "values": set(),
+    "checkpoint": set(),
+    "values": {"checkpoint"},
     "seeding": {"values"},
-    "train": {"values", "seeding"},
-    "dp_sgd": {"values", "seeding", "train"},
+    "train": {"checkpoint", "values", "seeding"},
+    "dp_sgd": {"checkpoint", "values", "seeding", "train"},
     "objective": set(),
     "newton": {"objective"},
     "convex": {"objective", "newton"},
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "deletion": {"cell"},
     "split": {"cell", "deletion", "population", "zoo", "values"},
     "plan": {"cell", "deletion", "store", "population", "zoo"},
-    "pipeline": {"split", "cell", "store", "values", "seeding", "train", "model"},
+    "pipeline": {"checkpoint", "split", "cell", "store", "values", "seeding", "train", "model"},
     "parameters": {
         "cell",
         "convex",
@@ -82,6 +83,7 @@ MAY_IMPORT = {
     "table": {"cell", "outputs", "pipeline", "values", "metric", "results", "trace"},
     "worker": {
         "cell",
+        "checkpoint",
         "outputs",
         "picture",
         "pipeline",

@@ -18,7 +18,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
 NOT_KEYED = (
     *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy"),
-    "trace_every",
+    *("trace_every", "checkpoint_minutes"),
 )
 KEYED_SETTINGS = ("seed", "split", "precision")
 
@@ -192,6 +192,18 @@ class Cell:
         if every is not None and (type(every) is not int or every < 1):
             raise ValueError(f"train.trace_every={every}: must be a number of epochs, or null")
         return every
+
+    @property
+    def checkpoint_minutes(self) -> float | None:
+        """From one writing down of where a long training is to the next; None never does.
+
+        Raises:
+            ValueError: it is no such number.
+        """
+        minutes: float | None = self.train.get("checkpoint_minutes")
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"train.checkpoint_minutes={minutes}: must be above 0, or null")
+        return minutes
 
     @property
     def trace_key(self) -> str | None:

@@ -235,7 +235,7 @@ class Parts:
                 f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
                 for path, leaf in leaves(value, axis)
                 if default.get(path, leaf) != leaf
-                and path.split(".")[-1] not in ("root", "trace_every")
+                and path.split(".")[-1] not in ("root", "trace_every", "checkpoint_minutes")
             ]
         return self._lines[place]
 

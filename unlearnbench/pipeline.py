@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unlearnbench import train
 from unlearnbench.cell import Cell, target
+from unlearnbench.checkpoint import NOBODY, Keeper
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.model.linear import LOSSES
 from unlearnbench.seeding import generator, seeded
@@ -100,7 +101,14 @@ def _dataset(call: str, content: str | None, limit: int | None, device: str) -> 
     return (loaded if limit is None else loaded.limited(limit)).to(device)
 
 
-def batches(cell: Cell, data: Dataset, rows: Tensor, part: str, probe: Probe = nobody) -> Batches:
+def batches(
+    cell: Cell,
+    data: Dataset,
+    rows: Tensor,
+    part: str,
+    probe: Probe = nobody,
+    keeper: Keeper = NOBODY,
+) -> Batches:
     """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
     device = data.x.device
     on_device = rows.to(device)
@@ -113,6 +121,7 @@ def batches(cell: Cell, data: Dataset, rows: Tensor, part: str, probe: Probe = n
         noise=generator(cell.model_seed, part, "augmentation"),
         compute=Compute(str(device), cell.precision, cell.cuda_graphs),
         probe=probe,
+        keeper=keeper,
     )
 
 
@@ -160,6 +169,7 @@ def task(
     notes: dict[str, float] | None = None,
     prepared: Mapping[str, Tensor] | None = None,
     probe: Probe = nobody,
+    keeper: Keeper = NOBODY,
 ) -> Task:
     """What a method may touch; its generators are new with every call.
 
@@ -170,6 +180,7 @@ def task(
         notes: where the method's own figures are put.
         prepared: what its ``prepare`` step left.
         probe: shown each model that walks over the rows, by the epoch.
+        keeper: writes down where a training on the rows is.
     """
     told: dict[str, float] = {} if notes is None else notes
     loss: Loss = train.cross_entropy if data.n_classes else train.squared_error
@@ -177,10 +188,10 @@ def task(
         loss = LOSSES[cell.model["call"]["loss"]]
     fit, arguments = target(cell.train["call"])
     return Task(
-        retain=batches(cell, data, parts.retain, "retain", probe),
-        forget=batches(cell, data, parts.forget, "forget", probe),
-        val=batches(cell, data, parts.val, "val", probe),
-        train=batches(cell, data, parts.train, "retain", probe),
+        retain=batches(cell, data, parts.retain, "retain", probe, keeper),
+        forget=batches(cell, data, parts.forget, "forget", probe, keeper),
+        val=batches(cell, data, parts.val, "val", probe, keeper),
+        train=batches(cell, data, parts.train, "retain", probe, keeper),
         n_classes=data.n_classes,
         loss=loss,
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
@@ -248,19 +259,30 @@ def original(lab: Lab, cell: Cell) -> nn.Module:
         if "path" in cell.train:
             net, taken = _checkpoint(cell, data), {"seconds": 0.0, "peak_bytes": 0}
             return _save_model(folder, net, taken, cell)
-        net, taken = _trained(lab, cell, nobody)
+        net, taken = _trained(lab, cell, nobody, _keeper(lab, cell, cell.model_key))
         return _save_model(folder, net, taken, cell)
 
     lab.store.get(cell.model_key, make)
     return _load_model(lab, cell, cell.model_key)
 
 
-def _trained(lab: Lab, cell: Cell, probe: Probe) -> tuple[nn.Module, dict[str, Any]]:
-    """The original by training it, and what that cost."""
+def _keeper(lab: Lab, cell: Cell, key: str) -> Keeper:
+    """Who keeps a training from scratch: if it is stopped, whoever comes next goes on from there.
+
+    Methods are short, and begin again.
+    """
+    return Keeper(lab.store.unfinished(key), cell.checkpoint_minutes)
+
+
+def _trained(
+    lab: Lab, cell: Cell, probe: Probe, keeper: Keeper = NOBODY
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The original by training it, and what that cost, before it was stopped too."""
     data = dataset(cell, lab.device)
-    whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe)
-    with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+    whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe, keeper=keeper)
+    with keeper, seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
         net = whole.fit(fresh(cell, data), whole.train)
+    taken["seconds"] += keeper.earlier - keeper.writing
     return net, taken
 
 
@@ -327,7 +349,8 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
         return original(lab, cell)
 
     def make(folder: Path) -> dict[str, Any]:
-        model, told = _run(lab, cell, prepared(lab, cell))
+        keeper = _keeper(lab, cell, cell.model_key) if cell.from_scratch else NOBODY
+        model, told = _run(lab, cell, prepared(lab, cell), keeper=keeper)
         return {**_save_model(folder, model, told, cell), "notes": told["notes"]}
 
     lab.store.get(cell.model_key, make)
@@ -335,16 +358,21 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
 
 
 def _run(
-    lab: Lab, cell: Cell, left: Mapping[str, Tensor], probe: Probe = nobody
+    lab: Lab,
+    cell: Cell,
+    left: Mapping[str, Tensor],
+    probe: Probe = nobody,
+    keeper: Keeper = NOBODY,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """What the method makes of the original, and what that cost and noted."""
     data = dataset(cell, lab.device)
     notes: dict[str, float] = {}
-    todo = task(cell, data, split_of(cell, data), notes, left, probe)
+    todo = task(cell, data, split_of(cell, data), notes, left, probe, keeper)
     method, arguments = target(cell.method["call"])
     model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
-    with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+    with keeper, seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
         model = method(model, todo, **arguments)
+    taken["seconds"] += keeper.earlier - keeper.writing
     return model, {**taken, "notes": notes}
 
 
@@ -376,7 +404,8 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
     if cell.untouched:
         return original(lab, cell)
     if cell.method.get("prepare") is None:
-        return _run(lab, cell, {})[0]
+        keeper = _keeper(lab, cell, cell.predictions_key) if cell.from_scratch else NOBODY
+        return _run(lab, cell, {}, keeper=keeper)[0]
     if cell.forget.get("online"):
         raise Skip(f"method={cell.method['name']} has no step that takes in new records")
     if cell.traits.get("prepares_blind") and "zoo" in cell.split:
