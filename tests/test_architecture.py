@@ -95,9 +95,10 @@ MAY_IMPORT = {
         "values",
     },
     "launch": {"cell", "config", "plan", "results", "store"},
+    "upkeep": {"cell", "config", "lock", "store"},
     "report": {"picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
-    "cli": {"config", "launch", "plan", "results", "report", "check"},
+    "cli": {"config", "launch", "plan", "results", "report", "check", "upkeep"},
     "__init__": {"config", "launch", "results"},
 }
 ONLY_IN = {
@@ -120,6 +121,7 @@ NO_TORCH = {
     "results",
     "report",
     "launch",
+    "upkeep",
     "cli",
     "metric",
     "__init__",

@@ -181,7 +181,7 @@ def test_the_holder_is_heard_of_while_it_works(path: Path, monkeypatch: pytest.M
             if mark.stat().st_mtime > 0:
                 break
             time.sleep(0.01)
-        assert lock._clock(path.parent) - mark.stat().st_mtime < lock.LIMIT
+        assert lock.clock(path.parent) - mark.stat().st_mtime < lock.LIMIT
 
 
 def job(monkeypatch: pytest.MonkeyPatch, cluster: str | None) -> None:
@@ -215,17 +215,17 @@ def test_who_is_late_to_break_a_lock_does_not_break_the_next_one(
 ) -> None:
     """Two see a dead holder; one has broken the lock and taken it before the other moves."""
     put(path, None, age=lock.LIMIT + 5)
-    clock = lock._clock
+    clock = lock.clock
     quick = lock._Waiter(path, lambda job: True)
     late = lock._Waiter(path, lambda job: True)
 
     def interrupted(folder: Path) -> float:
-        monkeypatch.setattr(lock, "_clock", clock)
+        monkeypatch.setattr(lock, "clock", clock)
         assert quick.breaks("theirs")
         assert quick.take()
         return clock(folder)
 
-    monkeypatch.setattr(lock, "_clock", interrupted)
+    monkeypatch.setattr(lock, "clock", interrupted)
     assert late.breaks("theirs")
     assert late.broken == []
     assert not late.take()

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+KEEP = ("all", "predictions")
+"""What can be kept of unlearned models."""
+
 AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
 # What describes an option, or says where things lie, and cannot change a result. All else of an
@@ -74,6 +77,7 @@ class Cell:
         shadow: options in which the attacker's own models differ, by axis: transfer.
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
+        keep: ``all``, or ``predictions``: no weights of unlearned models; in no key.
     """
 
     dataset: Option
@@ -90,6 +94,7 @@ class Cell:
     overrides: str = ""
     cuda_graphs: bool = True
     shadow: Mapping[str, Option] = field(default_factory=dict)
+    keep: str = "all"
 
     @property
     def names(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest
+from unlearnbench.cell import AXES, KEEP, KEYED_SETTINGS, Cell, Option, digest
 
 
 class ConfigError(ValueError):
@@ -206,6 +206,8 @@ class Parts:
                 mine[axis].append(text)
         parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
         top = self.option("", tuple(mine[""]))
+        if (keep := top["store"]["keep"]) not in KEEP:
+            raise ConfigError(f"store.keep={keep}: no such word{_nearest(keep, KEEP)}")
         changed = [
             line for axis in AXES for line in self._changed(axis, tuple(mine[axis]), parts[axis])
         ] + [line for line in self._changed("", tuple(mine[""]), top) if _keyed_line(line)]
@@ -224,6 +226,7 @@ class Parts:
             reference=self.option("method", ("method=retrain",)),
             overrides=" ".join(changed),
             cuda_graphs=top["cuda_graphs"],
+            keep=top["store"]["keep"],
         )
 
     def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:

@@ -171,7 +171,7 @@ class _Waiter:
             if now - self.looked.get(holder, -BEAT) < BEAT:
                 return False
             self.looked[holder] = now
-            if not gone(owner, self.known) and _clock(self.path.parent) - touched < LIMIT:
+            if not gone(owner, self.known) and clock(self.path.parent) - touched < LIMIT:
                 return False
         with suppress(FileNotFoundError):  # by somebody else who waits
             mark.unlink()
@@ -194,7 +194,7 @@ def gone(owner: Owner | None, known: Known) -> bool:
     return owner.cluster == os.environ.get("SLURM_CLUSTER_NAME") and not known(owner.job)
 
 
-def _clock(folder: Path) -> float:
+def clock(folder: Path) -> float:
     """The time, as the file system that holds the folder has it."""
     path = folder / f".{secrets.token_hex(8)}.clock"
     try:

@@ -5,6 +5,7 @@ once. The order of the work is the call graph below, read from the bottom up.
 """
 
 import ctypes
+import hashlib
 import json
 import resource
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor, nn
 
@@ -227,6 +229,8 @@ def _clock(device: str) -> Iterator[dict[str, Any]]:
 
 def _load_model(lab: Lab, cell: Cell, key: str) -> nn.Module:
     entry = lab.store.load(key)
+    if WEIGHTS in entry.manifest.get("dropped", {}):
+        return _made_again(lab, cell, entry.manifest["dropped"][WEIGHTS])
     data = dataset(cell, lab.device)
     members = entry.manifest["members"]
     net = Ensemble(fresh(cell, data) for _ in range(members)) if members else fresh(cell, data)
@@ -234,10 +238,25 @@ def _load_model(lab: Lab, cell: Cell, key: str) -> nn.Module:
     return net.eval()
 
 
+def _made_again(lab: Lab, cell: Cell, checksum: str) -> nn.Module:
+    """An unlearned model whose weights were not kept; the same to the bit, or none."""
+    net, _ = _run(lab, cell, prepared(lab, cell))
+    if hashlib.sha256(to_bytes(_state(net))).hexdigest() != checksum:
+        told = (
+            "store.keep=predictions: made again, the model is another than its predictions are of"
+        )
+        raise Failed(f"{told}; delete {lab.store.path(cell.model_key)} and these")
+    return net.eval()
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+
+
 def _save_model(
     folder: Path, net: nn.Module, taken: Mapping[str, Any], cell: Cell
 ) -> dict[str, Any]:
-    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    state = _state(net)
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise Failed(f"weights are not finite: {broken[0]}")
@@ -247,7 +266,12 @@ def _save_model(
     made_of = {axis: getattr(cell, axis) for axis in axes}
     members = len(net.members) if isinstance(net, Ensemble) else None
     told = {"kind": "model", "seed": cell.model_seed, "members": members, "made_of": made_of}
-    return {**taken, **told}
+    return {**taken, **told, "role": role(cell)}
+
+
+def role(cell: Cell) -> str:
+    """What a cell's model is: ``original``, ``retrained`` or ``unlearned``."""
+    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
 
 
 def original(lab: Lab, cell: Cell) -> nn.Module:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.cell import Cell, digest
+from unlearnbench.cell import NOTHING, Cell, digest
 from unlearnbench.deletion import deletions
 from unlearnbench.population import shadows
 from unlearnbench.store import Store
@@ -110,6 +110,22 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
     ordered = sorted(jobs.values(), key=lambda job: job.wave)
     in_store = {kind: len(keys) for kind, keys in there.items()}
     return Plan((*ordered, *_rows(todo)), len(cells), in_store)
+
+
+def needed(cells: Iterable[Cell]) -> set[str]:
+    """Keys of all artifacts that the cells' rows are made of, there or not."""
+    keys: set[str] = set()
+    for cell in cells:
+        for one in _models(cell):
+            keys |= {one.predictions_key, one.model_key}
+            if one.method.get("prepare") is not None:
+                keys.add(one.prepared_key)
+            if "zoo" in one.split and one.traits.get("ensemble"):
+                # What it was before the request was an ensemble too.
+                before = replace(one, forget=NOTHING)
+                keys |= {before.model_key, before.prepared_key}
+        keys |= {key for key in (cell.trace_key,) if key}
+    return keys
 
 
 def _models(cell: Cell) -> Iterable[Cell]:

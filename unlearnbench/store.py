@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
@@ -20,6 +21,9 @@ from typing import Any
 from unlearnbench.lock import Known, held
 
 MANIFEST = "manifest.json"
+
+SWEEPS = "sweeps"
+"""Folder of the lists of what sweeps need; no shard has such a name."""
 
 KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -98,6 +102,11 @@ class Store:
                 there |= wanted & self._listed(shard)
         return there
 
+    def artifacts(self) -> Iterator[str]:
+        """Keys of all finished artifacts, by one look at each of 256 folders."""
+        for shard in (f"{number:02x}" for number in range(256)):
+            yield from (name for name in self._listed(shard) if KEY.fullmatch(name))
+
     def _listed(self, shard: str) -> set[str]:
         folder = self.root / shard
         return set(os.listdir(folder)) if folder.is_dir() else set()
@@ -143,11 +152,8 @@ class Store:
                 p.name: hashlib.sha256(p.read_bytes()).hexdigest()
                 for p in sorted(temporary.iterdir())
             }
-            manifest = json.dumps({"key": key, "files": files, **told}, indent=1, sort_keys=True)
-            with (temporary / MANIFEST).open("w") as file:
-                file.write(manifest)
-                file.flush()
-                os.fsync(file.fileno())
+            manifest = {"key": key, "files": files, **told}
+            write(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
             self._put(key, temporary)
             self.unfinished(key).unlink(missing_ok=True)
         finally:
@@ -164,3 +170,52 @@ class Store:
                 return  # another copy of this job was first, and it made the same
             shutil.rmtree(path)  # half of an artifact that somebody was deleting
             temporary.rename(path)
+
+    def drop(self, key: str, name: str) -> None:
+        """Delete one file of a finished artifact; its checksum stays, under ``dropped``.
+
+        A reader at this moment finds the file, or a manifest that no longer lists it, or else it is
+        told that the file is missing.
+        """
+        entry = self.load(key)
+        if name in entry.manifest["files"]:
+            files = dict(entry.manifest["files"])
+            dropped = {**entry.manifest.get("dropped", {}), name: files.pop(name)}
+            manifest = {**entry.manifest, "files": files, "dropped": dropped}
+            write(entry.path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        (entry.path / name).unlink(missing_ok=True)
+
+    def remove(self, key: str) -> None:
+        """Delete an artifact, all of it or nothing."""
+        aside = self._beside(key, f"{secrets.token_hex(8)}.tmp")
+        self.path(key).rename(aside)
+        shutil.rmtree(aside)
+
+    def refer(self, name: str, keys: Iterable[str]) -> None:
+        """Note that a sweep needs these artifacts, in place of what it needed before.
+
+        In the store itself, for the sweeps of all who share it count.
+        """
+        path, text = self.root / SWEEPS / f"{name}.txt", "\n".join(sorted(set(keys)))
+        if path.is_file() and path.read_text() == text:
+            return  # also where the store may only be read
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, text)
+
+    def references(self) -> dict[str, set[str]]:
+        """Keys of what the sweeps of all who share the store need, by their name."""
+        lists = sorted((self.root / SWEEPS).glob("*.txt"))
+        return {path.stem: set(path.read_text().split()) for path in lists}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, or replace it; whoever reads sees all of it or what was there before."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
