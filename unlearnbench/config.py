@@ -62,18 +62,24 @@ def cells(overrides: Iterable[Sequence[str]], extra_methods: Sequence[str] = ())
         grid = [tuple(one) for one in overrides]
         parts = Parts(search_words(grid[0] if grid else ()))
         asked = [parts.cell(one) for one in grid]
-        controls = [
-            replace(cell, method=parts.option("method", (f"method={name}",)))
-            for name in extra_methods
-            for cell in asked
-        ]
+        methods = [parts.option("method", (f"method={name}",)) for name in extra_methods]
+    alike = {_but_for_method(cell): cell for cell in asked}
     # Hyper-parameters of a method say nothing about its controls.
-    controls = [replace(cell, overrides=_without_method(cell.overrides)) for cell in controls]
+    controls = [
+        replace(cell, method=method, overrides=overrides)
+        for method in methods
+        for (overrides, *_), cell in alike.items()
+    ]
     return list({cell.key: cell for cell in [*controls, *asked]}.values())
 
 
-def _without_method(overrides: str) -> str:
-    return " ".join(o for o in overrides.split() if not o.startswith("method."))
+def _but_for_method(cell: Cell) -> tuple[Any, ...]:
+    """What cells have in common that share their controls."""
+    overrides = " ".join(o for o in cell.overrides.split() if not o.startswith("method."))
+    options = [getattr(cell, axis) for axis in AXES if axis != "method"]
+    parts = [*options, cell.split, *cell.shadow.values()]
+    # Options are composed once, and told apart by which they are, not by what is in them.
+    return (overrides, cell.seed, cell.precision, *map(id, parts))
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
