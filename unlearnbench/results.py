@@ -125,6 +125,9 @@ def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> 
 
 LISTED = pa.dictionary(pa.int32(), pa.string())
 
+LARGEST = 2**62
+"""Number up to which ranks are combined as they are."""
+
 WHOLE = 2**30
 """Rows at once: all."""
 
@@ -240,7 +243,7 @@ def _places(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
     for name in names:
         rank = _ranks(table[name])
         most = int(rank.max(initial=0)) + 1
-        if size * most >= 2**62:
+        if size * most >= LARGEST:
             distinct, found = np.unique(found, return_inverse=True)
             size = len(distinct)
         found *= most
