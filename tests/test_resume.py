@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,30 @@ def test_a_method_begins_again(new_lab: Lab, cell: Cells, stop: Stop) -> None:
         pipeline.unlearned(new_lab, one)
         assert checkpoint._asked
         stop.after(0)
+
+
+@pytest.mark.parametrize("who", ["nobody", "edit", "around"])
+def test_what_somebody_gathers_on_the_way_is_not_gone_on_from(
+    cell: Cells, tmp_path: Path, who: str
+) -> None:
+    """An edit, or a context around each batch, would miss the steps before the stop."""
+    one = cell(*SMALL)
+    data = pipeline.dataset(one)
+    net, steps = pipeline.fresh(one, data), list[int]()
+    with Keeper(tmp_path / "x", 1e-6) as keeper:
+        part = pipeline.batches(one, data, torch.arange(64), "x", keeper=keeper).batched(16)
+
+        def log(_: object) -> Any:
+            steps.append(1)
+            return nullcontext()
+
+        watched = part.watched(log) if who == "around" else part
+        sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+        edit = log if who == "edit" else None
+        time.sleep(0.01)  # so that it is due from the first step on
+        train.descend(net, watched, train.cross_entropy, sgd=sgd, epochs=2, edit=edit)
+    assert len(steps) == (0 if who == "nobody" else 8)
+    assert (tmp_path / "x").is_file() == (who == "nobody")
 
 
 def test_asked_between_two_trainings_the_next_one_stops(
