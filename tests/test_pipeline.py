@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from cells import Cells, compose
+from disks import full, read_only
 from torch import nn
 
 from unlearnbench import metric, outputs, pipeline, table, train
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.split import split
+from unlearnbench.store import Store
 from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
 
 
