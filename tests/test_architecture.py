@@ -13,10 +13,11 @@ OPTION_FOLDERS = ("dataset", "model", "forget", "method", "defense", "attack")
 
 # Left to right: a module may import what stands to its left, never what stands to its right.
 MAY_IMPORT = {
-    "values": set(),
+    "checkpoint": set(),
+    "values": {"checkpoint"},
     "seeding": {"values"},
-    "train": {"values", "seeding"},
-    "dp_sgd": {"values", "seeding", "train"},
+    "train": {"checkpoint", "values", "seeding"},
+    "dp_sgd": {"checkpoint", "values", "seeding", "train"},
     "objective": set(),
     "newton": {"objective"},
     "convex": {"objective", "newton"},
@@ -27,7 +28,8 @@ MAY_IMPORT = {
     "nets": {"gradient", "values"},
     "ops": {"values", "seeding", "train", "model", "gradient"},
     "metric": set(),
-    "store": set(),
+    "lock": set(),
+    "store": {"lock"},
     "cell": set(),
     "config": {"cell"},
     "results": set(),
@@ -54,7 +56,7 @@ MAY_IMPORT = {
     "deletion": {"cell"},
     "split": {"cell", "deletion", "population", "zoo", "values"},
     "plan": {"cell", "deletion", "store", "population", "zoo"},
-    "pipeline": {"split", "cell", "store", "values", "seeding", "train", "model"},
+    "pipeline": {"checkpoint", "split", "cell", "store", "values", "seeding", "train", "model"},
     "parameters": {
         "cell",
         "convex",
@@ -88,6 +90,7 @@ MAY_IMPORT = {
     "table": {"cell", "outputs", "pipeline", "values", "metric", "results", "trace"},
     "worker": {
         "cell",
+        "checkpoint",
         "outputs",
         "picture",
         "pipeline",
@@ -99,9 +102,10 @@ MAY_IMPORT = {
         "values",
     },
     "launch": {"cell", "config", "plan", "results", "store"},
+    "upkeep": {"cell", "config", "lock", "store"},
     "report": {"picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
-    "cli": {"config", "launch", "plan", "results", "report", "check"},
+    "cli": {"config", "launch", "plan", "results", "report", "check", "upkeep"},
     "__init__": {"config", "launch", "results"},
 }
 ONLY_IN = {
@@ -119,10 +123,12 @@ NO_TORCH = {
     "picture",
     "population",
     "zoo",
+    "lock",
     "store",
     "results",
     "report",
     "launch",
+    "upkeep",
     "cli",
     "metric",
     "__init__",

@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unlearnbench import config, launch, results
+from unlearnbench import config, launch, results, upkeep
 from unlearnbench.plan import Event, Plan
 from unlearnbench.report import along, curves, leaderboard
 
@@ -217,7 +217,7 @@ def check(words: Sequence[str]) -> bool:
     return FAIL not in totals
 
 
-COMMANDS = {"check": check}
+COMMANDS = {"check": check, "store": upkeep.command}
 """What is not a cell or a sweep: the command's first word, and what it does with the others."""
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.cell import Cell
+from unlearnbench.cell import Cell, digest
 from unlearnbench.config import ConfigError
-from unlearnbench.plan import Event, Orders, Plan, plan
+from unlearnbench.plan import Event, Orders, Plan, needed, plan
 from unlearnbench.store import Store
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -75,6 +75,8 @@ def run(
             if key
         ]
         results.write(folder / "sweeps", sweep, listed, results.SWEEP)
+        # A store may serve several results folders with sweeps of one name.
+        Store(store).refer(f"{sweep}-{digest(str(folder.resolve()))[:8]}", needed(cells))
     with watch(todo) as watcher:
         if todo.jobs:
             _work(todo, folder, store, settings, watcher)

@@ -16,7 +16,17 @@ from unlearnbench.convex import Audit
 from unlearnbench.deletion import deletions
 from unlearnbench.nets import NetAudit
 from unlearnbench.parameters import audit, changes
-from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
+from unlearnbench.pipeline import (
+    WEIGHTS,
+    Failed,
+    Lab,
+    batches,
+    dataset,
+    original,
+    passing,
+    role,
+    unlearned,
+)
 from unlearnbench.population import originals, shadows
 from unlearnbench.seeding import generator
 from unlearnbench.split import population, split, status_of, zoo_pools
@@ -77,6 +87,8 @@ def predict(lab: Lab, cell: Cell) -> None:
         return {"kind": "predictions", "model": cell.model_key}
 
     lab.store.get(cell.predictions_key, make)
+    if cell.keep == "predictions" and role(cell) == "unlearned" and lab.store.has(cell.model_key):
+        lab.store.drop(cell.model_key, WEIGHTS)
 
 
 def _rows(cell: Cell, data: Dataset, rows_N: Tensor) -> Batches:
@@ -146,13 +158,9 @@ def predictions(lab: Lab, cell: Cell) -> Predictions:
         rows_N=rows_N,
         split_N=split_N,
         status_MN=status_N[None].astype(np.int8),
-        kind_M=(_kind(cell),),
+        kind_M=(role(cell),),
         parent_M=(-1,),
     )
-
-
-def _kind(cell: Cell) -> str:
-    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
 
 
 def population_predictions(lab: Lab, cell: Cell) -> Predictions:
@@ -172,8 +180,8 @@ def population_predictions(lab: Lab, cell: Cell) -> Predictions:
         arrays = load_arrays(lab.store.load(one.predictions_key).read(OUTPUTS))
         logits.append(arrays["logits_QNC"])
         statuses.append(status_of(one, data))
-        kinds.append(_kind(one))
-        parents.append(len(audited) + one.split["index"] if _kind(one) == "unlearned" else -1)
+        kinds.append(role(one))
+        parents.append(len(audited) + one.split["index"] if role(one) == "unlearned" else -1)
     rows_N = population(audited[0], data.train_rows).rows_N
     return Predictions(
         logits_MQNC=np.stack(logits),
@@ -216,7 +224,7 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
             rows_N=joined["rows_N"],
             split_N=np.full(len(joined["y_N"]), RETAIN, np.int8),
             status_MN=np.stack([trained_N, joined["status_N"]]).astype(np.int8),
-            kind_M=("original", _kind(cell)),
+            kind_M=("original", role(cell)),
             parent_M=(-1, 0),
             audited_M=(False, True),
             model_N=model_N,
