@@ -106,7 +106,7 @@ def test_once_they_work_they_replace_the_failed_rows(
     folder, _ = faults
     code, sweep = preloaded.run(words(folder), folder, UNRULY="calm")
     assert code == 0, sweep.out
-    assert "0 original (1 in store), 0 retrained (2 in store), 3 unlearned" in sweep.out
+    assert "7 cells → 1 original, 2 retrains, 4 unlearned; 3 in store" in sweep.out
     assert set(load_results(folder)["status"]) == {"ok"}
 
 
