@@ -272,7 +272,9 @@ def test_a_users_own_method(options: Path, preloaded: Preloaded, tmp_path: Path)
     assert wide.loc["mine", "test_acc"] == wide.loc["original", "test_acc"]
     code, sweep = preloaded.run(["-m", search, *words, "seed=0,1"], tmp_path)
     assert code == 0, sweep.err
-    assert sweep.out.startswith("8 cells (4 there) → 1 original, 2 retrains, 1 unlearned; 1 in store")
+    assert sweep.out.startswith(
+        "8 cells (4 there) → 1 original, 2 retrains, 1 unlearned; 1 in store"
+    )
     code, sweep = preloaded.run([search, *words], tmp_path)
     assert (code, sweep.out.split("\n")[0]) == (0, "4 cells, all there"), sweep.err
     frame = unlearnbench.run([search, *words], paths={"results": str(tmp_path)})

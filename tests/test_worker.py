@@ -144,7 +144,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: tuple[Job, ...])
     ends: dict[int, Any] = {}
     monkeypatch.setattr(worker.Host, "_start", start)
     monkeypatch.setattr(worker.Host, "end", lambda _, one: ends[id(one.pipe)], raising=False)
-    return worker.Host(Orders(jobs, tmp_path, tmp_path, "cpu", 4))
+    return worker.Host(Orders(jobs, tmp_path, tmp_path / "store", tmp_path, "t", "cpu", 4), 0)
 
 
 def given(host: worker.Host) -> Iterator[tuple[worker.Worker, Job, dict[str, str]]]:
@@ -247,7 +247,7 @@ def test_a_worker_that_died_while_idle_is_replaced(host: worker.Host) -> None:
 
 def test_no_more_workers_than_jobs(host: worker.Host) -> None:
     few = replace(host.orders, jobs=host.orders.jobs[:2], workers=8)
-    assert len(worker.Host(few).workers) == 2
+    assert len(worker.Host(replace(few, task="few"), 0).workers) == 2
 
 
 def test_host_ends_when_nobody_listens(host: worker.Host, monkeypatch: pytest.MonkeyPatch) -> None:
