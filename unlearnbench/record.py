@@ -109,6 +109,8 @@ def runs(folder: Path, sweep: str | None = None) -> list[Run]:
     found, known = [], set()
     for path in sorted((folder / "runs").glob("*/run.json"), reverse=True):
         told = json.loads(path.read_text())
+        if "refused" in told:  # SLURM has not taken it: it was none
+            continue
         known.add(told["sweep"])
         if sweep is None and told["sweep"] != SINGLE:
             sweep = told["sweep"]
