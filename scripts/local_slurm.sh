@@ -171,10 +171,12 @@ start_accounting() {
       fail "the data base could not be made; see $dir/log/db-install.log"
     touch "$dir/db.made"
   fi
-  lives db || setsid mariadbd --no-defaults --user="$me" --datadir="$dir/db" \
-    --socket="$MYSQL_UNIX_PORT" --skip-networking --pid-file="$dir/run/db.pid" --debug-no-sync \
-    --innodb-log-file-size=10M --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900 \
-    </dev/null >>"$dir/log/db.log" 2>&1 &
+  if ! lives db; then # not with ||: the shell would stay, and keep the lock
+    setsid mariadbd --no-defaults --user="$me" --datadir="$dir/db" --debug-no-sync \
+      --socket="$MYSQL_UNIX_PORT" --skip-networking --pid-file="$dir/run/db.pid" \
+      --innodb-log-file-size=10M --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900 \
+      </dev/null >>"$dir/log/db.log" 2>&1 &
+  fi
   until_true 30 mariadbd mariadb-admin --no-defaults -S "$MYSQL_UNIX_PORT" -u "$me" ping
   lives slurmdbd || slurmdbd
   until_true 30 "slurmdbd (port $port)" answers "$port" # sacctmgr would wait for minutes

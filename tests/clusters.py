@@ -21,7 +21,7 @@ PATIENCE = 240
 """Seconds after which a test gives up; nothing here is about how long it takes."""
 
 CELLS = 40
-WORDS = ["-m", "dataset=breast_cancer,wine", "model=logreg", "train.call.epochs=2"]
+WORDS = ["-m", "dataset=breast_cancer,digits", "model=logreg", "train.call.epochs=2"]
 WORDS += ["method.call.epochs=1", "method=finetune,gradient_ascent", "seed=range(4)"]
 WORDS += ["attack.call.splits=2", "train.call._target_=unruly.gated_fit"]
 TRAININGS = 2 * (4 + 5)  # originals, and retrained ones with the second retrain of the last seed

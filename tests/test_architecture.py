@@ -97,7 +97,8 @@ MAY_IMPORT = {
         "values",
     },
     "launch": {"cell", "config", "plan", "record", "results", "store"},
-    "slurm": {"config", "launch", "pack", "plan", "record"},
+    "slurm": set(),
+    "submit": {"config", "launch", "pack", "plan", "record", "slurm"},
     "progress": {"cost", "journal", "record", "results", "slurm"},
     "commands": {
         "cell",
@@ -110,6 +111,7 @@ MAY_IMPORT = {
         "progress",
         "record",
         "slurm",
+        "submit",
     },
     "report": {"picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
@@ -118,7 +120,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "lightning": {"train"},
-    "submitit": {"slurm"},
+    "submitit": {"submit"},
     "optuna": {"tune"},
     "opacus": {"dp_sgd"},
     "hydra": {"config", "cli"},
@@ -140,6 +142,7 @@ NO_TORCH = {
     "pack",
     "cost",
     "slurm",
+    "submit",
     "progress",
     "commands",
     "cli",

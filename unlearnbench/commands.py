@@ -24,6 +24,7 @@ from unlearnbench.pack import Array, Request
 from unlearnbench.plan import Plan
 from unlearnbench.progress import STATES, Progress, progress
 from unlearnbench.record import Run
+from unlearnbench.submit import Options, submitted
 
 WAVES = {
     "original": "trained from scratch",
@@ -100,9 +101,9 @@ class Prepared:
 
 def _prepared(
     todo: Plan, words: Sequence[str], settings: Mapping[str, Any], name: str
-) -> tuple[Prepared, slurm.Options | None]:
+) -> tuple[Prepared, Options | None]:
     launcher, told = config.launcher(words)
-    options = slurm.Options(**told) if launcher == "slurm" else None
+    options = Options(**told) if launcher == "slurm" else None
     device, workers = settings["device"], settings["workers"]
     if options is None:
         gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidia0").exists())
@@ -228,7 +229,7 @@ def submit(
     }
     record.write_jobs(run, record.listed(todo.jobs, tasks))
     try:
-        run = slurm.submit(run, ready.arrays, settings, options)
+        run = submitted(run, ready.arrays, settings, options)
     except slurm.Refused as error:
         run.tell(refused=str(error))
         raise

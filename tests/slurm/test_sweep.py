@@ -90,7 +90,7 @@ def test_a_raising_cell_is_a_failed_row_and_the_rest_completes(
     (tmp_path / "options" / "method").mkdir(parents=True)
     (tmp_path / "options" / "method" / "raising.yaml").write_text(RAISING)
     sweep.open()
-    words = ["-m", "dataset=wine", "model=logreg", "train.call.epochs=2", "seed=0,1"]
+    words = ["-m", "dataset=breast_cancer", "model=logreg", "train.call.epochs=2", "seed=0,1"]
     words += ["method=finetune,raising", "attack.call.splits=2", *LAUNCHER]
     sweep.says(*words, f"hydra.searchpath=[file://{tmp_path / 'options'}]")
     sweep.wait()
