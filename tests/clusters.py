@@ -154,7 +154,7 @@ def until(condition: Callable[[], Any]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def counted(said: str, line: str = "cells") -> dict[str, int]:

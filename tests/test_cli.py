@@ -292,6 +292,21 @@ def test_stock_sweeper_and_launcher_run_all_cells(preloaded: Preloaded, tmp_path
     assert "Traceback" not in sweep.err
 
 
+@pytest.mark.slow
+def test_submitit_runs_cells_one_by_one(tmp_path: Path) -> None:
+    """Hydra's own plugin; each cell is a process of its own, which pulls what it needs."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="the plugin is an extra")
+    words = ["-m", *TINY, "attack=none", "hydra/launcher=submitit_local", "controls=[retrain]"]
+    done = command([*words, "method=finetune,original"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    wide = load_results(tmp_path, wide=True)
+    assert sorted(wide["method"]) == ["finetune", "original", "retrain"]
+    assert set(wide["status"]) == {"ok"}
+    broken = command([*words, "method=finetune", "method.call._target_=unruly.nowhere"], tmp_path)
+    assert broken.returncode == 1
+    assert "unlearnbench: failed: " in broken.stderr
+
+
 def test_a_study_writes_its_table(preloaded: Preloaded, tmp_path: Path) -> None:
     words = ["-m", "sweep=quickstart", *FAST, "method=original", "seed=0"]
     code, sweep = preloaded.run([word for word in words if "epochs=1" not in word], tmp_path)

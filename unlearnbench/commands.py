@@ -294,8 +294,8 @@ def _times(at: Progress) -> Iterator[str]:
     running = at.jobs[at.jobs["state"] == "running"]
     if at.jobs["state"].isin(["running", "waiting"]).any():
         workers = max(len(running), 1)
-        least = "" if whole else "at least "
-        yield f"time left: {least}{duration(seconds / workers)} with {workers} workers, as now"
+        least = "" if whole else "at least " if seconds else "unknown, and more than "
+        yield f"time left: {least}{duration(seconds / workers)} with {workers} at work, as now"
     slow = at.jobs[at.jobs["seconds"].notna()].nlargest(SHOWN, "seconds")
     if len(slow):
         told = (f"{_name(job)} {duration(job['seconds'])}" for _, job in slow.iterrows())

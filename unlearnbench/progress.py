@@ -150,8 +150,10 @@ def _stated(
         reasons.append(line.get("reason"))
         seconds.append(line.get("seconds"))
         began.append(line.get("at") if state == "running" else None)
-    told = {"state": states, "reason": reasons, "seconds": seconds, "began": began}
-    return jobs.assign(**{name: pd.Series(column) for name, column in told.items()})
+    words, numbers = {"state": states, "reason": reasons}, {"seconds": seconds, "began": began}
+    told = {name: pd.Series(column, dtype=object) for name, column in words.items()}
+    told |= {name: pd.Series(column, dtype=float) for name, column in numbers.items()}
+    return jobs.assign(**told)
 
 
 def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
@@ -200,5 +202,5 @@ def _left(folder: Path, runs: Sequence[Run], jobs: pd.DataFrame) -> tuple[float,
     }
     on = [pair in gpus for pair in zip(to_come["run"], to_come["task"], strict=True)]
     expected = cost.expected(to_come, cost.history(folder), on)["seconds"]
-    passed = (time.time() - to_come["began"].astype(float)).fillna(0)
+    passed = (time.time() - to_come["began"]).fillna(0)
     return float((expected - passed).clip(lower=0).sum()), bool(expected.notna().all())
