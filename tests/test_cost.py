@@ -24,7 +24,7 @@ def table(made: Plan) -> pd.DataFrame:
 
 def took(folder: Path, made: Plan, seconds: dict[str, list[float]], device: str = "cpu") -> None:
     """A run in which the jobs of each kind took so many seconds, one after the other."""
-    run = record.begin(folder, "sweep", made)
+    run = record.begin("sweep", made, {"paths": {"results": folder, "store": folder}})
     record.write_jobs(run, record.listed(made.jobs, {}))
     journal = Journal(run.folder, "local")
     for kind, times in seconds.items():

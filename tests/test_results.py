@@ -1,5 +1,6 @@
 """Reading and writing of result tables: what is kept, joined, named and refused."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,62 @@ def test_a_write_that_fails_leaves_what_was_there(
         write(tmp_path, "p", ATTACKED)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def by_pandas(frame: pd.DataFrame) -> pd.DataFrame:
+    """What loading must come to, in pandas' own words."""
+    best = frame["status"].map({"ok": 0, "skipped": 1, "failed": 2})
+    frame = frame[best == best.groupby(frame["key"]).transform("min")]
+    order = [*results.CELL, "key", "metric", "step"]
+    frame = frame.sort_values(order, kind="stable", na_position="first")
+    return frame.drop_duplicates(["key", "metric", "step"]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("most", [2**62, 50])
+def test_loaded_rows_are_those_of_pandas(
+    tmp_path: Path, seed: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows twice and three times, nulls everywhere, columns that differ where keys do not."""
+    monkeypatch.setattr(results, "LARGEST", most)
+    draw = random.Random(seed)
+    words = [None, "", "a", "B", "é", "ab", "a b"]
+    for name in "pqrs":
+        rows = [
+            row(
+                draw.choice(["k", "l", "m", "ü"]),
+                draw.choice(["x", "y", None]),
+                draw.random(),
+                step=draw.choice([None, 0, 7, -2]),
+                seed=draw.choice([0, 3, 11, 2]),
+                status=draw.choice(["ok", "failed", "skipped"]),
+                **{column: draw.choice(words) for column in ("dataset", "overrides", "reason")},
+            )
+            for _ in range(40)
+        ]
+        results.write(tmp_path / "rows", name, rows, results.ROWS)
+    paths = sorted((tmp_path / "rows").glob("*.parquet"))
+    expected = by_pandas(pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))
+    pd.testing.assert_frame_equal(load_results(tmp_path), expected, check_dtype=False)
+    assert load_results(tmp_path).dtypes["dataset"] == "str"
+
+
+def test_an_empty_folder_of_rows_is_an_empty_frame(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    assert list(load_results(tmp_path).columns) == results.ROWS.names
+    assert len(load_results(tmp_path, keys=["a"])) == 0
+    assert results.finished(tmp_path) == set()
+
+
+def test_rows_of_an_earlier_schema_are_read(tmp_path: Path) -> None:
+    """Columns that are new since are null."""
+    old = results.ROWS.remove(results.ROWS.names.index("threat"))
+    results.write(tmp_path / "rows", "p", [row("k", "x", 1.0)], old)
+    write(tmp_path, "q", row("l", "x", 1.0, threat="all"))
+    assert load_results(tmp_path).set_index("key")["threat"].to_dict() == {
+        "k": pytest.approx(float("nan"), nan_ok=True),
+        "l": "all",
+    }
 
 
 def test_reading_imports_neither_torch_nor_hydra(tmp_path: Path) -> None:

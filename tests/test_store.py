@@ -1,16 +1,26 @@
 """The store: once, whole, or not at all."""
 
+import errno
+import hashlib
 import multiprocessing
 import os
+import random
+import signal
 import time
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from disks import full, read_only
+from test_lock import elsewhere, put
 
-from unlearnbench.store import Damaged, Store
+from unlearnbench import lock
+from unlearnbench.store import FEW, MANIFEST, Damaged, Store
 
 KEY = "ab" * 32
+fork = multiprocessing.get_context("fork")
 
 
 def make(folder: Path) -> dict[str, Any]:
@@ -43,14 +53,14 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="luck"):
         store.get(KEY, broken)
     assert not store.has(KEY)
-    assert [p.name for p in (tmp_path / "ab").iterdir()] == [f"{KEY}.lock"]
+    assert list((tmp_path / "ab").iterdir()) == []
     assert store.get(KEY, make).read("data") == b"1234"
 
 
 @pytest.mark.parametrize("state", ["no manifest", "temporary"])
 def test_what_a_crash_left_is_no_artifact(tmp_path: Path, state: str) -> None:
     store = Store(tmp_path)
-    left = store.path(KEY) if state == "no manifest" else store.path(KEY).with_suffix(".tmp")
+    left = store.path(KEY) if state == "no manifest" else store._beside(KEY, "theirs.tmp")
     left.mkdir(parents=True)
     (left / "data").write_bytes(b"half")
     assert not store.has(KEY)
@@ -82,28 +92,244 @@ def _ask(root: Path) -> None:
 
 
 def test_two_processes_make_it_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    asking = [context.Process(target=_ask, args=(tmp_path,)) for _ in range(4)]
+    asking = [fork.Process(target=_ask, args=(tmp_path,)) for _ in range(4)]
     for process in asking:
         process.start()
     for process in asking:
         process.join()
     assert [process.exitcode for process in asking] == [0] * 4
     assert len((tmp_path / "made").read_text().splitlines()) == 1
+    assert [one.name for one in (tmp_path / "ab").iterdir()] == [KEY]
 
 
-def test_the_lock_of_a_killed_maker_does_not_stay(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    maker = context.Process(target=_ask, args=(tmp_path,))
+def _making(root: Path) -> Any:
+    """A process in the middle of making the artifact."""
+    maker = fork.Process(target=_ask, args=(root,))
     maker.start()
-    while not (tmp_path / "made").is_file():
-        time.sleep(0.01)
+    while not (root / "made").is_file():
+        time.sleep(0.001)
+    return maker
+
+
+def test_a_dead_holder_leaves_neither_lock_nor_files(tmp_path: Path) -> None:
+    maker = _making(tmp_path)
     maker.kill()
     maker.join()
     assert not Store(tmp_path).has(KEY)
+    assert len(list((tmp_path / "ab").iterdir())) == 2
     assert Store(tmp_path).get(KEY, make).read("data") == b"1234"
+    assert [one.name for one in (tmp_path / "ab").iterdir()] == [KEY]
+
+
+def test_a_stale_heartbeat_from_elsewhere_is_no_reason_to_wait(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store._beside(KEY, "held").parent.mkdir(parents=True)
+    put(store._beside(KEY, "held"), elsewhere(), age=lock.LIMIT + 5)
+    store._beside(KEY, "theirs.tmp").mkdir()
+    assert store.get(KEY, make).read("data") == b"1234"
+    assert [one.name for one in (tmp_path / "ab").iterdir()] == [KEY]
+
+
+def test_a_job_that_slurm_has_forgotten_is_no_reason_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "here")
+    store = Store(tmp_path, known=lambda job: job != "12")
+    store._beside(KEY, "held").parent.mkdir(parents=True)
+    put(store._beside(KEY, "held"), elsewhere(cluster="here", job="12"))
+    assert store.get(KEY, make).read("data") == b"1234"
+
+
+def test_who_waits_sees_the_artifact_though_its_lock_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine that went down between the last rename and giving the lock back."""
+    store = Store(tmp_path)
+    store._beside(KEY, "held").parent.mkdir(parents=True)
+    put(store._beside(KEY, "held"), elsewhere())
+
+    def arrives(seconds: float) -> None:
+        store.path(KEY).mkdir()
+        store._make(KEY, store._beside(KEY, "theirs.tmp"), make)
+
+    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=arrives, monotonic=time.monotonic))
+    assert store.get(KEY, _never).read("data") == b"1234"
+
+
+def _never(folder: Path) -> dict[str, Any]:
+    raise AssertionError("it is there")
+
+
+@pytest.mark.parametrize("wakes", ["after", "meanwhile"])
+def test_a_holder_that_only_stood_still_spoils_nothing(tmp_path: Path, wakes: str) -> None:
+    """Its lock is broken, for it was not heard of; then it goes on."""
+    maker = _making(tmp_path)
+    os.kill(maker.pid, signal.SIGSTOP)
+    (mark,) = Store(tmp_path)._beside(KEY, "held").iterdir()
+    os.utime(mark, (0, 0))
+
+    def slow(folder: Path) -> dict[str, Any]:
+        if wakes == "meanwhile":
+            os.kill(maker.pid, signal.SIGCONT)
+            time.sleep(0.5)  # it finds its files gone, and waits for ours
+        return make(folder)
+
+    assert Store(tmp_path).get(KEY, slow).read("data") == b"1234"
+    os.kill(maker.pid, signal.SIGCONT)
+    maker.join()
+    assert maker.exitcode == 0
+    assert Store(tmp_path).load(KEY).read("data") == b"1234"
+    assert [one.name for one in (tmp_path / "ab").iterdir()] == [KEY]
+
+
+def test_of_two_copies_of_one_job_the_first_is_kept(tmp_path: Path) -> None:
+    """Both are at work, on two machines of which one is cut off."""
+    store = Store(tmp_path)
+
+    def twice(folder: Path) -> dict[str, Any]:
+        store._make(KEY, store._beside(KEY, "theirs.tmp"), lambda f: make(f) | {"who": "first"})
+        return make(folder) | {"who": "second"}
+
+    assert store.get(KEY, twice).manifest["who"] == "first"
+    assert [one.name for one in (tmp_path / "ab").iterdir()] == [KEY]
+
+
+def test_a_finished_artifact_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def half(folder: Path) -> dict[str, Any]:
+        store.unfinished(KEY).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get(KEY, half)
+    assert store.unfinished(KEY).read_bytes() == b"half"
+    store.get(KEY, make)
+    assert not store.unfinished(KEY).exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# Killed at any moment.
+
+DEEP = 8
+"""Artifacts of a chain, each of which needs the one before it, as predictions need a model."""
+
+
+def _key(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def _chain(store: Store, number: int) -> bytes:
+    def make(folder: Path) -> dict[str, Any]:
+        before = _chain(store, number - 1) if number % DEEP else b""
+        for part in ("weights", "notes"):
+            (folder / part).write_bytes(hashlib.sha256(before + part.encode()).digest() * 400)
+            time.sleep(0.001)
+        return {"number": number}
+
+    return store.get(_key(number), make).read("weights")
+
+
+def _walk(root: Path, chains: list[int], seed: int) -> None:
+    random.Random(seed).shuffle(chains)
+    for chain in chains:
+        _chain(Store(root), DEEP * chain + DEEP - 1)
+
+
+def _contents(root: Path) -> dict[Path, bytes]:
+    return {path.relative_to(root): path.read_bytes() for path in root.glob("*/*/*")}
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_workers_killed_at_random_points_leave_the_undisturbed_store(
+    tmp_path: Path, kills: int
+) -> None:
+    draw, killed, rounds, root = random.Random(kills), 0, 0, tmp_path / "store"
+    while killed < kills:
+        chains = [2 * rounds, 2 * rounds + 1]
+        working = [fork.Process(target=_walk, args=(root, chains, seed)) for seed in range(3)]
+        for process in working:
+            process.start()
+        time.sleep(draw.uniform(0, 0.1))
+        victim = draw.choice(working)
+        victim.kill()
+        victim.join()
+        killed += victim.exitcode == -signal.SIGKILL  # else it was done
+        working = [process for process in working if process is not victim]
+        working.append(fork.Process(target=_walk, args=(root, chains, 3)))
+        working[-1].start()
+        for process in working:
+            process.join(60)
+            assert process.exitcode == 0
+        rounds += 1
+        assert rounds < 5 * kills
+    _walk(tmp_path / "undisturbed", list(range(2 * rounds)), 0)
+    assert _contents(root) == _contents(tmp_path / "undisturbed")
+    left = [one.name for one in root.glob("*/*") if "." in one.name]
+    assert all(name.endswith((".claim", ".clock")) for name in left), left
+
+
+# ---------------------------------------------------------------------------------------------
+# Disks that are full, and that may not be written.
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with full(tmp_path / "disk", "256k") as root:
+        store = Store(root)
+        store.get(KEY, make)
+
+        def large(folder: Path) -> dict[str, Any]:
+            (folder / "data").write_bytes(b"1" * 2**20)
+            return {}
+
+        other = "cd" * 32
+        with pytest.raises(OSError, match="No space left on device") as told:
+            store.get(other, large)
+        assert told.value.errno == errno.ENOSPC
+        assert list((root / "cd").iterdir()) == []
+        assert store.load(KEY).read("data") == b"1234"
+        assert store.get(other, make).read("data") == b"1234"
+
+
+def test_a_read_only_store_is_read_and_not_waited_for(tmp_path: Path) -> None:
+    with read_only(tmp_path / "disk", lambda root: Store(root).get(KEY, make)) as root:
+        store = Store(root)
+        assert store.get(KEY, _never).read("data") == b"1234"
+        with pytest.raises(OSError, match="Read-only file system"):
+            store.get("cd" * 32, make)
 
 
 def test_a_key_is_no_path(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         Store(tmp_path).path("../../etc/passwd")
+
+
+# ---------------------------------------------------------------------------------------------
+# Many.
+
+
+def test_many_keys_are_looked_for_by_listing_each_shard_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, keys = Store(tmp_path), [_key(number) for number in range(2000)]
+    for key in keys[::2]:
+        store.path(key).mkdir(parents=True)
+        (store.path(key) / MANIFEST).touch()
+    looks: list[str] = []
+    has, listed = store.has, store._listed
+    monkeypatch.setattr(store, "has", lambda key: looks.append(key[:2]) or has(key))
+    monkeypatch.setattr(store, "_listed", lambda shard: looks.append(shard) or listed(shard))
+    assert store.present(keys) == {*keys[::2]}
+    times = Counter(looks)
+    assert len(times) == 256
+    assert max(times.values()) <= FEW
+    assert sum(times.values()) < 400
+
+
+def test_few_keys_are_looked_for_one_by_one(tmp_path: Path, monkeypatch: Any) -> None:
+    store = Store(tmp_path)
+    store.get(KEY, make)
+    monkeypatch.setattr(store, "_listed", lambda shard: pytest.fail("all listed"))
+    half_deleted = "ab" + 31 * "cd"
+    store.path(half_deleted).mkdir()
+    assert store.present([KEY, half_deleted, "cd" * 32]) == {KEY}

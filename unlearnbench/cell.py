@@ -9,8 +9,11 @@ import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+
+KEEP = ("all", "predictions")
+"""What can be kept of unlearned models."""
 
 AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
@@ -18,7 +21,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
 NOT_KEYED = (
     *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy"),
-    "trace_every",
+    *("trace_every", "checkpoint_minutes"),
 )
 KEYED_SETTINGS = ("seed", "split", "precision")
 
@@ -37,10 +40,56 @@ NOTHING: Option = {"name": "none", "call": None}
 """The option of an axis on which nothing is done."""
 
 
+class Written(str):
+    """Canonical JSON, as it goes into a digest."""
+
+    __slots__ = ()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
 def digest(*parts: Any) -> str:
-    """SHA-256 of the canonical JSON of some plain values."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 of the canonical JSON of some plain values, of which some may be written already."""
+    texts = (part if type(part) is Written else _canonical(part) for part in parts)
+    return hashlib.sha256(f"[{','.join(texts)}]".encode()).hexdigest()
+
+
+_written: dict[tuple[int, bool], tuple[Option, Written]] = {}
+
+
+def written(option: Option, *, whole: bool = False) -> Written:
+    """The canonical JSON of the part of an option that can change bytes, or of all of it.
+
+    Each option is written out once, for a sweep has few, and many cells: an option is never
+    changed.
+    """
+    place = id(option), whole
+    if place not in _written:
+        if len(_written) >= WRITTEN_AT_ONCE:
+            _written.clear()
+        told = option if whole else keyed(option)
+        _written[place] = option, Written(_canonical(told))  # held, so that nothing takes its place
+    return _written[place][1]
+
+
+WRITTEN_AT_ONCE = 10_000
+"""Options whose text is kept: those of populations and zoos are one a model."""
+
+
+# A sweep asks for these two once a cell, and most of the answers are the same.
+
+
+@lru_cache(maxsize=50_000)
+def _original_key(
+    dataset: Written, model: Written, train: Written, split: Written, precision: str, seed: int
+) -> str:
+    return digest("model", dataset, model, train, split, precision, seed)
+
+
+@lru_cache(maxsize=50_000)
+def _model_key(original: str, forget: Written, method: Written) -> str:
+    return digest("model", original, forget, method)
 
 
 def keyed(option: Option) -> Option:
@@ -74,6 +123,7 @@ class Cell:
         shadow: options in which the attacker's own models differ, by axis: transfer.
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
+        keep: ``all``, or ``predictions``: no weights of unlearned models; in no key.
     """
 
     dataset: Option
@@ -90,6 +140,7 @@ class Cell:
     overrides: str = ""
     cuda_graphs: bool = True
     shadow: Mapping[str, Option] = field(default_factory=dict)
+    keep: str = "all"
 
     @property
     def names(self) -> dict[str, str]:
@@ -104,7 +155,7 @@ class Cell:
     @property
     def model_seed(self) -> int:
         """The seed its model is made with; ``second_retrain`` takes the one after its own."""
-        return self.seed + int(self.traits.get("seed_offset", 0))
+        return self._seed_under(self.method)
 
     @property
     def from_scratch(self) -> bool:
@@ -119,20 +170,37 @@ class Cell:
     @cached_property
     def original_key(self) -> str:
         """Not over the forget set: one original serves every forget set."""
-        return digest(
-            "model",
-            *map(keyed, (self.dataset, self.model, self.train)),
-            self.split,
-            self.precision,
-            self.model_seed,
-        )
+        return self._original_key_under(self.method)
 
     @cached_property
     def model_key(self) -> str:
         """Of the model the cell is about."""
-        if self.untouched:
-            return self.original_key
-        return digest("model", self.original_key, keyed(self.forget), keyed(self.method))
+        return self._model_key_under(self.method)
+
+    # Of a cell's own keys, and of those of the cell that it is compared with, which need not be
+    # made for that.
+
+    def _seed_under(self, method: Option) -> int:
+        return self.seed + int((method.get("traits") or {}).get("seed_offset", 0))
+
+    def _original_key_under(self, method: Option) -> str:
+        options = map(written, (self.dataset, self.model, self.train))
+        split = written(self.split, whole=True)
+        return _original_key(*options, split, self.precision, self._seed_under(method))
+
+    def _model_key_under(self, method: Option) -> str:
+        original = self._original_key_under(method)
+        if method["call"] is None:
+            return original
+        return _model_key(original, written(self.forget), written(method))
+
+    def _predictions_key_under(self, method: Option) -> str:
+        views: list[Any] = [self.queries] if self.queries > 1 else []
+        if "zoo" in self.split:
+            views = [written(self.forget), self._original_key_under(UNTOUCHED)]
+        if "deletions" in self.split:
+            views = [written(self.forget)]
+        return digest("predictions", self._model_key_under(method), *views)
 
     @property
     def prepared_key(self) -> str:
@@ -140,7 +208,7 @@ class Cell:
 
         Nor has the forget set, where the trait ``prepares_blind`` says that it is hidden.
         """
-        forget = None if self.traits.get("prepares_blind") else keyed(self.forget)
+        forget = None if self.traits.get("prepares_blind") else written(self.forget)
         made = self.method["prepare"], self.method["version"]
         return digest("prepared", self.original_key, forget, *made)
 
@@ -151,12 +219,12 @@ class Cell:
         In a zoo they stand beside those of the model before the request, which has its own seed. Of
         deletions it is the change of parameters that is stored, of so many of them.
         """
-        views: list[Any] = [self.queries] if self.queries > 1 else []
-        if "zoo" in self.split:
-            views = [keyed(self.forget), self.original().original_key]
-        if "deletions" in self.split:
-            views = [keyed(self.forget)]
-        return digest("predictions", self.model_key, *views)
+        return self._predictions_key_under(self.method)
+
+    @cached_property
+    def reference_key(self) -> str:
+        """Of the predictions of the model that this one is compared with."""
+        return self._predictions_key_under(self.reference)
 
     @property
     def queries(self) -> int:
@@ -166,11 +234,10 @@ class Cell:
     @cached_property
     def utility_key(self) -> str:
         """Of the rows that stand once per model: attack none, defense none."""
-        reference = replace(self, method=self.reference)
-        compared = self.predictions_key, reference.predictions_key
+        compared = self.predictions_key, self.reference_key
         names = {**self.names, "defense": "none", "attack": "none"}
         privacy = [self.train["privacy"]] if "privacy" in self.train else []  # what ε is of
-        about = self.seed, compared, keyed(self.forget), *privacy
+        about = self.seed, compared, written(self.forget), *privacy
         return digest("rows", ROWS_VERSION, names, *about)
 
     @cached_property
@@ -178,7 +245,7 @@ class Cell:
         """Of the rows of its attack; the utility rows' where there is none."""
         if self.attack["call"] is None:
             return self.utility_key
-        attacked = map(keyed, (self.defense, self.attack, *self.shadow.values()))
+        attacked = map(written, (self.defense, self.attack, *self.shadow.values()))
         return digest("rows", self.utility_key, self.names, *attacked)
 
     @property
@@ -192,6 +259,18 @@ class Cell:
         if every is not None and (type(every) is not int or every < 1):
             raise ValueError(f"train.trace_every={every}: must be a number of epochs, or null")
         return every
+
+    @property
+    def checkpoint_minutes(self) -> float | None:
+        """From one writing down of where a long training is to the next; None never does.
+
+        Raises:
+            ValueError: it is no such number.
+        """
+        minutes: float | None = self.train.get("checkpoint_minutes")
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"train.checkpoint_minutes={minutes}: must be above 0, or null")
+        return minutes
 
     @property
     def trace_key(self) -> str | None:

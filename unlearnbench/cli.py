@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unlearnbench import config, launch, record, results
+from unlearnbench import config, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
 from unlearnbench.report import along, curves, leaderboard
 
@@ -361,6 +361,7 @@ COMMANDS = {
     "cancel": cancel,
     "collect": collect,
     "compact": compact,
+    "store": upkeep.command,
 }
 """What is not a cell or a sweep: the command's first word, and what it does with the others."""
 

@@ -207,20 +207,17 @@ def submit(
         slurm.Refused: SLURM does not take it.
     """
     launch.check(settings)
-    folder = Path(settings["paths"]["results"]).absolute()
     todo = launch.planned(cells, settings, only)
     mark = secrets.token_hex(2)
     ready, options = _prepared(todo, words, settings, f"{sweep}-{mark}")
     assert options is not None
     yield todo.line(sum(len(array.tasks) for array in ready.arrays))
-    folder.mkdir(parents=True, exist_ok=True)
-    record.write_cells(folder, sweep, cells)
+    launch.keep_list(cells, settings, sweep)
     if not todo.jobs:
         yield f"the tables: unlearnbench collect {sweep}"
         return
-    paths = {name: str(Path(path).absolute()) for name, path in settings["paths"].items()}
-    told = {"words": list(words), "settings": {**settings, "paths": paths}}
-    run = record.begin(folder, sweep, todo, launcher={"name": "slurm", **vars(options)}, **told)
+    launcher = {"name": "slurm", **vars(options)}
+    run = record.begin(sweep, todo, settings, words=list(words), launcher=launcher)
     tasks = {
         job.key: array.place(index)
         for array in ready.arrays

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest
+from unlearnbench.cell import AXES, KEEP, KEYED_SETTINGS, Cell, Option, digest
 
 
 class ConfigError(ValueError):
@@ -62,18 +62,24 @@ def cells(overrides: Iterable[Sequence[str]], extra_methods: Sequence[str] = ())
         grid = [tuple(one) for one in overrides]
         parts = Parts(search_words(grid[0] if grid else ()))
         asked = [parts.cell(one) for one in grid]
-        controls = [
-            replace(cell, method=parts.option("method", (f"method={name}",)))
-            for name in extra_methods
-            for cell in asked
-        ]
+        methods = [parts.option("method", (f"method={name}",)) for name in extra_methods]
+    alike = {_but_for_method(cell): cell for cell in asked}
     # Hyper-parameters of a method say nothing about its controls.
-    controls = [replace(cell, overrides=_without_method(cell.overrides)) for cell in controls]
+    controls = [
+        replace(cell, method=method, overrides=overrides)
+        for method in methods
+        for (overrides, *_), cell in alike.items()
+    ]
     return list({cell.key: cell for cell in [*controls, *asked]}.values())
 
 
-def _without_method(overrides: str) -> str:
-    return " ".join(o for o in overrides.split() if not o.startswith("method."))
+def _but_for_method(cell: Cell) -> tuple[Any, ...]:
+    """What cells have in common that share their controls."""
+    overrides = " ".join(o for o in cell.overrides.split() if not o.startswith("method."))
+    options = [getattr(cell, axis) for axis in AXES if axis != "method"]
+    parts = [*options, cell.split, *cell.shadow.values()]
+    # Options are composed once, and told apart by which they are, not by what is in them.
+    return (overrides, cell.seed, cell.precision, *map(id, parts))
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
@@ -242,6 +248,8 @@ class Parts:
                 mine[axis].append(text)
         parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
         top = self.option("", tuple(mine[""]))
+        if (keep := top["store"]["keep"]) not in KEEP:
+            raise ConfigError(f"store.keep={keep}: no such word{_nearest(keep, KEEP)}")
         changed = [
             line for axis in AXES for line in self._changed(axis, tuple(mine[axis]), parts[axis])
         ] + [line for line in self._changed("", tuple(mine[""]), top) if _keyed_line(line)]
@@ -260,6 +268,7 @@ class Parts:
             reference=self.option("method", ("method=retrain",)),
             overrides=" ".join(changed),
             cuda_graphs=top["cuda_graphs"],
+            keep=top["store"]["keep"],
         )
 
     def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:
@@ -271,7 +280,7 @@ class Parts:
                 f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
                 for path, leaf in leaves(value, axis)
                 if default.get(path, leaf) != leaf
-                and path.split(".")[-1] not in ("root", "trace_every")
+                and path.split(".")[-1] not in ("root", "trace_every", "checkpoint_minutes")
             ]
         return self._lines[place]
 

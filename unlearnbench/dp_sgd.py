@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.optim import SGD
 
+from unlearnbench.checkpoint import NOBODY, Place
 from unlearnbench.values import Batches, Loss
 
 ORDERS = [1 + tenth / 10 for tenth in range(1, 100)] + list(range(12, 64))
@@ -66,24 +67,28 @@ def dp_sgd(
     n, device = len(batches.rows), batches.rows.device
     rate = _rate(n, batch_size)
     seed = int(torch.randint(2**62, (), generator=batches.order))
+    privacy = torch.Generator(device).manual_seed(seed)
+    # Not fused: that kernel takes gradients to lie in memory as their parameters do.
+    plain = SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=sgd["lr"],
+        momentum=sgd["momentum"],
+        weight_decay=sgd["weight_decay"],
+    )
+    keeper = batches.keeper if batches.around is nullcontext else NOBODY
+    start = keeper.begin(model, plain, order=batches.order, noise=batches.noise, privacy=privacy)
     with _optimizer(
-        # Not fused: that kernel takes gradients to lie in memory as their parameters do.
-        SGD(
-            [parameter for parameter in model.parameters() if parameter.requires_grad],
-            lr=sgd["lr"],
-            momentum=sgd["momentum"],
-            weight_decay=sgd["weight_decay"],
-        ),
+        plain,
         noise_multiplier=noise_multiplier,
         max_grad_norm=max_grad_norm,
         expected_batch_size=rate * n,
-        generator=torch.Generator(device).manual_seed(seed),
+        generator=privacy,
     ) as stepper:
         at_once = max(1, NUMBERS_AT_ONCE // max(1, sum(p.numel() for p in stepper.params)))
         batches.probe(model, 0)
         model.train()
         steps = len(batches.batched(batch_size))
-        for step in range(1, epochs * steps + 1):
+        for step in range(start.epoch * steps + start.batch + 1, epochs * steps + 1):
             chosen = (torch.rand(n, generator=batches.order) < rate).nonzero().flatten()
             drawn = batches.chosen(chosen)
             with batches.around(drawn.rows):
@@ -93,8 +98,11 @@ def dp_sgd(
                     _set_gradients(model, x, y, loss)
                     stepper.step()
                     stepper.zero_grad(set_to_none=True)
+            if keeper.due:
+                keeper.keep(Place(*divmod(step, steps)))
             if step % steps == 0:
                 batches.probe(model, step // steps)
+    keeper.end(Place(epochs))
     return model.eval()
 
 

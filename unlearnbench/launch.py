@@ -16,9 +16,9 @@ from typing import Any, TextIO
 import pandas as pd
 
 from unlearnbench import record, results
-from unlearnbench.cell import Cell
+from unlearnbench.cell import Cell, digest
 from unlearnbench.config import ConfigError
-from unlearnbench.plan import Event, Orders, Plan, plan
+from unlearnbench.plan import Event, Orders, Plan, needed, plan
 from unlearnbench.store import Store
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -121,17 +121,31 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     todo = planned(cells, settings, only)
     if sweep is not None:
-        record.write_cells(folder, sweep, cells)
+        keep_list(cells, settings, sweep)
     with watch(todo) as watcher:
         if todo.jobs:
-            told = {"words": list(words), "launcher": {"name": "local"}, "settings": dict(settings)}
-            run = record.begin(folder, sweep or record.SINGLE, todo, **told)
+            told = {"words": list(words), "launcher": {"name": "local"}}
+            run = record.begin(sweep or record.SINGLE, todo, settings, **told)
             record.write_jobs(run, record.listed(todo.jobs, dict.fromkeys(todo.keys, "local")))
             device, workers = settings["device"], settings["workers"]
             orders = Orders(todo.jobs, folder, store, run.folder, "local", device, workers)
             _work(orders, watcher)
     keys = {key for cell in cells for key in cell.row_keys}
     return results.load_results(folder, keys=keys)
+
+
+def keep_list(cells: Sequence[Cell], settings: Mapping[str, Any], sweep: str) -> None:
+    """Keep the list of a sweep's cells beside the rows, and in the store of what they need.
+
+    Args:
+        cells: the grid, controls included.
+        settings: ``paths`` of the config.
+        sweep: its name.
+    """
+    folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
+    record.write_cells(folder, sweep, cells)
+    # A store may serve several results folders with sweeps of one name.
+    Store(store).refer(f"{sweep}-{digest(str(folder.resolve()))[:8]}", needed(cells))
 
 
 def planned(

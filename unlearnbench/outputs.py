@@ -15,7 +15,17 @@ from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.convex import Audit, Deletions
 from unlearnbench.deletion import deletions
 from unlearnbench.parameters import audit, changes
-from unlearnbench.pipeline import Failed, Lab, batches, dataset, original, passing, unlearned
+from unlearnbench.pipeline import (
+    WEIGHTS,
+    Failed,
+    Lab,
+    batches,
+    dataset,
+    original,
+    passing,
+    role,
+    unlearned,
+)
 from unlearnbench.population import shadows
 from unlearnbench.seeding import generator
 from unlearnbench.split import population, split, zoo_pools
@@ -76,6 +86,8 @@ def predict(lab: Lab, cell: Cell) -> None:
         return {"kind": "predictions", "model": cell.model_key}
 
     lab.store.get(cell.predictions_key, make)
+    if cell.keep == "predictions" and role(cell) == "unlearned" and lab.store.has(cell.model_key):
+        lab.store.drop(cell.model_key, WEIGHTS)
 
 
 def _rows(cell: Cell, data: Dataset, rows_N: Tensor) -> Batches:
@@ -145,13 +157,9 @@ def predictions(lab: Lab, cell: Cell) -> Predictions:
         rows_N=rows_N,
         split_N=split_N,
         status_MN=status_N[None].astype(np.int8),
-        kind_M=(_kind(cell),),
+        kind_M=(role(cell),),
         parent_M=(-1,),
     )
-
-
-def _kind(cell: Cell) -> str:
-    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
 
 
 def population_predictions(lab: Lab, cell: Cell) -> Predictions:
@@ -178,8 +186,8 @@ def population_predictions(lab: Lab, cell: Cell) -> Predictions:
             found = population(shadow, data.train_rows)
             logits.append(arrays["logits_QNC"])
             statuses.append(found.status_N(shadow))
-            kinds.append(_kind(one))
-            parents.append(len(models) + shadow.split["index"] if _kind(one) == "unlearned" else -1)
+            kinds.append(role(one))
+            parents.append(len(models) + shadow.split["index"] if role(one) == "unlearned" else -1)
             under_attack.append(audited)
     return Predictions(
         logits_MQNC=np.stack(logits),
@@ -222,7 +230,7 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
             rows_N=joined["rows_N"],
             split_N=np.full(len(joined["y_N"]), RETAIN, np.int8),
             status_MN=np.stack([trained_N, joined["status_N"]]).astype(np.int8),
-            kind_M=("original", _kind(cell)),
+            kind_M=("original", role(cell)),
             parent_M=(-1, 0),
             audited_M=(False, True),
             model_N=model_N,

@@ -5,6 +5,7 @@ once. The order of the work is the call graph below, read from the bottom up.
 """
 
 import ctypes
+import hashlib
 import json
 import resource
 import time
@@ -18,11 +19,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor, nn
 
 from unlearnbench import train
 from unlearnbench.cell import Cell, target
+from unlearnbench.checkpoint import NOBODY, Keeper
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.model.linear import LOSSES
 from unlearnbench.seeding import generator, seeded
@@ -100,7 +103,14 @@ def _dataset(call: str, content: str | None, limit: int | None, device: str) -> 
     return (loaded if limit is None else loaded.limited(limit)).to(device)
 
 
-def batches(cell: Cell, data: Dataset, rows: Tensor, part: str, probe: Probe = nobody) -> Batches:
+def batches(
+    cell: Cell,
+    data: Dataset,
+    rows: Tensor,
+    part: str,
+    probe: Probe = nobody,
+    keeper: Keeper = NOBODY,
+) -> Batches:
     """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
     device = data.x.device
     on_device = rows.to(device)
@@ -113,6 +123,7 @@ def batches(cell: Cell, data: Dataset, rows: Tensor, part: str, probe: Probe = n
         noise=generator(cell.model_seed, part, "augmentation"),
         compute=Compute(str(device), cell.precision, cell.cuda_graphs),
         probe=probe,
+        keeper=keeper,
     )
 
 
@@ -160,6 +171,7 @@ def task(
     notes: dict[str, float] | None = None,
     prepared: Mapping[str, Tensor] | None = None,
     probe: Probe = nobody,
+    keeper: Keeper = NOBODY,
 ) -> Task:
     """What a method may touch; its generators are new with every call.
 
@@ -170,6 +182,7 @@ def task(
         notes: where the method's own figures are put.
         prepared: what its ``prepare`` step left.
         probe: shown each model that walks over the rows, by the epoch.
+        keeper: writes down where a training on the rows is.
     """
     told: dict[str, float] = {} if notes is None else notes
     loss: Loss = train.cross_entropy if data.n_classes else train.squared_error
@@ -177,10 +190,10 @@ def task(
         loss = LOSSES[cell.model["call"]["loss"]]
     fit, arguments = target(cell.train["call"])
     return Task(
-        retain=batches(cell, data, parts.retain, "retain", probe),
-        forget=batches(cell, data, parts.forget, "forget", probe),
-        val=batches(cell, data, parts.val, "val", probe),
-        train=batches(cell, data, parts.train, "retain", probe),
+        retain=batches(cell, data, parts.retain, "retain", probe, keeper),
+        forget=batches(cell, data, parts.forget, "forget", probe, keeper),
+        val=batches(cell, data, parts.val, "val", probe, keeper),
+        train=batches(cell, data, parts.train, "retain", probe, keeper),
         n_classes=data.n_classes,
         loss=loss,
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
@@ -216,6 +229,8 @@ def _clock(device: str) -> Iterator[dict[str, Any]]:
 
 def _load_model(lab: Lab, cell: Cell, key: str) -> nn.Module:
     entry = lab.store.load(key)
+    if WEIGHTS in entry.manifest.get("dropped", {}):
+        return _made_again(lab, cell, entry.manifest["dropped"][WEIGHTS])
     data = dataset(cell, lab.device)
     members = entry.manifest["members"]
     net = Ensemble(fresh(cell, data) for _ in range(members)) if members else fresh(cell, data)
@@ -223,10 +238,25 @@ def _load_model(lab: Lab, cell: Cell, key: str) -> nn.Module:
     return net.eval()
 
 
+def _made_again(lab: Lab, cell: Cell, checksum: str) -> nn.Module:
+    """An unlearned model whose weights were not kept; the same to the bit, or none."""
+    net, _ = _run(lab, cell, prepared(lab, cell))
+    if hashlib.sha256(to_bytes(_state(net))).hexdigest() != checksum:
+        told = (
+            "store.keep=predictions: made again, the model is another than its predictions are of"
+        )
+        raise Failed(f"{told}; delete {lab.store.path(cell.model_key)} and these")
+    return net.eval()
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+
+
 def _save_model(
     folder: Path, net: nn.Module, taken: Mapping[str, Any], cell: Cell
 ) -> dict[str, Any]:
-    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    state = _state(net)
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise Failed(f"weights are not finite: {broken[0]}")
@@ -236,7 +266,12 @@ def _save_model(
     made_of = {axis: getattr(cell, axis) for axis in axes}
     members = len(net.members) if isinstance(net, Ensemble) else None
     told = {"kind": "model", "seed": cell.model_seed, "members": members, "made_of": made_of}
-    return {**taken, **told}
+    return {**taken, **told, "role": role(cell)}
+
+
+def role(cell: Cell) -> str:
+    """What a cell's model is: ``original``, ``retrained`` or ``unlearned``."""
+    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
 
 
 def original(lab: Lab, cell: Cell) -> nn.Module:
@@ -248,19 +283,30 @@ def original(lab: Lab, cell: Cell) -> nn.Module:
         if "path" in cell.train:
             net, taken = _checkpoint(cell, data), {"seconds": 0.0, "peak_bytes": 0}
             return _save_model(folder, net, taken, cell)
-        net, taken = _trained(lab, cell, nobody)
+        net, taken = _trained(lab, cell, nobody, _keeper(lab, cell, cell.model_key))
         return _save_model(folder, net, taken, cell)
 
     lab.store.get(cell.model_key, make)
     return _load_model(lab, cell, cell.model_key)
 
 
-def _trained(lab: Lab, cell: Cell, probe: Probe) -> tuple[nn.Module, dict[str, Any]]:
-    """The original by training it, and what that cost."""
+def _keeper(lab: Lab, cell: Cell, key: str) -> Keeper:
+    """Who keeps a training from scratch: if it is stopped, whoever comes next goes on from there.
+
+    Methods are short, and begin again.
+    """
+    return Keeper(lab.store.unfinished(key), cell.checkpoint_minutes)
+
+
+def _trained(
+    lab: Lab, cell: Cell, probe: Probe, keeper: Keeper = NOBODY
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The original by training it, and what that cost, before it was stopped too."""
     data = dataset(cell, lab.device)
-    whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe)
-    with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+    whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe, keeper=keeper)
+    with keeper, seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
         net = whole.fit(fresh(cell, data), whole.train)
+    taken["seconds"] += keeper.earlier - keeper.writing
     return net, taken
 
 
@@ -327,7 +373,8 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
         return original(lab, cell)
 
     def make(folder: Path) -> dict[str, Any]:
-        model, told = _run(lab, cell, prepared(lab, cell))
+        keeper = _keeper(lab, cell, cell.model_key) if cell.from_scratch else NOBODY
+        model, told = _run(lab, cell, prepared(lab, cell), keeper=keeper)
         return {**_save_model(folder, model, told, cell), "notes": told["notes"]}
 
     lab.store.get(cell.model_key, make)
@@ -335,16 +382,21 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
 
 
 def _run(
-    lab: Lab, cell: Cell, left: Mapping[str, Tensor], probe: Probe = nobody
+    lab: Lab,
+    cell: Cell,
+    left: Mapping[str, Tensor],
+    probe: Probe = nobody,
+    keeper: Keeper = NOBODY,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """What the method makes of the original, and what that cost and noted."""
     data = dataset(cell, lab.device)
     notes: dict[str, float] = {}
-    todo = task(cell, data, split_of(cell, data), notes, left, probe)
+    todo = task(cell, data, split_of(cell, data), notes, left, probe, keeper)
     method, arguments = target(cell.method["call"])
     model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
-    with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+    with keeper, seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
         model = method(model, todo, **arguments)
+    taken["seconds"] += keeper.earlier - keeper.writing
     return model, {**taken, "notes": notes}
 
 
@@ -376,7 +428,8 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
     if cell.untouched:
         return original(lab, cell)
     if cell.method.get("prepare") is None:
-        return _run(lab, cell, {})[0]
+        keeper = _keeper(lab, cell, cell.predictions_key) if cell.from_scratch else NOBODY
+        return _run(lab, cell, {}, keeper=keeper)[0]
     if cell.forget.get("online"):
         raise Skip(f"method={cell.method['name']} has no step that takes in new records")
     if cell.traits.get("prepares_blind") and "zoo" in cell.split:

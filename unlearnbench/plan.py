@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.cell import Cell, digest
+from unlearnbench.cell import NOTHING, Cell, digest
 from unlearnbench.deletion import deletions
 from unlearnbench.population import shadows
 from unlearnbench.store import Store
@@ -131,31 +131,46 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
         finished: keys of rows that are there.
     """
     todo = [c for c in cells if not c.row_keys <= finished]
-    jobs: dict[str, Job] = {}
-    there: dict[str, set[str]] = {kind: set() for kind in ("original", "retrained", "unlearned")}
+    models: dict[str, Cell] = {}
+    traced: dict[str, Cell] = {}
+    reads: list[list[str]] = []
     for cell in todo:
-        for needed in _models(cell):
-            kind = _kind(needed)
-            key = needed.predictions_key
-            if key in jobs or key in there[kind]:
-                continue
-            if store.has(key):
-                there[kind].add(key)
-                continue
-            start = (needed.start.predictions_key,) if needed.start else ()
-            jobs[key] = Job(kind, key, (needed,), start, 2 if start else 1)
-    for cell in todo:
-        if cell.trace_key is None:
-            continue
-        traced = there.setdefault("traced", set())
-        if store.has(cell.trace_key):
-            traced.add(cell.trace_key)
-        else:
-            job = Job("traced", cell.trace_key, (cell,), (cell.predictions_key,), 3)
-            jobs.setdefault(cell.trace_key, job)
-    ordered = sorted(jobs.values(), key=lambda job: job.wave)
-    in_store = {kind: len(keys) for kind, keys in there.items()}
-    return Plan((*ordered, *_rows(todo)), len(cells), in_store)
+        reads.append([])
+        for one in _models(cell):
+            models.setdefault(one.predictions_key, one)
+            reads[-1].append(one.predictions_key)
+        if cell.trace_key is not None:
+            traced.setdefault(cell.trace_key, cell)
+            reads[-1].append(cell.trace_key)
+    present = store.present([*models, *traced])
+    in_store = {kind: 0 for kind in ("original", "retrained", "unlearned")}
+    in_store |= {"traced": 0} if traced else {}
+    jobs: list[Job] = []
+    for key, one in models.items():
+        start = (one.start.predictions_key,) if one.start else ()
+        jobs.append(Job(_kind(one), key, (one,), start, 2 if start else 1))
+    for key, cell in traced.items():
+        jobs.append(Job("traced", key, (cell,), (cell.predictions_key,), 3))
+    for job in jobs:
+        in_store[job.kind] += job.key in present
+    missing = sorted((job for job in jobs if job.key not in present), key=lambda job: job.wave)
+    return Plan((*missing, *_rows(todo, reads)), len(cells), in_store)
+
+
+def needed(cells: Iterable[Cell]) -> set[str]:
+    """Keys of all artifacts that the cells' rows are made of, there or not."""
+    keys: set[str] = set()
+    for cell in cells:
+        for one in _models(cell):
+            keys |= {one.predictions_key, one.model_key}
+            if one.method.get("prepare") is not None:
+                keys.add(one.prepared_key)
+            if "zoo" in one.split and one.traits.get("ensemble"):
+                # What it was before the request was an ensemble too.
+                before = replace(one, forget=NOTHING)
+                keys |= {before.model_key, before.prepared_key}
+        keys |= {key for key in (cell.trace_key,) if key}
+    return keys
 
 
 def _models(cell: Cell) -> Iterable[Cell]:
@@ -186,18 +201,18 @@ def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:
     return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
 
 
-def _rows(cells: Iterable[Cell]) -> list[Job]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:  # those of one reference read the same outputs
-        groups.setdefault(replace(cell, method=cell.reference).predictions_key, []).append(cell)
+def _rows(cells: Sequence[Cell], reads: Sequence[Sequence[str]]) -> list[Job]:
+    """The jobs of the cells' rows, given the keys of what the rows of each read."""
+    groups: dict[str, list[int]] = {}
+    for place, cell in enumerate(cells):  # those of one reference read the same outputs
+        groups.setdefault(cell.reference_key, []).append(place)
     jobs = []
     for group in groups.values():
         for first in range(0, len(group), ROWS_AT_ONCE):
-            chunk = group[first : first + ROWS_AT_ONCE]
-            needs = {needed.predictions_key for cell in chunk for needed in _models(cell)}
-            traces = {key for cell in chunk if (key := cell.trace_key)}
+            places = group[first : first + ROWS_AT_ONCE]
+            chunk = tuple(cells[place] for place in places)
+            needs = sorted({key for place in places for key in reads[place]})
             key = digest("file", sorted(cell.key for cell in chunk))
-            jobs.append(
-                Job("rows", key, tuple(chunk), tuple(sorted(needs | traces)), 4 if traces else 3)
-            )
+            wave = 4 if any(cell.trace_key for cell in chunk) else 3
+            jobs.append(Job("rows", key, chunk, tuple(needs), wave))
     return jobs

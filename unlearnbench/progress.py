@@ -5,7 +5,6 @@ process that made them. What is neither there nor known to have failed is waitin
 task that will come to it, and missing once there is none.
 """
 
-import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from unlearnbench import cost, journal, record, results, slurm
 from unlearnbench.record import Run
+from unlearnbench.store import Store
 
 STATES = ["done", "skipped", "running", "waiting", "failed", "missing"]
 
@@ -76,7 +76,7 @@ def progress(folder: Path, store: Path, runs: Sequence[Run]) -> Progress:
     for place, run in enumerate(runs):
         alive = _read(run, place, lines)
         tasks |= {(place, task): state for task, state in _tasks(run, alive, queued).items()}
-    jobs = _stated(jobs, _stored(store), lines, tasks)
+    jobs = _stated(jobs, set(Store(store).artifacts()), lines, tasks)
     cells = _cells(folder, runs[-1].sweep, jobs)
     if (cells["state"] == "missing").any():
         cells = _explained(cells, jobs, runs, arrays)
@@ -115,12 +115,6 @@ def _starting(run: Run) -> bool:
     if run.told["host"] == socket.gethostname():
         return journal.is_running(run.told["pid"])
     return time.time() - (run.folder / "run.json").stat().st_mtime < journal.SILENT
-
-
-def _stored(store: Path) -> set[str]:
-    """Keys of all that is in the store: a folder of such a name is there once it is complete."""
-    shards = [shard.path for shard in os.scandir(store) if shard.is_dir()] if store.is_dir() else []
-    return {name for shard in shards for name in os.listdir(shard) if len(name) == 64}
 
 
 def _stated(

@@ -68,16 +68,17 @@ class Run:
         return Run(self.folder, told)
 
 
-def begin(folder: Path, sweep: str, plan: Plan, **told: Any) -> Run:
+def begin(sweep: str, plan: Plan, settings: Mapping[str, Any], **told: Any) -> Run:
     """A new run's folder, and the first it says about itself.
 
     Args:
-        folder: the results folder.
         sweep: the name.
         plan: what it will do.
+        settings: of the config; ``paths`` say where the folder is made.
         told: more to write down.
     """
-    runs, now = folder / "runs", datetime.now(UTC)
+    paths = {name: Path(path).absolute() for name, path in settings["paths"].items()}
+    runs, now = paths["results"] / "runs", datetime.now(UTC)
     runs.mkdir(parents=True, exist_ok=True)
     for more in range(1000):  # two of one second are told apart
         name = f"{now:%Y%m%d-%H%M%S}{f'.{more}' if more else ''}-{sweep}"
@@ -91,6 +92,7 @@ def begin(folder: Path, sweep: str, plan: Plan, **told: Any) -> Run:
         "began": now.isoformat(timespec="seconds"),
         "commit": commit(),
     }
+    about["settings"] = {**settings, "paths": {name: str(path) for name, path in paths.items()}}
     about |= {"host": socket.gethostname(), "pid": os.getpid()}
     about |= {"version": version("unlearnbench"), "cells": plan.cells, "in_store": plan.in_store}
     return Run(runs / name, {}).tell(**about, **told)

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 SCHEMA_VERSION = 3
 
@@ -107,7 +109,8 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
 def finished(results: Path) -> set[str]:
     """Keys whose rows are there, computed or skipped; those of failed cells are not."""
     table = _read(results / "rows", ROWS, columns=["key", "status"])
-    return set(table.filter(pa.compute.not_equal(table["status"], "failed"))["key"].to_pylist())
+    worked = table.filter(pa.compute.not_equal(table["status"].cast(pa.string()), "failed"))
+    return set(pa.compute.unique(worked["key"].cast(pa.string())).to_pylist())
 
 
 def statuses(results: Path) -> pd.DataFrame:
@@ -117,8 +120,8 @@ def statuses(results: Path) -> pd.DataFrame:
         results: the results folder.
     """
     columns = ["key", "status", "reason", "method", "seed"]
-    table = _read(results / "rows", ROWS, columns).group_by(columns).aggregate([])
-    frame: pd.DataFrame = table.to_pandas()
+    table = _plain(_read(results / "rows", ROWS, columns), ROWS)
+    frame: pd.DataFrame = table.group_by(columns).aggregate([]).to_pandas()
     frame = frame.iloc[frame["status"].map(_RANK).argsort(kind="stable")]
     return frame.drop_duplicates("key").reset_index(drop=True)
 
@@ -126,7 +129,26 @@ def statuses(results: Path) -> pd.DataFrame:
 def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     # Files are named one by one: a part that is being written begins with a dot.
     paths = sorted(str(path) for path in folder.glob("*.parquet"))
-    return ds.dataset(paths, schema=schema, format="parquet").to_table(columns=columns)
+    # Few strings stand in many rows: they are read as numbers of entries in a list.
+    texts = [field.name for field in schema if field.type == pa.string()]
+    form = ds.ParquetFileFormat(dictionary_columns=texts)
+    listed = pa.schema([(f.name, LISTED if f.name in texts else f.type) for f in schema])
+    found = ds.dataset(paths, schema=listed, format=form)
+    return found.to_table(columns=columns, batch_size=WHOLE)  # one list a file, not many
+
+
+LISTED = pa.dictionary(pa.int32(), pa.string())
+
+LARGEST = 2**62
+"""Number up to which ranks are combined as they are."""
+
+WHOLE = 2**30
+"""Rows at once: all."""
+
+
+def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with its strings spelled out."""
+    return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
 def load_scores(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
@@ -136,7 +158,7 @@ def load_scores(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
         results: the results folder.
         keys: of the cells.
     """
-    table = _read(Path(results) / "scores", SCORES)
+    table = _plain(_read(Path(results) / "scores", SCORES), SCORES)
     wanted = pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string()))
     frame: pd.DataFrame = table.filter(wanted).to_pandas()
     return frame.drop_duplicates(["key", "pool", "row"])
@@ -170,7 +192,7 @@ def load_results(
     folder = Path(results) if results is not None else default_folder()
     if not (folder / "rows").is_dir():
         raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
-    frame = _read(folder / "rows", ROWS).to_pandas()
+    table = _read(folder / "rows", ROWS)
     if sweep is not None:
         path = folder / "sweeps" / f"{sweep}.parquet"
         if not path.is_file():
@@ -179,18 +201,69 @@ def load_results(
         listed = pq.read_table(path).to_pandas()
         keys = {*listed["key"], *listed["model_key"]}
     if keys is not None:
-        frame = frame[frame["key"].isin(set(keys))]
-    frame = _deduplicated(frame)
+        wanted = pa.array(sorted(set(keys)), pa.string())
+        table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), wanted))
+    frame: pd.DataFrame = _plain(_deduplicated(table), ROWS).to_pandas(split_blocks=True)
     return widen(frame) if wide else frame
 
 
-def _deduplicated(frame: pd.DataFrame) -> pd.DataFrame:
-    best = frame["status"].map(_RANK)
+def _deduplicated(table: pa.Table) -> pa.Table:
+    """In the order of the cells, one row a (key, metric, step); what worked before what did not.
+
+    On ranks instead of strings: pandas takes six times as long for a million rows.
+    """
+    table = table.unify_dictionaries().combine_chunks()
+    key = _ranks(table["key"])
+    status = table["status"].combine_chunks()
+    worth = np.array([_RANK[word] for word in status.dictionary.to_pylist()], np.int8)
+    mine = worth[status.indices.to_numpy()]
+    best = np.full(key.max(initial=0) + 1, max(_RANK.values()), np.int8)
+    for rank in sorted(_RANK.values(), reverse=True):
+        best[key[mine == rank]] = rank
     # A cell that failed once and worked later has worked.
-    frame = frame[best == best.groupby(frame["key"]).transform("min")]
-    order = [*CELL, "key", "metric", "step"]
-    frame = frame.sort_values(order, kind="stable", na_position="first")
-    return frame.drop_duplicates(["key", "metric", "step"]).reset_index(drop=True)
+    rows = np.flatnonzero(mine == best[key])
+    place = _places(table, [*CELL, "key", "metric", "step"])
+    rows = rows[np.argsort(place[rows], kind="stable")]
+    same = _places(table, ["key", "metric", "step"])
+    _, first = np.unique(same[rows], return_index=True)
+    rows = rows[np.sort(first)]
+    return pa.table([_taken(column, rows) for column in table.columns], names=table.column_names)
+
+
+def _taken(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.Array:
+    """Some rows (n,) of a column; for a list of strings ten times as fast as Arrow itself."""
+    whole = column.combine_chunks()
+    if not pa.types.is_dictionary(whole.type):
+        return whole.take(rows)
+    codes = whole.indices.fill_null(-1).to_numpy()[rows]
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), whole.dictionary)
+
+
+def _ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The place (n,) of each value among the sorted distinct ones, from 1 on; of no value 0."""
+    whole = column.combine_chunks()
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_encode()
+    places = np.empty(len(whole.dictionary) + 1, np.int64)
+    places[pa.compute.sort_indices(whole.dictionary).to_numpy()] = np.arange(1, len(places))
+    places[-1] = 0
+    found: NDArray[np.int64] = places[whole.indices.fill_null(-1).to_numpy()]
+    return found
+
+
+def _places(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
+    """One number a row (n,) that sorts as these of its columns do, the first of them first."""
+    found, size = np.zeros(len(table), np.int64), 1
+    for name in names:
+        rank = _ranks(table[name])
+        most = int(rank.max(initial=0)) + 1
+        if size * most >= LARGEST:
+            distinct, found = np.unique(found, return_inverse=True)
+            size = len(distinct)
+        found *= most
+        found += rank
+        size *= most
+    return found
 
 
 def widen(frame: pd.DataFrame) -> pd.DataFrame:
@@ -225,11 +298,11 @@ def compact(results: Path) -> dict[str, int]:
         merged[name] = len(paths) if len(paths) > 1 else 0
         if not merged[name]:
             continue
-        table = ds.dataset([str(path) for path in paths], schema=schema).to_table()
+        table = _read(folder, schema)
         if name == "rows":
-            table = pa.Table.from_pandas(_deduplicated(table.to_pandas()), schema=schema)
+            table = _deduplicated(table)
         digest = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()
-        write(folder, digest, table, schema)
+        write(folder, digest, _plain(table, schema), schema)
         for path in paths:  # only now: between the two rows stand twice, and are read once
             path.unlink(missing_ok=True)
     return merged

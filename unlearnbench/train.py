@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from unlearnbench.checkpoint import NOBODY, Place
 from unlearnbench.values import Batches, Compute, Loss
 
 Schedule = Callable[[int, int], float]
@@ -161,6 +162,10 @@ def descend(
         stepper.step()
         stepper.zero_grad(set_to_none=True)
 
+    # What an edit, or who is around each batch, has gathered so far could not be brought back.
+    kept = edit is None and batches.around is nullcontext
+    keeper = batches.keeper if kept else NOBODY
+    start = keeper.begin(model, stepper, order=batches.order, noise=batches.noise)
     batches.probe(model, 0)
     model.train(training)
     replays = batches.compute.replays and loss in REPLAYABLE and edit is None
@@ -168,14 +173,19 @@ def descend(
     if replays and stepper.defaults.get("fused") and isinstance(stepper, SGD):
         taken = _replayed(step, stepper, batches)
     with taken as take:
-        for epoch in range(epochs):
+        for epoch in range(start.epoch, epochs):
             _set_rates(stepper, rates, schedule(epoch, epochs))
-            for number, (x, y) in enumerate(batches, start=epoch * len(batches)):
+            order, first = batches.order.get_state(), start.batch if epoch == start.epoch else 0
+            for number, (x, y) in enumerate(batches.walk(first), start=first):
                 if step_schedule is not constant:
-                    factor = schedule(epoch, epochs) * step_schedule(number, epochs * len(batches))
-                    _set_rates(stepper, rates, factor)
+                    step_number = epoch * len(batches) + number
+                    factor = step_schedule(step_number, epochs * len(batches))
+                    _set_rates(stepper, rates, schedule(epoch, epochs) * factor)
                 take(x, y)
+                if keeper.due:
+                    keeper.keep(Place(epoch, number + 1), order=order)
             batches.probe(model, epoch + 1)
+    keeper.end(Place(epochs))
     for group, rate in zip(stepper.param_groups, rates, strict=True):
         group["lr"] = rate
     return model.eval()

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from unlearnbench.checkpoint import NOBODY, Keeper
+
 Augment = Callable[[Tensor, Generator], Tensor]
 """A batched augmentation: normalised images (B, C, H, W), generator → images of that shape."""
 
@@ -217,6 +219,7 @@ class Batches:
             start, then the epochs of this walk that are over. What it does changes nothing.
         around: given a batch's row numbers, a context that is entered before the batch is handed
             out and left when the next one is asked for.
+        keeper: writes down on the way where a training on these is, if somebody wants it to.
     """
 
     data: Dataset
@@ -231,6 +234,7 @@ class Batches:
     limit: int | None = None
     probe: Callable[[nn.Module, int], None] = lambda model, epoch: None
     around: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
+    keeper: Keeper = NOBODY
 
     def __len__(self) -> int:
         batches = -(-len(self.rows) // self.size)
@@ -238,10 +242,19 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Walk once over the rows: pairs (x, y)."""
+        return self.walk()
+
+    def walk(self, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same from the batch of this number on; those before it are in nobody's way.
+
+        Args:
+            first: batches of this walk that are over. The order is drawn anew, the noise that they
+                took is not.
+        """
         n = len(self.rows)
         order = torch.randperm(n, generator=self.order) if self.shuffled else torch.arange(n)
         augment = self.data.augment if self.augmenting else None
-        for chosen_B in islice(order.to(self.rows.device).split(self.size), self.limit):
+        for chosen_B in islice(order.to(self.rows.device).split(self.size), first, self.limit):
             rows_B = self.rows[chosen_B]
             x = self.data.inputs(rows_B)
             if augment is not None:

@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 import torch
 
-from unlearnbench import outputs, picture, pipeline, results, table, trace
+from unlearnbench import checkpoint, outputs, picture, pipeline, results, slurm, table, trace
 from unlearnbench.cell import Cell
 from unlearnbench.journal import BEAT, Journal
 from unlearnbench.plan import Event, Job, Orders
@@ -152,12 +152,12 @@ def _work(
     orders: Connection, alive: tuple[int, int], store: Path, device: str, folder: Path
 ) -> None:
     """Do jobs until there are no more, or the process that gives them has died."""
-    for one in STOPS:
-        signal.signal(one, _stop)
+    for one in STOPS:  # a long training writes a checkpoint; the host waits for what is short
+        signal.signal(one, lambda *_: checkpoint.request())
     os.close(alive[1])  # the host's alone
     threading.Thread(target=_die_with, args=alive[:1], daemon=True).start()
     configure()
-    lab = pipeline.Lab(Store(store), device)
+    lab = pipeline.Lab(Store(store, slurm.known), device)
     while True:
         try:
             job, lab.failures = orders.recv()
@@ -165,15 +165,11 @@ def _work(
             return
         try:
             event = perform(job, lab, folder, orders.send)
+        except checkpoint.Interrupted:
+            return
         except Exception as error:  # noqa: BLE001 - a full disk, a folder that is read-only, …
             event = Event(job.key, job.kind, "failed", table.reason(error))
         orders.send(event)
-
-
-def _stop(*_: object) -> None:
-    """Asked to stop: the host waits for what is short, and ends the rest."""
-    # CALL POINT: a long training writes a checkpoint when unlearnbench.checkpoint.request() is
-    # called here, in the worker, and then ends this process by an exception that is no Exception.
 
 
 def _die_with(alive: int) -> None:

@@ -1,0 +1,180 @@
+"""How a sweep's own work grows: planning, looking for artifacts, loading rows.
+
+    python scripts/bench_scale.py --forget-sets 56 --rows 1000000 --folder /tmp/scale
+
+Cells are those of 18 methods × 10 seeds × 5 data sets × 2 models × so many forget sets, of which no
+data is there; artifacts are folders with a manifest and rows are numbers without a meaning, both
+made here first. Each part runs in a process of its own. Prints seconds, on the clock and of the
+processor, and the peak memory of each.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+METHODS = "finetune gradient_ascent random_labels neggrad_plus cf_k eu_k scrub bad_teacher fisher"
+METHODS += " influence salun fcs msg cfw prmq ct kde rni"
+DATASETS = "mnist,fashion_mnist,cifar10,cifar100,utkface"
+CELLS_A_FILE, METRICS = 50, 10
+
+
+def words(forget_sets: int) -> list[str]:
+    """The grid, as it would be typed."""
+    return [
+        f"method={','.join(METHODS.split())}",
+        "seed=range(10)",
+        f"dataset={DATASETS}",
+        "model=resnet18,tiny_vit",
+        f"forget.call.seed=range({forget_sets})",
+    ]
+
+
+def key(number: int) -> str:
+    """A key that looks like one."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def planned(folder: Path, forget_sets: int) -> str:
+    """Expand the grid, compose the cells, plan their jobs, list what they need."""
+    from unlearnbench import config
+    from unlearnbench.plan import needed, plan
+    from unlearnbench.store import Store
+
+    os.environ["UNLEARNBENCH_DATA"] = str(folder / "none")
+    grid = config.expand(words(forget_sets))
+    cells = config.cells(grid, ["original", "retrain", "second_retrain"])
+    made = plan(cells, Store(folder / "none"), set())
+    keys = needed(cells)
+    torch = "torch is imported" if "torch" in sys.modules else "no torch"
+    return f"{made}; {len(made.jobs):,} jobs, {len(keys):,} artifacts, {torch}"
+
+
+def status(folder: Path, artifacts: int) -> str:
+    """Which of the artifacts that a sweep needs are there: half of them are."""
+    from unlearnbench.store import Store
+
+    found = Store(folder / "store").present(key(number) for number in range(artifacts))
+    return f"{len(found):,} of {artifacts:,} artifacts are there"
+
+
+def everything(folder: Path) -> str:
+    """All artifacts of the store, as verify, gc and du walk over them."""
+    from unlearnbench.store import Store
+
+    return f"{sum(1 for _ in Store(folder / 'store').artifacts()):,} artifacts"
+
+
+def loaded(folder: Path, files: str) -> str:
+    """All rows as a frame."""
+    import unlearnbench
+
+    return f"{len(unlearnbench.load_results(folder / files)):,} rows"
+
+
+def done(folder: Path, files: str) -> str:
+    """The keys of cells that need not be computed again."""
+    from unlearnbench import results
+
+    return f"{len(results.finished(folder / files)):,} cells"
+
+
+def make_store(folder: Path, artifacts: int) -> None:
+    """Half of the artifacts, and as many that no sweep asks for."""
+    for number in range(artifacts // 2, artifacts // 2 + artifacts):
+        path = folder / "store" / key(number)[:2] / key(number)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "manifest.json").write_text(json.dumps({"key": key(number), "files": {}}))
+
+
+def make_rows(folder: Path, rows: int) -> None:
+    """Rows as a sweep writes them, 50 cells a file; and once more in one file."""
+    from unlearnbench import results
+
+    cells, methods, datasets = rows // METRICS, METHODS.split(), DATASETS.split(",")
+    at = np.arange(cells)
+    about = {
+        "dataset": np.array(datasets)[at // 18 % 5],
+        "model": np.array(["resnet18", "tiny_vit"])[at // 90 % 2],
+        "forget_hash": np.array([key(number)[:16] for number in range(56)])[at // 1800 % 56],
+        "method": np.array(methods)[at % 18],
+        "seed": at // 180 % 10,
+        "key": np.array([key(number) for number in range(cells)]),
+        "model_key": np.array([key(number + cells) for number in range(cells)]),
+        "seconds": np.random.default_rng(0).random(cells),
+        "overrides": np.array([f"forget.call.seed={n}" for n in range(56)])[at // 1800 % 56],
+    }
+    same = {"train": "default", "forget": "random", "defense": "none", "attack": "umia"}
+    same |= {"traits": "", "threat": "outputs of one model", "status": "ok", "commit": "0" * 12}
+    same |= {"version": "0.1.0", "device": "cpu"}
+    table = {name: np.repeat(values, METRICS) for name, values in about.items()}
+    table["metric"] = np.tile([f"metric_{n}" for n in range(METRICS)], cells)
+    table["value"] = np.random.default_rng(1).random(cells * METRICS)
+    table["n"] = np.full(cells * METRICS, 1000)
+    table["schema"] = np.full(cells * METRICS, results.SCHEMA_VERSION)
+    columns = {name: pa.array(values) for name, values in table.items()}
+    columns |= {name: pa.array([value] * cells * METRICS) for name, value in same.items()}
+    for name in results.ROWS.names:
+        columns.setdefault(name, pa.nulls(cells * METRICS, results.ROWS.field(name).type))
+    whole = pa.table({name: columns[name] for name in results.ROWS.names}).cast(results.ROWS)
+    results.write(folder / "one_file" / "rows", key(0), whole, results.ROWS)
+    each = CELLS_A_FILE * METRICS
+    for first in range(0, len(whole), each):
+        name = key(first)
+        results.write(folder / "files" / "rows", name, whole.slice(first, each), results.ROWS)
+
+
+def measured(what: str, function: Callable[..., str], *given: object) -> None:
+    """Run a part in a process of its own, and print what it took."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_part, args=(theirs, function, given)
+    )
+    process.start()
+    theirs.close()  # so that a part that fails is noticed
+    told, wall, used, peak = ours.recv()
+    process.join()
+    print(f"{what:<34}{wall:8.2f} s {used:8.2f} s cpu {peak / 2**20:8,.0f} MiB   {told}")
+
+
+def _part(answer: object, function: Callable[..., str], given: tuple[object, ...]) -> None:
+    wall, used = time.perf_counter(), time.process_time()
+    told = function(*given)
+    wall, used = time.perf_counter() - wall, time.process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    answer.send((told, wall, used, peak))  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--forget-sets", type=int, default=56, help="1,800 cells each")
+    parser.add_argument("--artifacts", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, required=True, help="for what is made; is kept")
+    given = parser.parse_args()
+    folder = given.folder
+    if not (folder / "store").is_dir():
+        make_store(folder, given.artifacts)
+    if not (folder / "files").is_dir():
+        make_rows(folder, given.rows)
+    files = f"{-(-given.rows // (CELLS_A_FILE * METRICS)):,}"
+    measured("plan", planned, folder, given.forget_sets)
+    measured("status: which artifacts are there", status, folder, given.artifacts)
+    measured("walk over the store", everything, folder)
+    measured(f"load_results, {files} files", loaded, folder, "files")
+    measured("load_results, one file", loaded, folder, "one_file")
+    measured(f"which cells are done, {files} files", done, folder, "files")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""A training that is stopped and gone on with is the training that was not, to the bit."""
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cells import Cells
+from disks import full
+from method.bench import same
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unlearnbench import checkpoint, outputs, pipeline, train
+from unlearnbench.cell import Cell
+from unlearnbench.checkpoint import Interrupted, Keeper
+from unlearnbench.pipeline import Lab
+from unlearnbench.store import Store
+from unlearnbench.values import Batches
+
+fork = multiprocessing.get_context("fork")
+
+SMALL = ["dataset.limit=150", "train.call.epochs=3", "train.call.batch_size=32"]
+SMALL += ["dataset.call.augment=crop_flip", "model.call._target_=unruly.dropping"]
+STEPS = 3 * 4
+"""Three epochs; 127 rows to train on, beside those for validation, are four batches."""
+
+DP = ["train=dp_sgd", "model.call.norm=group", "train.call.noise_multiplier=0.5"]
+DP += ["train.call.sgd.momentum=0.9"]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_asked", False)
+
+
+class Stop:
+    """Asks the training to stop at some of its steps, by their number in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch, self.at, self.steps = monkeypatch, -1, 0
+        real = pipeline.train.cross_entropy
+
+        def counted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            self.steps += 1
+            if self.steps == self.at:
+                checkpoint.request()
+            return real(model, x, y)
+
+        monkeypatch.setattr(pipeline.train, "cross_entropy", counted)
+
+    def after(self, steps: int) -> None:
+        """In a new process, that is told to stop in this step; 0 for never."""
+        self.monkeypatch.setattr(checkpoint, "_asked", False)
+        self.at, self.steps = steps, 0
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
+    return Stop(monkeypatch)
+
+
+def files(lab: Lab, key: str) -> Any:
+    return lab.store.load(key).manifest["files"]
+
+
+Make = Callable[[Lab, Cell], object]
+
+
+CASES = {
+    "original": ["method=original"],
+    "retrain": ["method=retrain"],
+    "sisa_retrain": ["method=sisa_retrain", "method.call.shards=3", "method.call.slices=2"],
+    "dp_sgd": ["method=original", *DP],
+}
+
+
+@pytest.fixture(params=CASES)
+def one(request: pytest.FixtureRequest, cell: Cells) -> Cell:
+    return cell(*SMALL, *CASES[request.param])
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 11, 12])
+def test_stopped_once_it_comes_to_the_same_bits(
+    lab: Lab, new_lab: Lab, one: Cell, stop: Stop, step: int
+) -> None:
+    """In the first step, inside an epoch, at its end, after the first of another, in the last."""
+    pipeline.unlearned(lab, one)
+    stop.after(step)
+    with pytest.raises(Interrupted):
+        pipeline.unlearned(new_lab, one)
+    assert not new_lab.store.has(one.model_key)
+    assert new_lab.store.unfinished(one.model_key).is_file()
+    stop.after(0)
+    pipeline.unlearned(new_lab, one)
+    assert files(new_lab, one.model_key) == files(lab, one.model_key)
+    left = [path.name for path in new_lab.store.root.glob("*/*")]
+    assert left == [one.model_key]
+
+
+def test_stopped_in_every_step_each_is_walked_once(
+    lab: Lab, new_lab: Lab, one: Cell, stop: Stop
+) -> None:
+    undisturbed = Lab(Store(new_lab.store.root.with_name("undisturbed")), "cpu")
+    stop.after(0)
+    pipeline.unlearned(undisturbed, one)
+    steps = stop.steps
+    assert steps >= STEPS
+    for _ in range(steps):
+        stop.after(1)
+        with pytest.raises(Interrupted):
+            pipeline.unlearned(new_lab, one)
+        assert stop.steps == 1
+    stop.after(0)
+    pipeline.unlearned(new_lab, one)
+    assert stop.steps == 0
+    assert files(new_lab, one.model_key) == files(undisturbed, one.model_key)
+
+
+# ---------------------------------------------------------------------------------------------
+# Killed, which gives no signal.
+
+
+def test_killed_at_random_points_it_goes_on_from_the_last_minute(
+    lab: Lab, new_lab: Lab, cell: Cells
+) -> None:
+    """Written every few milliseconds; what a process had written, the next one does not redo."""
+    words = [*SMALL, "train.call.epochs=25", "train.checkpoint_minutes=0.0005"]
+    one, draw = cell(*words, "method=original"), random.Random(1)
+    pipeline.original(lab, one)
+    lost, began = 0, time.monotonic()
+    while not new_lab.store.has(one.model_key):
+        process = fork.Process(target=pipeline.original, args=(new_lab, one))
+        process.start()
+        process.join(draw.uniform(0.05, 0.2))
+        process.kill()
+        process.join()
+        lost += process.exitcode == -signal.SIGKILL
+        assert time.monotonic() - began < 60
+    assert lost >= 3
+    assert files(new_lab, one.model_key) == files(lab, one.model_key)
+    assert new_lab.store.load(one.model_key).manifest["seconds"] > 0
+
+
+def test_nothing_is_written_in_less_time(new_lab: Lab, cell: Cells, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Keeper, "keep", lambda *a, **k: pytest.fail("written"))
+    pipeline.original(new_lab, cell(*SMALL, "method=original"))
+    pipeline.original(new_lab, cell(*SMALL, "train.checkpoint_minutes=null", "seed=1"))
+
+
+# ---------------------------------------------------------------------------------------------
+# What it costs and leaves.
+
+
+def test_seconds_before_the_stop_count_and_those_of_writing_do_not(
+    new_lab: Lab, cell: Cells, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, real = cell(*SMALL, "method=original"), checkpoint._write
+
+    def slowly(*told: Any) -> None:
+        real(*told)
+        time.sleep(3)
+
+    monkeypatch.setattr(checkpoint, "_write", slowly)
+    stop.after(12)
+    with pytest.raises(Interrupted):
+        pipeline.original(new_lab, one)
+    keeper = Keeper(new_lab.store.unfinished(one.model_key))
+    with keeper:
+        assert 0 < keeper.earlier < 2.5
+    stop.after(0)
+    pipeline.original(new_lab, one)
+    assert keeper.earlier < new_lab.store.load(one.model_key).manifest["seconds"] < 2.9
+
+
+def test_a_method_begins_again(new_lab: Lab, cell: Cells, stop: Stop) -> None:
+    """It is asked in the middle of a finetuning, and in that of a prepare step that watches."""
+    for method in ("finetune", "amnesiac"):
+        one = cell(*SMALL, f"method={method}", "method.call.epochs=2")
+        pipeline.original(new_lab, one)
+        stop.after(1)
+        pipeline.unlearned(new_lab, one)
+        assert checkpoint._asked
+        stop.after(0)
+
+
+def test_asked_between_two_trainings_the_next_one_stops(
+    new_lab: Lab, cell: Cells, stop: Stop
+) -> None:
+    stop.after(0)
+    checkpoint.request()
+    with pytest.raises(Interrupted):
+        pipeline.original(new_lab, cell(*SMALL, "method=original"))
+    assert stop.steps == 1
+
+
+def test_a_model_of_a_population_goes_on(lab: Lab, new_lab: Lab, cell: Cells, stop: Stop) -> None:
+    """Only its outputs are stored, and it is their making that is gone on with."""
+    from unlearnbench.population import shadows
+
+    words = ["method=retrain", "attack=ulira", "attack.shadows.models=4"]
+    shadow = shadows(cell(*SMALL, *words))[1]
+    stop.after(7)
+    with pytest.raises(Interrupted):
+        outputs.predict(new_lab, shadow)
+    assert new_lab.store.unfinished(shadow.predictions_key).is_file()
+    stop.after(0)
+    outputs.predict(new_lab, shadow)
+    assert stop.steps < 7
+    outputs.predict(lab, shadow)
+    assert files(new_lab, shadow.predictions_key) == files(lab, shadow.predictions_key)
+    assert not new_lab.store.unfinished(shadow.predictions_key).exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# Files that are not to be gone on from.
+
+
+@pytest.fixture
+def half(new_lab: Lab, cell: Cells, stop: Stop) -> tuple[Lab, Cell, Path]:
+    one = cell(*SMALL, "method=original")
+    stop.after(6)
+    with pytest.raises(Interrupted):
+        pipeline.original(new_lab, one)
+    stop.after(0)
+    return new_lab, one, new_lab.store.unfinished(one.model_key)
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a flipped bit": flipped,
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a users weights": lambda path: save_file(load_file(path), path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_no_beginning(
+    lab: Lab, half: tuple[Lab, Cell, Path], stop: Stop, damage: str
+) -> None:
+    new_lab, one, path = half
+    DAMAGE[damage](path)
+    pipeline.original(new_lab, one)
+    assert stop.steps == STEPS
+    pipeline.original(lab, one)
+    assert files(new_lab, one.model_key) == files(lab, one.model_key)
+
+
+def test_another_nets_file_is_no_beginning(
+    half: tuple[Lab, Cell, Path], stop: Stop, cell: Cells, lab: Lab
+) -> None:
+    """Of a net that its user has edited since."""
+    new_lab, _, path = half
+    other = cell(*SMALL, "model.call.norm=group", "method=original")
+    path.rename(new_lab.store.unfinished(other.model_key).parent.parent / "moved")
+    new_lab.store.unfinished(other.model_key).parent.mkdir(exist_ok=True)
+    (new_lab.store.root / "moved").rename(new_lab.store.unfinished(other.model_key))
+    pipeline.original(new_lab, other)
+    assert stop.steps == STEPS
+    pipeline.original(lab, other)
+    assert files(new_lab, other.model_key) == files(lab, other.model_key)
+
+
+def test_a_training_that_fails_leaves_no_file(
+    half: tuple[Lab, Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_lab, one, path = half
+
+    def broken(*_: object) -> Tensor:
+        raise ValueError("wrong")
+
+    monkeypatch.setattr(train, "cross_entropy", broken)
+    with pytest.raises(ValueError, match="wrong"):
+        pipeline.original(new_lab, one)
+    assert not path.exists()
+
+
+def test_one_that_lacked_memory_goes_on_where_there_is_more(
+    half: tuple[Lab, Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_lab, one, path = half
+
+    def large(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(train, "cross_entropy", large)
+    with pytest.raises(torch.OutOfMemoryError):
+        pipeline.original(new_lab, one)
+    assert path.exists()
+
+
+def test_a_full_disk_does_not_stop_a_training(
+    lab: Lab, cell: Cells, stop: Stop, tmp_path: Path
+) -> None:
+    """It could not be written where it is; the disk has room again when the training is over."""
+    one = cell(*SMALL, "method=original")
+    pipeline.original(lab, one)
+    with full(tmp_path / "disk", "200k") as root:
+        (root / "ballast").write_bytes(b"1" * 190 * 1024)
+        with pytest.warns(UserWarning, match="No space left"):
+            net, _ = pipeline._trained(lab, one, pipeline.nobody, Keeper(root / "x", 1e-6))
+        assert [each.name for each in root.iterdir()] == ["ballast"]
+    assert same(net.state_dict(), pipeline.original(lab, one).state_dict())
+
+
+# ---------------------------------------------------------------------------------------------
+# Settings, and the walk itself.
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1"])
+def test_minutes_that_are_none(new_lab: Lab, cell: Cells, minutes: str) -> None:
+    one = cell("method=original", f"train.checkpoint_minutes={minutes}")
+    with pytest.raises(ValueError, match=r"train\.checkpoint_minutes=.*above 0, or null"):
+        pipeline.original(new_lab, one)
+
+
+def test_minutes_are_in_no_key_and_in_no_row(cell: Cells) -> None:
+    plain, other = cell(), cell("train.checkpoint_minutes=5")
+    assert other.checkpoint_minutes == 5.0
+    assert plain.row_keys == other.row_keys
+    assert plain.model_key == other.model_key
+    assert other.overrides == plain.overrides
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_walk_from_a_batch_on_is_the_rest_of_the_walk(cell: Cells, limit: int | None) -> None:
+    one = cell(*SMALL)
+    data = pipeline.dataset(one)
+
+    def part() -> Batches:
+        rows = torch.arange(100)
+        return replace(pipeline.batches(one, data, rows, "x").batched(32), limit=limit)
+
+    whole = [y for _, y in part()]
+    for first in range(len(whole) + 1):
+        rest = [y for _, y in part().walk(first)]
+        assert len(rest) == len(whole) - first
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
