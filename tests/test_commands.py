@@ -77,7 +77,10 @@ def test_a_plan_knows_what_was(preloaded: Preloaded, tmp_path: Path) -> None:
     words = [*FAST, "method=finetune"]
     said = says(preloaded, tmp_path, "plan", *words, "seed=range(3)")
     assert said.startswith("12 cells → 3 originals, 4 retrains, 3 unlearned; 3 waves\n")
-    assert said.count("unknown ") == 3 * 4 + 1
+    assert said.count("unknown ") == 3 * 4
+    assert (
+        "unknown, for nothing like it was done here: 3 original of breast_cancer × logreg" in said
+    )
     says(preloaded, tmp_path, *words, "seed=7")
     said = says(preloaded, tmp_path, "plan", *words, "seed=range(3)")
     assert "unknown" not in said

@@ -60,9 +60,9 @@ def test_who_has_ended_is_not(path: Path, tmp_path: Path) -> None:
 
 def test_who_has_gone_is_not_at_once_here_and_after_a_while_elsewhere(path: Path) -> None:
     started, *others = list(journal.lines(path))
-    gone = {**started, "pid": 2**22 + 1}
+    gone = {**started, "owner": {**started["owner"], "pid": 2**22 + 1}}
     assert not journal.alive(path, [gone, *others])
-    far = {**gone, "host": "elsewhere"}
+    far = {**gone, "owner": {**gone["owner"], "host": "elsewhere"}}
     assert journal.alive(path, [far, *others])
     silent = time.time() - journal.SILENT - 1
     os.utime(path, (silent, silent))

@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pandas as pd
 from unlearnbench import config, cost, journal, launch, pack, record, slurm
 from unlearnbench.cell import Cell
 from unlearnbench.config import ConfigError
+from unlearnbench.lock import Owner, me
 from unlearnbench.pack import Array, Request
 from unlearnbench.plan import Plan
 from unlearnbench.progress import STATES, Progress, progress
@@ -61,7 +61,7 @@ def sorted_words(command: str, words: Sequence[str]) -> tuple[str | None, set[st
     parser.add_argument("-m", "--multirun", action="store_true", help="as in the sweep; no matter")
     parser.add_argument("-cd", "--config-dir", help="a folder of options of your own")
     parser.add_argument("words", nargs="*", help="a sweep's name, overrides such as seed=3")
-    told = vars(parser.parse_args(list(words)))
+    told = vars(parser.parse_intermixed_args(list(words)))
     names = [word for word in told["words"] if "=" not in word]
     overrides = [word for word in told["words"] if "=" in word]
     if told["config_dir"]:
@@ -391,8 +391,8 @@ def cancel(sweep: str | None, words: Sequence[str]) -> Iterator[str]:
             slurm.cancel(names)
             yield f"{run.sweep}: cancelled on SLURM: {', '.join(names)}"
         elif run.told["launcher"]["name"] == "local" and _is_at_work(run):
-            os.kill(run.told["pid"], signal.SIGINT)
-            yield f"{run.sweep}: interrupted process {run.told['pid']}"
+            os.kill(run.told["owner"]["pid"], signal.SIGINT)
+            yield f"{run.sweep}: interrupted process {run.told['owner']['pid']}"
     yield f"what is finished stays; unlearnbench retry {runs[-1].sweep} goes on from there"
 
 
@@ -400,8 +400,8 @@ def _is_at_work(run: Run) -> bool:
     """Whether a local run's process is alive, here where it can be reached."""
     paths = (run.folder / "journal").glob("*.jsonl")
     at_work = any(journal.alive(path, list(journal.lines(path))) for path in paths)
-    here = run.told["host"] == socket.gethostname()
-    return at_work and here and journal.is_running(run.told["pid"])
+    owner = Owner(**run.told["owner"])
+    return at_work and owner.host == me().host and not owner.dead()
 
 
 def rows_there(sweep: str | None, words: Sequence[str]) -> tuple[str, Path, int]:

@@ -8,12 +8,14 @@ says never decides whether an artifact exists; that is the store's to say.
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from unlearnbench.lock import Owner, me
 
 BEAT = 10.0
 """Seconds from one touch of a journal to the next."""
@@ -42,8 +44,7 @@ class Journal:
         torn = self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n")
         os.write(self._file, b"\n" * bool(torn))
         self._beat = time.monotonic()
-        job = os.environ.get("SLURM_JOB_ID")
-        self._write(did="started", host=socket.gethostname(), pid=os.getpid(), job=job)
+        self._write(did="started", owner=asdict(me()))
 
     def _write(self, **told: Any) -> None:
         os.write(self._file, (json.dumps({"at": time.time(), **told}) + "\n").encode())
@@ -102,17 +103,6 @@ def alive(path: Path, told: Sequence[Mapping[str, Any]]) -> bool:
     last = next((line for line in reversed(told) if line["did"] in ("started", "ended")), None)
     if last is None or last["did"] == "ended":
         return False
-    if last["host"] == socket.gethostname() and not is_running(last["pid"]):
+    if Owner(**last["owner"]).dead():
         return False
     return time.time() - path.stat().st_mtime < SILENT
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is a process of this number on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True

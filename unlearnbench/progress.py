@@ -5,7 +5,6 @@ process that made them. What is neither there nor known to have failed is waitin
 task that will come to it, and missing once there is none.
 """
 
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from unlearnbench import cost, journal, record, results, slurm
+from unlearnbench.lock import Owner, me
 from unlearnbench.record import Run
 from unlearnbench.store import Store
 
@@ -112,8 +112,9 @@ def _starting(run: Run) -> bool:
     """Whether a run's working process may be about to begin its journal."""
     if any((run.folder / "journal").glob("*.jsonl")):
         return False
-    if run.told["host"] == socket.gethostname():
-        return journal.is_running(run.told["pid"])
+    owner = Owner(**run.told["owner"])
+    if owner.host == me().host:
+        return not owner.dead()
     return time.time() - (run.folder / "run.json").stat().st_mtime < journal.SILENT
 
 

@@ -11,10 +11,9 @@ A run is one go at a sweep, and has a folder ``<results>/runs/<time>-<sweep>/``:
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 
 from unlearnbench import results
 from unlearnbench.cell import AXES, Cell, digest
+from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
 
 JOBS = pa.schema(
@@ -93,7 +93,7 @@ def begin(sweep: str, plan: Plan, settings: Mapping[str, Any], **told: Any) -> R
         "commit": commit(),
     }
     about["settings"] = {**settings, "paths": {name: str(path) for name, path in paths.items()}}
-    about |= {"host": socket.gethostname(), "pid": os.getpid()}
+    about["owner"] = asdict(me())
     about |= {"version": version("unlearnbench"), "cells": plan.cells, "in_store": plan.in_store}
     return Run(runs / name, {}).tell(**about, **told)
 
