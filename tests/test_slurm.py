@@ -26,6 +26,19 @@ def test_the_queue_by_task(cluster: Commands) -> None:
     assert slurm.queue([]) == {}
 
 
+def test_how_tasks_ended_by_number_and_name(cluster: Commands) -> None:
+    """A cluster that counts anew has another job 7. What never began stands in one line."""
+    lines = "s.1|7_3|COMPLETED\ns.1|7_[4,6-7%2]|CANCELLED by 0\nmine|7|TIMEOUT\ns.2|9|NODE_FAIL"
+    cluster.says("sacct", f"test $7 = 7,9 && echo '{lines}'")
+    assert slurm.accounted({"s.1": "7", "s.2": "9"}) == {
+        "s.1-3": "COMPLETED",
+        **dict.fromkeys(("s.1-4", "s.1-6", "s.1-7"), "CANCELLED by 0"),
+        "s.2-0": "NODE_FAIL",
+    }
+    cluster.says("sacct", "echo Slurm accounting storage is disabled >&2; exit 1")
+    assert slurm.accounted({"s.1": "7"}) == {}
+
+
 @pytest.mark.parametrize(
     ("script", "known"),
     [

@@ -69,7 +69,7 @@ def progress(folder: Path, store: Path, runs: Sequence[Run]) -> Progress:
     """
     jobs = pd.concat([record.jobs(run).assign(run=place) for place, run in enumerate(runs)])
     jobs = jobs.drop_duplicates("key", keep="last").reset_index(drop=True)
-    arrays = [array["name"] for run in runs for array in run.told.get("arrays", ())]
+    arrays = {a["name"]: a["job"] for run in runs for a in run.told.get("arrays", ())}
     queued = slurm.queue(arrays)
     tasks: dict[tuple[int, str], str] = {}
     lines: dict[tuple[int, str], dict[str, Any]] = {}
@@ -79,7 +79,7 @@ def progress(folder: Path, store: Path, runs: Sequence[Run]) -> Progress:
     jobs = _stated(jobs, set(Store(store).artifacts()), lines, tasks)
     cells = _cells(folder, runs[-1].sweep, jobs)
     if (cells["state"] == "missing").any():
-        cells = _explained(cells, jobs, runs, arrays)
+        cells = _explained(cells, slurm.accounted(arrays))
     return Progress(runs, cells, jobs, tasks, queued is not None, _left(folder, runs, jobs))
 
 
@@ -174,11 +174,8 @@ def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _explained(
-    cells: pd.DataFrame, jobs: pd.DataFrame, runs: Sequence[Run], arrays: Sequence[str]
-) -> pd.DataFrame:
+def _explained(cells: pd.DataFrame, ends: Mapping[str, str]) -> pd.DataFrame:
     """The same, missing cells with how SLURM says that their task ended, if it does."""
-    ends = slurm.accounted(arrays, str(runs[0].told["began"])[:19]) if arrays else {}
     missing = cells["state"] == "missing"
     told = cells["task"].map(ends).map(lambda end: f"SLURM says {end}", na_action="ignore")
     return cells.assign(reason=cells["reason"].where(~missing, told.fillna("no task is left")))

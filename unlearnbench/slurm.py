@@ -6,7 +6,7 @@ and what failed stands in rows and journals.
 
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 DEFAULT_MOST = 1001
 """MaxArraySize where a cluster does not say it: SLURM's own default."""
@@ -64,22 +64,28 @@ def queue(arrays: Iterable[str]) -> dict[str, tuple[str, str]] | None:
     return found
 
 
-def accounted(arrays: Iterable[str], since: str) -> dict[str, str]:
+def accounted(arrays: Mapping[str, str]) -> dict[str, str]:
     """How SLURM says that tasks ended, as far as it keeps accounts; for messages only.
 
     Args:
-        arrays: names of job arrays.
-        since: a time, ``2026-11-21T15:30:12``.
+        arrays: numbers of job arrays by their names. By number, for those that were cancelled
+            before they could begin are found by no time; by name, for numbers come again.
     """
-    names = ",".join(arrays)
-    fields = "JobName%200,JobID,State"
-    told = asked("sacct", "-n", "-P", "-X", "-o", fields, f"--name={names}", "-S", since)
+    fields, numbers = "JobName%200,JobID,State", ",".join(arrays.values())
+    told = asked("sacct", "-n", "-P", "-X", "-o", fields, "-j", numbers) if arrays else ""
     found = {}
     for line in (told or "").splitlines():
         name, job, state = line.split("|", 2)
-        index = re.search(r"_(\d+)$", job)
-        found[f"{name}-{index[1] if index else 0}"] = state
+        number, _, index = job.partition("_")
+        if arrays.get(name) == number:
+            found |= {f"{name}-{one}": state for one in _indices(index)}
     return found
+
+
+def _indices(told: str) -> list[int]:
+    """Those that ``3`` stands for, or ``[0,2-4%8]``; 0 of a job that is no array."""
+    spans = re.findall(r"(\d+)(?:-(\d+))?", told.partition("%")[0])
+    return [n for first, last in spans for n in range(int(first), int(last or first) + 1)] or [0]
 
 
 def cancel(arrays: Iterable[str]) -> None:
