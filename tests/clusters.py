@@ -118,6 +118,7 @@ class Sweep:
             [COMMAND, *words],
             env={**self.environment, **environment},
             cwd=self.results.parent,
+            start_new_session=True,  # to be killed with what it has started
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

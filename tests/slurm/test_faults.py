@@ -170,7 +170,7 @@ def test_killed_for_memory_and_retried_with_more(sweep: Sweep, reference: Path) 
     before = finished(sweep.results)
     assert len(before) > trained
     status = sweep.says("status")
-    assert counted(status)["failed"] in (1, 2, 5)  # of an original, or a retrained model
+    assert counted(status)["failed"] >= 3  # all that the model is compared with, or starts
     assert "the worker process was killed (SIGKILL)" in status
     assert counted(status)["done"] == CELLS - counted(status)["failed"]
     sweep.says("retry", "--oom")
@@ -180,7 +180,7 @@ def test_killed_for_memory_and_retried_with_more(sweep: Sweep, reference: Path) 
 
 
 def test_a_time_limit_in_the_middle_of_training(sweep: Sweep, reference: Path) -> None:
-    submitted(sweep, "hydra.launcher.time=1", "hydra.launcher.signal_seconds=20")
+    submitted(sweep, "hydra.launcher.time=2", "hydra.launcher.signal_seconds=5")
     array = sweep.record()["arrays"][0]["job"]
     half_way(sweep, 5)
     before = finished(sweep.results)
@@ -195,13 +195,19 @@ def test_a_time_limit_in_the_middle_of_training(sweep: Sweep, reference: Path) -
 
 
 def test_the_submitting_process_killed_half_way(sweep: Sweep, reference: Path) -> None:
-    process = sweep.start(*WORDS, *LAUNCHER)
-    until(lambda: sweep.cluster.jobs())
-    process.send_signal(signal.SIGKILL)
+    """The first wave is submitted, the second just about to be."""
+    commands = sweep.results.parent / "bin"
+    commands.mkdir()
+    real = shutil.which("sbatch")
+    script = f"#!/bin/sh\nmkdir {commands}/first || sleep 600\nexec {real} $@\n"
+    (commands / "sbatch").write_text(script)
+    (commands / "sbatch").chmod(0o755)
+    process = sweep.start(*WORDS, *LAUNCHER, PATH=f"{commands}:{os.environ['PATH']}")
+    until(lambda: len(sweep.begun()) == 2)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()  # type: ignore[union-attr]
-    until(lambda: len(sweep.begun()) == 2 or not sweep.cluster.jobs())
-    assert len(sweep.cluster.jobs()) < 5
+    assert len(sweep.cluster.jobs()) == 2
     sweep.open()
     sweep.wait()
     before = finished(sweep.results)
