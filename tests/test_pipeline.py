@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from cells import Cells, compose
+from disks import full, read_only
 from torch import nn
 
 from unlearnbench import metric, outputs, pipeline, table, train
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.split import split
+from unlearnbench.store import Store
 from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
 
 
@@ -264,3 +266,23 @@ def test_an_artifact_knows_what_it_is_made_of(lab: Lab, cell: Cells) -> None:
     assert found.seconds > 0
     assert found.peak_bytes > 1e6
     assert found.state.keys() == pipeline.original(lab, one).state_dict().keys()
+
+
+def test_a_full_disk_is_a_failed_row_with_nothing_half_written(cell: Cells, tmp_path: Path) -> None:
+    one = cell("method=original")
+    with full(tmp_path / "disk", "100k") as root:
+        full_lab = Lab(Store(root), "cpu")
+        found = table.rows(full_lab, one)
+        (row,) = found.rows
+        assert row["status"] == "failed"
+        assert "No space left on device" in row["reason"]
+        assert "\n" not in row["reason"]
+        assert [path for path in root.glob("*/*") if path.is_file() or any(path.iterdir())] == []
+
+
+def test_a_read_only_store_is_a_failed_row(cell: Cells, tmp_path: Path) -> None:
+    one = cell("method=original")
+    with read_only(tmp_path / "disk", lambda root: None) as root:
+        (row,) = table.rows(Lab(Store(root), "cpu"), one).rows
+        assert row["status"] == "failed"
+        assert "Read-only file system" in row["reason"]

@@ -1,9 +1,12 @@
 """The plan of a sweep: distinct jobs, each once, and nothing that is there."""
 
+import hashlib
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +143,65 @@ def test_compositions_are_one_a_distinct_option_not_one_a_cell(
     few = compositions(METHODS[:2], 2)
     assert compositions(METHODS[:2], 90) == few
     assert compositions(METHODS[:3], 60) == few + 1
+
+
+def calls(function: Callable[[], object]) -> int:
+    """Calls of functions, Python's and C's, that a call makes: what it costs, on any machine."""
+    count = 0
+
+    def counted(frame: object, event: str, _: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_no_step_is_quadratic_in_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each twenty seeds more cost what the twenty before did, from words to jobs."""
+    store, composed, real = Store(tmp_path), dict[str, Any](), config.compose
+
+    def once(name: str, overrides: list[str], **more: Any) -> Any:
+        asked = str(overrides)
+        if asked not in composed:
+            composed[asked] = real(name, overrides=overrides, **more)
+        return composed[asked]
+
+    monkeypatch.setattr(config, "compose", once)  # of which there are as many for one seed
+    each: dict[str, list[int]] = {name: [] for name in ("cells", "plan", "needed")}
+    for seeds in (1, 20, 40, 60):
+        typed = ["attack=umia", "method=finetune,gradient_ascent", f"seed=range({seeds})"]
+        words, made = config.expand(typed), dict[str, Any]()
+
+        def step(name: str, function: Callable[[], object], made: Any = made) -> None:
+            each[name].append(calls(lambda: made.__setitem__(name, function())))
+
+        step("cells", lambda words=words: config.cells(words, CONTROLS))
+        step("plan", lambda made=made: plan.plan(made["cells"], store, set()))
+        step("needed", lambda made=made: plan.needed(made["cells"]))
+        assert len(made["cells"]) == 5 * seeds
+    for name, (_, one, two, three) in each.items():
+        assert three - two < 1.1 * (two - one), name
+
+
+def test_digests_and_looks_at_the_store_are_few_a_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, listed = [], []
+    real, sha256 = Store._listed, hashlib.sha256
+    monkeypatch.setattr(Store, "_listed", lambda *a: listed.append(a) or real(*a))
+    monkeypatch.setattr(hashlib, "sha256", lambda text: hashed.append(text) or sha256(text))
+    cells = config.cells(
+        config.expand(["attack=none", "forget.call.seed=range(5)", "seed=range(60)"]), ["retrain"]
+    )
+    plan.plan(cells, Store(tmp_path), set())
+    assert len(cells) == 2 * 300
+    assert len(hashed) < 12 * len(cells)
+    assert 0 < len(listed) <= 256
 
 
 def test_planning_imports_no_torch(tmp_path: Path) -> None:

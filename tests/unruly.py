@@ -54,13 +54,13 @@ def endless_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any
 
 
 def dropping(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Module:
-    """A small net with all that draws or remembers: dropout, batch norm, 1×1 kernels."""
+    """A small net with all that draws or remembers: dropout, batch norm, momentum by channels."""
     return nn.Sequential(
         nn.Conv2d(shape[0], 8, 3, padding=1, bias=False),
         nn.BatchNorm2d(8) if norm == "batch" else nn.GroupNorm(2, 8),
         nn.ReLU(),
         nn.Dropout2d(0.2),
-        nn.Conv2d(8, 4, 1),
+        nn.Conv2d(8, 4, 3, padding=1),
         nn.Flatten(),
         nn.Dropout(0.5),
         nn.Linear(4 * shape[1] * shape[2], n_classes),

@@ -98,6 +98,10 @@ class Keeper:
         global _at_work
         if self.path is None:
             return self
+        for half in self.path.parent.glob(
+            f"{self.path.name}.*.tmp"
+        ):  # of a process that was killed
+            half.unlink(missing_ok=True)
         if self.path.is_file():
             self._found, self.earlier = _read(self.path)
         _at_work, self.due, self._began = self, _asked, time.perf_counter()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from errno import EEXIST, ENOTEMPTY
+from errno import EEXIST, ENOENT, ENOTEMPTY, ESTALE
 from functools import cache
 from pathlib import Path
 
@@ -155,7 +155,7 @@ class _Waiter:
         return None
 
     def breaks(self, holder: str) -> bool:
-        """Break the lock of a holder that is gone.
+        """Break the lock of a holder that is gone, and say whether it was broken now.
 
         Whether a process of this machine is gone is seen each time; whether another one is, which
         takes a file and a question to SLURM, once a beat.
@@ -164,8 +164,10 @@ class _Waiter:
         try:
             with mark.open() as file:  # to open it is what makes NFS ask for its age anew
                 touched, owner = os.fstat(file.fileno()).st_mtime, _owner(file.read())
-        except FileNotFoundError:
-            return True  # it has given the lock back
+        except OSError as error:
+            if error.errno not in (ENOENT, ESTALE):
+                raise
+            return False  # it has given the lock back
         if owner is None or not owner.dead():
             now = time.monotonic()
             if now - self.looked.get(holder, -BEAT) < BEAT:
@@ -173,9 +175,11 @@ class _Waiter:
             self.looked[holder] = now
             if not gone(owner, self.known) and clock(self.path.parent) - touched < LIMIT:
                 return False
-        with suppress(FileNotFoundError):  # by somebody else who waits
+        try:
             mark.unlink()
-            self.broken.append(holder)
+        except FileNotFoundError:
+            return False  # somebody else who waits was first
+        self.broken.append(holder)
         return True
 
 
@@ -223,7 +227,8 @@ def held(
         if unless():
             yield None
             return
-        if holder is not None and not waiter.breaks(holder):
+        # What a network file system shows may be old: it is not looked at again at once.
+        if holder is None or not waiter.breaks(holder):
             time.sleep(nap)
             nap = min(1.3 * nap, LONGEST_NAP)
     mine, over = path / waiter.token, threading.Event()

@@ -51,6 +51,8 @@ class Entry:
             Damaged: they are missing, or not those that were written.
         """
         path = self.path / name
+        if name in self.manifest.get("dropped", {}):
+            raise Damaged(f"{path} was not kept")
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != self.manifest["files"].get(name):
             raise Damaged(f"{path} is not what its manifest says: delete {self.path} to remake it")
