@@ -73,7 +73,7 @@ def accounted(arrays: Mapping[str, str]) -> dict[str, str]:
     """
     fields, numbers = "JobName%200,JobID,State", ",".join(arrays.values())
     told = asked("sacct", "-n", "-P", "-X", "-o", fields, "-j", numbers) if arrays else ""
-    found = {}
+    found: dict[str, str] = {}
     for line in (told or "").splitlines():
         name, job, state = line.split("|", 2)
         number, _, index = job.partition("_")
