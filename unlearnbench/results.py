@@ -120,7 +120,7 @@ def statuses(results: Path) -> pd.DataFrame:
         results: the results folder.
     """
     columns = ["key", "status", "reason", "method", "seed"]
-    table = _plain(_read(results / "rows", ROWS, columns), ROWS)
+    table = _read(results / "rows", ROWS, columns)
     frame: pd.DataFrame = table.group_by(columns).aggregate([]).to_pandas()
     frame = frame.iloc[frame["status"].map(_RANK).argsort(kind="stable")]
     return frame.drop_duplicates("key").reset_index(drop=True)
@@ -305,7 +305,7 @@ def compact(results: Path) -> dict[str, int]:
         merged[name] = len(paths) if len(paths) > 1 else 0
         if not merged[name]:
             continue
-        table = _read(folder, schema)
+        table = _listed(folder, schema)
         if name == "rows":
             table = _deduplicated(table)
         digest = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()
