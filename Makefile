@@ -1,4 +1,4 @@
-.PHONY: help demo test check slow clean
+.PHONY: help demo test check slow slurm clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,10 +23,13 @@ test: .venv/installed  ## the fast test suite
 slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
+slurm: .venv/installed  ## the tests on a private SLURM, where its packages are installed
+	$(BIN)/python -m pytest -m slurm tests/slurm
+
 check: .venv/installed  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:  ## remove the environment and what was computed
-	rm -rf .venv results/store results/rows results/scores results/roc results/sweeps results/failures
+	rm -rf .venv results/store results/rows results/scores results/roc results/sweeps results/runs results/failures

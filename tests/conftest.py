@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
         group = name if item.path.stem in ("test_contract", "test_golden") else item.path.stem
+        group = "slurm" if item.get_closest_marker("slurm") else group  # one cluster for all
         item.add_marker(pytest.mark.xdist_group(str(group)))
 
 

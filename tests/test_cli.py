@@ -208,7 +208,7 @@ def test_one_cell_and_its_controls(single: tuple[Path, str]) -> None:
     methods = ["finetune", "original", "retrain", "second_retrain"]
     assert sorted(wide["method"]) == methods
     assert set(wide["seed"]) == {1}
-    assert out.startswith("4 cells, 4 to do: 1 original, 2 retrained, 1 unlearned\n")
+    assert out.startswith("4 cells → 1 original, 2 retrains, 1 unlearned; 3 waves\n")
     assert "5/5" in out  # the bar's counts
     lines = [line.split()[0] for line in out.splitlines() if line.split()]
     assert [word for word in lines if word in methods] == [*methods[1:], methods[0]]
@@ -272,7 +272,9 @@ def test_a_users_own_method(options: Path, preloaded: Preloaded, tmp_path: Path)
     assert wide.loc["mine", "test_acc"] == wide.loc["original", "test_acc"]
     code, sweep = preloaded.run(["-m", search, *words, "seed=0,1"], tmp_path)
     assert code == 0, sweep.err
-    assert sweep.out.startswith("8 cells, 4 to do: 1 original, 1 retrained (1 in store), 1 unl")
+    assert sweep.out.startswith(
+        "8 cells (4 there) → 1 original, 2 retrains, 1 unlearned; 1 in store"
+    )
     code, sweep = preloaded.run([search, *words], tmp_path)
     assert (code, sweep.out.split("\n")[0]) == (0, "4 cells, all there"), sweep.err
     frame = unlearnbench.run([search, *words], paths={"results": str(tmp_path)})
@@ -288,6 +290,21 @@ def test_stock_sweeper_and_launcher_run_all_cells(preloaded: Preloaded, tmp_path
     assert sorted(load_results(tmp_path, wide=True)["status"]) == ["failed", "ok"]
     assert "\nunlearnbench: failed: controls=[] dataset=breast_cancer" in sweep.err
     assert "Traceback" not in sweep.err
+
+
+@pytest.mark.slow
+def test_submitit_runs_cells_one_by_one(tmp_path: Path) -> None:
+    """Hydra's own plugin; each cell is a process of its own, which pulls what it needs."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="the plugin is an extra")
+    words = ["-m", *TINY, "attack=none", "hydra/launcher=submitit_local", "controls=[retrain]"]
+    done = command([*words, "method=finetune,original"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    wide = load_results(tmp_path, wide=True)
+    assert sorted(wide["method"]) == ["finetune", "original", "retrain"]
+    assert set(wide["status"]) == {"ok"}
+    broken = command([*words, "method=finetune", "method.call._target_=unruly.nowhere"], tmp_path)
+    assert broken.returncode == 1
+    assert "unlearnbench: failed: " in broken.stderr
 
 
 def test_a_study_writes_its_table(preloaded: Preloaded, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -85,6 +86,37 @@ def test_killed_at_ten_moments_and_run_again(
     assert checksums(tmp_path) == checksums(undisturbed.results)
     pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed.results))
     assert not list(tmp_path.glob("store/*/*.tmp"))
+
+
+@pytest.mark.slow
+def test_workers_killed_at_fifty_moments(
+    preloaded: Preloaded, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """What they were at has failed; run again it has not, and what was finished stays."""
+    draw, kills = random.Random(2), 0
+    grid = config.expand([*SWEEP[1:], f"paths.results={tmp_path}"])
+    settings = {**config.settings(grid[0]), "workers": 2}
+    whole = partial(launch.run, config.cells(grid, settings["controls"]), settings)
+    while kills < 50:
+        before = finished(tmp_path)
+        sweep = preloaded.start([], tmp_path, whole)
+        while sweep.running and kills < 50:
+            time.sleep(draw.uniform(0, 0.3))
+            workers = [worker for host in children(sweep.pid) for worker in children(host)]
+            if workers:
+                os.kill(draw.choice(workers), signal.SIGKILL)
+                kills += 1
+        sweep.wait()
+        assert before.items() <= finished(tmp_path).items()
+        if len(before) == ARTIFACTS and kills < 50:  # nothing is left to disturb
+            shutil.rmtree(tmp_path)
+            tmp_path.mkdir()
+    before = finished(tmp_path)
+    code, _ = preloaded.run([*SWEEP, "workers=2"], tmp_path)
+    assert code == 0
+    assert before.items() <= finished(tmp_path).items()
+    assert checksums(tmp_path) == checksums(undisturbed.results)
+    pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed.results))
 
 
 def made(results: Path) -> int:

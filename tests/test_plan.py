@@ -103,7 +103,9 @@ def test_what_is_in_the_store_is_not_planned(cells: list[Cell], tmp_path: Path) 
     assert [job.key for job in left.jobs] == [
         job.key for job in jobs if job.key not in {one.key for one in there}
     ]
-    assert str(left) == ("70 cells, 70 to do: 6 original (4 in store), 11 retrained, 40 unlearned")
+    told = "70 cells → 10 originals, 11 retrains, 40 unlearned; 4 in store; 3 waves"
+    assert str(left) == told
+    assert left.line(1214) == f"{told}, 1,214 tasks"
 
 
 def test_finished_cells_are_not_planned_nor_what_only_they_need(
@@ -112,7 +114,7 @@ def test_finished_cells_are_not_planned_nor_what_only_they_need(
     finished = {cell.key for cell in cells if cell.seed != 3}
     left = plan.plan(cells, Store(tmp_path), finished)
     assert kinds(left.jobs) == {"original": 1, "retrained": 2, "unlearned": 4, "rows": 1}
-    assert str(left).startswith("70 cells, 7 to do: 1 original, 2 retrained, 4 unlearned")
+    assert str(left) == "70 cells (63 there) → 1 original, 2 retrains, 4 unlearned; 3 waves"
     everything = plan.plan(cells, Store(tmp_path), {cell.key for cell in cells})
     assert everything.jobs == ()
     assert str(everything) == "70 cells, all there"
@@ -215,7 +217,7 @@ print(sys.modules.keys() & {{"torch", "lightning", "sklearn", "torchvision"}})
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "4 cells, 4 to do: 1 original, 2 retrained, 1 unlearned\nset()\n"
+    assert done.stdout == "4 cells → 1 original, 2 retrains, 1 unlearned; 3 waves\nset()\n"
 
 
 def test_an_attack_on_a_population_needs_its_shadows_once(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pandas as pd
 import pytest
 from sweeps import TINY, Preloaded, Sweep
 
-from unlearnbench import config, worker
+from unlearnbench import config, journal, worker
 from unlearnbench.plan import Event, Job, Orders, plan
 from unlearnbench.results import load_results
 from unlearnbench.store import Store
@@ -106,7 +108,7 @@ def test_once_they_work_they_replace_the_failed_rows(
     folder, _ = faults
     code, sweep = preloaded.run(words(folder), folder, UNRULY="calm")
     assert code == 0, sweep.out
-    assert "0 original (1 in store), 0 retrained (2 in store), 3 unlearned" in sweep.out
+    assert "14 cells (6 there) → 1 original, 2 retrains, 3 unlearned; 3 in store" in sweep.out
     assert set(load_results(folder)["status"]) == {"ok"}
 
 
@@ -144,7 +146,9 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: tuple[Job, ...])
     ends: dict[int, Any] = {}
     monkeypatch.setattr(worker.Host, "_start", start)
     monkeypatch.setattr(worker.Host, "end", lambda _, one: ends[id(one.pipe)], raising=False)
-    return worker.Host(Orders(jobs, tmp_path, tmp_path, "cpu", 4))
+    return worker.Host(
+        Orders(jobs, tmp_path, tmp_path / "store", tmp_path, "t", "cpu", 4), os.pipe()[0]
+    )
 
 
 def given(host: worker.Host) -> Iterator[tuple[worker.Worker, Job, dict[str, str]]]:
@@ -247,7 +251,7 @@ def test_a_worker_that_died_while_idle_is_replaced(host: worker.Host) -> None:
 
 def test_no_more_workers_than_jobs(host: worker.Host) -> None:
     few = replace(host.orders, jobs=host.orders.jobs[:2], workers=8)
-    assert len(worker.Host(few).workers) == 2
+    assert len(worker.Host(replace(few, task="few"), host.stop).workers) == 2
 
 
 def test_host_ends_when_nobody_listens(host: worker.Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +264,81 @@ def test_host_ends_when_nobody_listens(host: worker.Host, monkeypatch: pytest.Mo
     host.run(said)
     assert len(killed) == 4
     assert said.getvalue() == ""
+
+
+def test_what_a_task_has_settled_before_it_was_queued_again_is_not_done_again(
+    host: worker.Host,
+) -> None:
+    handed = list(given(host))
+    settle(host, handed[0][0], done(handed[0][1]))
+    settle(host, handed[1][0], done(handed[1][1], "failed", "why"))
+    again = worker.Host(host.orders, host.stop)
+    assert again.told == [done(handed[0][1]), done(handed[1][1], "failed", "why")]
+    settled = {job.key for _, job, _ in handed[:2]}
+    assert again.jobs.keys() == {job.key for job in host.orders.jobs} - settled
+    after = {job.key: known for _, job, known in given(again)}
+    assert not settled & after.keys()
+    assert again.failures == {handed[1][1].key: "why"}
+
+
+def test_what_failed_in_another_task_of_the_run_is_known(host: worker.Host) -> None:
+    original = next(job for job in host.orders.jobs if job.kind == "original")
+    needy = tuple(job for job in host.orders.jobs if original.key in job.needs)
+    journal.Journal(host.orders.run, "another").settle(original.key, "failed", "why")
+    later = worker.Host(replace(host.orders, jobs=needy, task="later"), host.stop)
+    assert all(known == {original.key: "why"} for _, _, known in given(later))
+
+
+def test_what_somebody_else_has_made_takes_no_worker(host: worker.Host) -> None:
+    made = [job.key for job in host.orders.jobs if job.wave == 1]
+    for key in made:
+        host.store.get(key, lambda folder: {})
+    handed = [job for _, job, _ in given(host)]
+    assert [event.key for event in host.told] == made
+    assert {job.wave for job in handed} == {2}
+    assert all("seconds" not in line for line in settled_lines(host))
+
+
+def settled_lines(host: worker.Host) -> list[dict[str, Any]]:
+    path = host.orders.run / "journal" / f"{host.orders.task}.jsonl"
+    return [line for line in journal.lines(path) if line["did"] in journal.SETTLED]
+
+
+def test_the_journal_says_what_a_job_took_and_made(host: worker.Host) -> None:
+    one, job, _ = next(given(host))
+    assert host.store.get(job.key, lambda folder: (folder / "x").write_bytes(b"1234") and {})
+    settle(host, one, done(job))
+    (line,) = settled_lines(host)
+    made = sum(path.stat().st_size for path in host.store.path(job.key).iterdir())
+    assert (line["key"], line["did"], line["bytes"]) == (job.key, "done", made)
+    assert 0 <= line["seconds"] < 60
+
+
+def test_asked_to_stop_it_hands_out_nothing_and_fails_nothing(
+    host: worker.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is at a short job may end it; the others lose theirs, which count as not begun."""
+    told, ours = [], os.pipe()
+    monkeypatch.setattr(Standing, "pid", 4711, raising=False)
+    monkeypatch.setattr(Standing, "kill", lambda _: None, raising=False)
+    monkeypatch.setattr("os.kill", lambda pid, signal: told.append((pid, signal)))
+    monkeypatch.setattr(worker, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr("sys.stdin", os.fdopen(ours[0]))
+    (first, job, _), (second, *_), (third, lost, _), *_ = given(host)
+    asked, ask = os.pipe()
+    host.stop = asked
+    os.write(ask, b".")
+    host.end(first).send(done(job))  # type: ignore[attr-defined]
+    host.end(second).close()  # type: ignore[attr-defined]
+    host.end(third).send(done(lost, "failed", "stopped"))  # type: ignore[attr-defined]
+    said = io.StringIO()
+    assert host.run(said)
+    assert set(told) == {(4711, signal.SIGUSR2)}
+    assert [line["key"] for line in settled_lines(host)] == [job.key]
+    assert f'"{job.key}"' in said.getvalue()
+    assert lost.key not in said.getvalue()
+    again = worker.Host(host.orders, asked)
+    assert len(again.jobs) == len(host.orders.jobs) - 1
 
 
 # ---------------------------------------------------------------------------------------------

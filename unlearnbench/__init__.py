@@ -39,7 +39,7 @@ def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
         grid = config.expand([*config.study(words), *words])
         told = config.settings(grid[0])
         cells = config.cells(grid, told["controls"])
-    return launch.run(cells, told)
+    return launch.run(cells, told, words=words)
 
 
 def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:

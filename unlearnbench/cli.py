@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unlearnbench import config, launch, results, upkeep
+from unlearnbench import config, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
 from unlearnbench.report import along, curves, leaderboard
 
@@ -69,22 +69,45 @@ class Bar(launch.Watcher):
 
 
 def execute(
-    overrides: Sequence[Sequence[str]], settings: dict[str, Any], sweep: str | None
+    overrides: Sequence[Sequence[str]],
+    settings: dict[str, Any],
+    study: str | None,
+    words: Sequence[str],
+    *,
+    swept: bool = False,
+    only: Collection[str] | None = None,
 ) -> bool:
     """Run the cells that lists of overrides ask for, and print their table.
+
+    Args:
+        overrides: one list a cell.
+        settings: of the config.
+        study: the option ``sweep=`` that they came from, whose tables are kept in files.
+        words: overrides that say the same, sweeps and all.
+        swept: whether it is a sweep, which has a name of its own where it is no study.
+        only: keys of the cells to work at; all by default.
 
     Returns:
         Whether no cell failed.
     """
     cells = config.cells(overrides, settings["controls"])
-    frame = launch.run(cells, settings, sweep=sweep, watch=Bar)
+    sweep = study or (record.unnamed(cells) if swept else None)
+    frame = launch.run(cells, settings, sweep=sweep, words=words, only=only, watch=Bar)
+    return tables(frame, Path(settings["paths"]["results"]), study)
+
+
+def tables(frame: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
+    """Print the tables of some rows, and what went wrong; keep those of a sweep in files.
+
+    Returns:
+        Whether no cell failed.
+    """
     wide = results.widen(frame)
     for title, table in leaderboard.tables(wide):
         show(title, table)
     marks = leaderboard.note(wide)
     if marks:
         console.print(marks)
-    folder = Path(settings["paths"]["results"])
     if sweep is not None and (found := along.markdown(frame)):
         path = folder / "tables" / f"{sweep}_along.md"
         path.parent.mkdir(exist_ok=True)
@@ -165,7 +188,7 @@ def explained(error: Exception) -> str:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
     given = get_args_parser().parse_args()
-    words = list(given.overrides)
+    words = [word for word in given.overrides if "=" in word]  # others name a command, a sweep
     if given.config_dir:  # Hydra is over; it is asked again without this flag
         words.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
     return config.explain(error, words)
@@ -181,6 +204,11 @@ def typed(hydra_config: Any) -> list[str]:
     return [*config.search_words(told.hydra), *told.task]
 
 
+def asked(hydra_config: Any) -> list[str]:
+    """The same, with what was said of the launcher: all that it takes to ask again."""
+    return [*config.launcher_words(hydra_config.overrides.hydra), *typed(hydra_config)]
+
+
 class CellFailed(RuntimeError):
     """What a launcher that is not ours is told; the row says why."""
 
@@ -189,11 +217,11 @@ def one_cell(composed: DictConfig) -> None:
     """Hydra's task: one cell, in a single run or under a launcher that is not ours."""
     overrides = typed(HydraConfig.get())
     if HydraConfig.get().mode == RunMode.MULTIRUN:  # such a launcher has other cells to run
-        if not execute([overrides], config.settings(overrides), sweep=None):
+        if not execute([overrides], config.settings(overrides), None, overrides):
             raise CellFailed(f"failed: {' '.join(overrides)}")
         return
     with mistakes_in_one_line():  # before Hydra adds a line of its own
-        works = execute([overrides], config.settings(overrides), sweep=None)
+        works = execute([overrides], config.settings(overrides), None, overrides)
     sys.exit(0 if works else 1)
 
 
@@ -217,7 +245,124 @@ def check(words: Sequence[str]) -> bool:
     return FAIL not in totals
 
 
-COMMANDS = {"check": check, "store": upkeep.command}
+def plan(words: Sequence[str]) -> bool:
+    """``unlearnbench plan``: what a sweep would do and is expected to cost, without doing it."""
+    from unlearnbench import commands
+
+    _, _, overrides = commands.sorted_words("plan", words)
+    line, bill, unknown = commands.plan(overrides)
+    console.print(line)
+    if len(bill):
+        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in bill.columns:
+            drawn.add_column(column, justify="left" if column == "wave" else "right")
+        for one in bill.to_numpy():
+            drawn.add_row(*one)
+        console.print(drawn)
+    for told in unknown:
+        console.print(told, soft_wrap=True)
+    return True
+
+
+def submit(
+    words: Sequence[str],
+    overrides: Sequence[Sequence[str]],
+    settings: dict[str, Any],
+    study: str | None,
+    only: Collection[str] | None = None,
+) -> bool:
+    """Submit a sweep to SLURM, say what was submitted, and do not wait for it."""
+    from unlearnbench import commands
+
+    cells = config.cells(overrides, settings["controls"])
+    sweep = study or record.unnamed(cells)
+    for told in commands.submit(cells, words, settings, sweep, only):
+        console.print(told, soft_wrap=True)
+    return True
+
+
+def status(words: Sequence[str]) -> bool:
+    """``unlearnbench status``: how far a sweep is."""
+    from unlearnbench import commands
+
+    sweep, _, overrides = commands.sorted_words("status", words)
+    counts, told = commands.status(sweep, overrides)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in counts.columns:
+        drawn.add_column(column, justify="left" if column == "wave" else "right")
+    for one in counts.to_numpy():
+        drawn.add_row(*one)
+    console.print(drawn)
+    for line in told:
+        console.print(line, soft_wrap=True)
+    return True
+
+
+def retry(words: Sequence[str]) -> bool:
+    """``unlearnbench retry``: what failed or is missing once more, where the sweep ran before."""
+    from unlearnbench import commands
+
+    sweep, flags, overrides = commands.sorted_words("retry", words)
+    again = commands.retry(sweep, flags, overrides)
+    if not again.chosen:
+        console.print(f"{again.sweep}: {again.reason}")
+        return True
+    grid = commands.grid_of(again.words)
+    settings = config.settings(grid[0])
+    if again.launcher == "slurm":
+        return submit(again.words, grid, settings, again.sweep, again.chosen)
+    swept = again.sweep != record.SINGLE
+    named = again.study, again.words
+    return execute(grid, settings, *named, swept=swept, only=again.chosen)
+
+
+def cancel(words: Sequence[str]) -> bool:
+    """``unlearnbench cancel``: end what is under way of a sweep."""
+    from unlearnbench import commands
+
+    sweep, _, overrides = commands.sorted_words("cancel", words)
+    for line in commands.cancel(sweep, overrides):
+        console.print(line, soft_wrap=True)
+    return True
+
+
+def collect(words: Sequence[str]) -> bool:
+    """``unlearnbench collect``: the tables of the rows that a sweep has, computing nothing.
+
+    Returns:
+        Whether no cell failed and none is missing.
+    """
+    from unlearnbench import commands
+
+    sweep, _, overrides = commands.sorted_words("collect", words)
+    name, folder, missing = commands.rows_there(sweep, overrides)
+    works = tables(results.load_results(folder, sweep=name), folder, name)
+    if missing:
+        console.print(f"{missing:,} cells of {name} have no rows yet: unlearnbench status {name}")
+    return works and not missing
+
+
+def compact(words: Sequence[str]) -> bool:
+    """``unlearnbench compact``: the files of rows, of scores and of ROC curves into one each."""
+    from unlearnbench import commands
+
+    _, _, overrides = commands.sorted_words("compact", words)
+    folder = Path(config.settings(overrides)["paths"]["results"])
+    for table, files in results.compact(folder).items():
+        console.print(f"{table}: {files:,} files are one" if files else f"{table}: nothing to do")
+    return True
+
+
+COMMANDS = {
+    "check": check,
+    "plan": plan,
+    "status": status,
+    "retry": retry,
+    "cancel": cancel,
+    "collect": collect,
+    "compact": compact,
+    "store": upkeep.command,
+}
 """What is not a cell or a sweep: the command's first word, and what it does with the others."""
 
 

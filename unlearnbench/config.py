@@ -106,6 +106,42 @@ def study(overrides: Sequence[str]) -> list[str]:
     return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
 
 
+def launcher(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The launcher that the overrides choose: its name, and its settings with their defaults.
+
+    Raises:
+        ConfigError: there is no such launcher, or a setting of it is unknown or of the wrong type.
+    """
+    mine = launcher_words(overrides)
+    choice = [text for text in mine if text.startswith("hydra/")]
+    with hydra_ready():
+        check([*search_words(overrides), *mine])
+        given, default = (
+            compose(
+                "config", overrides=[*search_words(overrides), *words], return_hydra_config=True
+            )
+            for words in (mine, choice)
+        )
+        name = str(given.hydra.runtime.choices["hydra/launcher"])
+        told, usual = (_plain(one.hydra.launcher) for one in (given, default))
+    free = {key: told.pop(key) for key, value in usual.items() if value == {}}  # any keys in there
+    usual = {key: value for key, value in usual.items() if key not in free}
+    conformed = {**_conform(told, usual, "hydra.launcher"), **free}
+    return name, {key: value for key, value in conformed.items() if key != "_target_"}
+
+
+def launcher_words(overrides: Iterable[str]) -> list[str]:
+    """Those of the overrides that are about the launcher."""
+    return [text for text in overrides if re.match(r"\+*hydra[./]launcher", text)]
+
+
+def without_launcher(overrides: Iterable[str]) -> list[str]:
+    """The others: those that say which cells, and on what to work."""
+    words = list(overrides)
+    mine = set(launcher_words(words))
+    return [text for text in words if text not in mine]
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Sweeps in overrides multiplied out, as ``--multirun`` would.
 
@@ -416,7 +452,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
             raise ConfigError(f"{text}: {_one_line(error)}") from error
         parsed.append(override)
         name = str(override.key_or_group)
-        if name in groups:
+        if name in (*groups, "hydra/launcher"):
             _check_options(override, options(name, search))
         elif "/" not in name and not name.startswith("hydra"):
             top = name.split(".")[0]
@@ -435,10 +471,10 @@ def _check_path(override: Override, beside: Iterable[Override], search: Sequence
     axis = name.split(".")[0]
     words, study = list(search), ""
     for other in beside:
-        if other.key_or_group == axis:
+        if other.key_or_group == axis or str(other.key_or_group).startswith(f"{axis}/"):
             swept = other.is_sweep_override()
             option = next(other.sweep_string_iterator()) if swept else other.value()
-            words.append(f"{axis}={option}")
+            words.append(f"{other.key_or_group}={option}")
         elif other.key_or_group == "sweep":
             study = str(other.value())
     # Hydra reads the command line before it reads what a study chooses.

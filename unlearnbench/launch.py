@@ -1,20 +1,21 @@
-"""Carry out a plan: here, on worker processes of this machine."""
+"""Carry out a plan: here, on worker processes of this machine, whose parent starts here."""
 
 import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
-from unlearnbench import results
+from unlearnbench import record, results
 from unlearnbench.cell import Cell, digest
 from unlearnbench.config import ConfigError
 from unlearnbench.plan import Event, Orders, Plan, needed, plan
@@ -24,6 +25,10 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 """Two processes of one thread beat one of two, and two threads give other bits than one."""
 
 DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+STOPPED = (75, -signal.SIGTERM, -signal.SIGUSR2)
+"""How a host ends that was asked to: by itself, or by the signal if that came early."""
 
 
 class Watcher:
@@ -43,11 +48,57 @@ class WorkerError(RuntimeError):
     """The working process ended before the work did, or could not write rows."""
 
 
+class Host:
+    """The working process: told orders, tells events, ends with this one at the latest.
+
+    Args:
+        orders: the jobs, where things lie, and on what to work.
+        errors: where it says whatever else it says.
+    """
+
+    def __init__(self, orders: Orders, errors: TextIO) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "unlearnbench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **ONE_THREAD, **DETERMINISTIC},
+        )
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it ended at once; its log says why
+            pickle.dump(orders, self.process.stdin)
+            self.process.stdin.flush()
+
+    def __iter__(self) -> Iterator[Event]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            yield Event(**json.loads(line))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has ended because it was asked to."""
+        return self.process.poll() in STOPPED
+
+    def stop(self, seconds: float) -> None:
+        """Ask it to stop, and wait for that; then end it."""
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            self.process.send_signal(signal.SIGUSR2)
+            self.process.wait(seconds)
+        self.end()
+
+    def end(self) -> None:
+        """End it now, unless it has ended; its workers end with it."""
+        self.process.kill()
+        self.process.wait()
+
+
 def run(
     cells: Sequence[Cell],
     settings: Mapping[str, Any],
     *,
     sweep: str | None = None,
+    words: Sequence[str] = (),
+    only: Collection[str] | None = None,
     watch: Callable[[Plan], Watcher] = lambda plan: Watcher(),
 ) -> pd.DataFrame:
     """Make what is missing for the cells' rows, and return these rows.
@@ -56,6 +107,8 @@ def run(
         cells: the grid, controls included.
         settings: ``paths``, ``device`` and ``workers`` of the config.
         sweep: name to keep the list of cells under.
+        words: overrides that say the same, for ``unlearnbench retry``.
+        only: keys of those of the cells that are to be worked at; all by default.
         watch: given the plan, returns who is told of its progress.
 
     Raises:
@@ -63,28 +116,54 @@ def run(
         WorkerError: the working process died, or could not write rows; running again goes on
             from there.
     """
-    _check(settings)
+    check(settings)
     folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
     folder.mkdir(parents=True, exist_ok=True)
-    todo = plan(cells, Store(store), results.finished(folder))
+    todo = planned(cells, settings, only)
     if sweep is not None:
-        listed = [
-            {"sweep": sweep, "key": key, "model_key": c.utility_key}
-            for c in cells
-            for key in (c.key, c.trace_rows_key)
-            if key
-        ]
-        results.write(folder / "sweeps", sweep, listed, results.SWEEP)
-        # A store may serve several results folders with sweeps of one name.
-        Store(store).refer(f"{sweep}-{digest(str(folder.resolve()))[:8]}", needed(cells))
+        keep_list(cells, settings, sweep)
     with watch(todo) as watcher:
         if todo.jobs:
-            _work(todo, folder, store, settings, watcher)
+            told = {"words": list(words), "launcher": {"name": "local"}}
+            run = record.begin(sweep or record.SINGLE, todo, settings, **told)
+            record.write_jobs(run, record.listed(todo.jobs, dict.fromkeys(todo.keys, "local")))
+            device, workers = settings["device"], settings["workers"]
+            orders = Orders(todo.jobs, folder, store, run.folder, "local", device, workers)
+            _work(orders, watcher)
     keys = {key for cell in cells for key in cell.row_keys}
     return results.load_results(folder, keys=keys)
 
 
-def _check(settings: Mapping[str, Any]) -> None:
+def keep_list(cells: Sequence[Cell], settings: Mapping[str, Any], sweep: str) -> None:
+    """Keep the list of a sweep's cells beside the rows, and in the store of what they need.
+
+    Args:
+        cells: the grid, controls included.
+        settings: ``paths`` of the config.
+        sweep: its name.
+    """
+    folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
+    record.write_cells(folder, sweep, cells)
+    # A store may serve several results folders with sweeps of one name.
+    Store(store).refer(f"{sweep}-{digest(str(folder.resolve()))[:8]}", needed(cells))
+
+
+def planned(
+    cells: Sequence[Cell], settings: Mapping[str, Any], only: Collection[str] | None = None
+) -> Plan:
+    """The plan for some cells, by what is in the store and among the rows.
+
+    Args:
+        cells: the grid.
+        settings: ``paths`` of the config.
+        only: keys of those of the cells that are to be worked at; all by default.
+    """
+    folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
+    asked = cells if only is None else [cell for cell in cells if cell.key in only]
+    return plan(asked, Store(store), results.finished(folder))
+
+
+def check(settings: Mapping[str, Any]) -> None:
     """Refuse what the working process could not make sense of: it starts seconds later."""
     device, workers = settings["device"], settings["workers"]
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
@@ -93,37 +172,21 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"workers={workers}: must be a number of processes, or null")
 
 
-def _work(
-    todo: Plan, folder: Path, store: Path, settings: Mapping[str, Any], watcher: Watcher
-) -> None:
-    orders = Orders(todo.jobs, folder, store, settings["device"], settings["workers"])
-    log = folder / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
+def _work(orders: Orders, watcher: Watcher) -> None:
+    log = orders.results / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     log.parent.mkdir(exist_ok=True)
-    left = len(todo.jobs)
+    left = len(orders.jobs)
     unwritten = {}
     with log.open("w") as errors:
-        host = subprocess.Popen(
-            [sys.executable, "-m", "unlearnbench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **ONE_THREAD, **DETERMINISTIC},
-        )
-        assert host.stdin is not None
-        assert host.stdout is not None
+        host = Host(orders, errors)
         try:
-            with suppress(BrokenPipeError):  # it ended at once; its log says why
-                pickle.dump(orders, host.stdin)
-                host.stdin.flush()
-            for line in host.stdout:
-                event = Event(**json.loads(line))
+            for event in host:
                 watcher.event(event)
                 left -= 1
                 if event.kind == "rows" and event.status == "failed":
                     unwritten[event.key] = event.reason
         finally:
-            host.kill()  # it has ended, or we were interrupted; its workers end with it
-            host.wait()
+            host.end()  # it has ended, or we were interrupted
             said = log.read_text().strip()
             if not said:
                 log.unlink()
@@ -131,6 +194,6 @@ def _work(
         last = said.splitlines()[-1] if said else "without a word"
         raise WorkerError(f"the working process ended: {last} (see {log})")
     if unwritten:
-        cells = sum(len(job.cells) for job in todo.jobs if job.key in unwritten)
+        cells = sum(len(job.cells) for job in orders.jobs if job.key in unwritten)
         reason = next(iter(unwritten.values()))
         raise WorkerError(f"the rows of {cells} cells could not be written: {reason}")

@@ -1,5 +1,6 @@
 """From cells to waves of distinct jobs. Executes nothing, opens no data, imports no torch."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,11 +38,23 @@ class Job:
 
 @dataclass(frozen=True)
 class Orders:
-    """What the working process is told: the jobs, where things lie, and on what to work."""
+    """What the working process is told: the jobs, where things lie, and on what to work.
+
+    Attributes:
+        jobs: in an order in which they can be done.
+        results: the results folder.
+        store: where artifacts are.
+        run: folder of the run that they belong to.
+        task: the name under which the process keeps its journal there.
+        device: ``auto``, ``cpu``, ``cuda`` …
+        workers: processes at once.
+    """
 
     jobs: tuple[Job, ...]
     results: Path
     store: Path
+    run: Path
+    task: str
     device: str
     workers: int | None
 
@@ -56,6 +69,15 @@ class Event:
     reason: str = ""
 
 
+NOUNS = {
+    "original": ("original", "originals"),
+    "retrained": ("retrain", "retrains"),
+    "unlearned": ("unlearned", "unlearned"),
+    "traced": ("traced", "traced"),
+}
+"""What a plan calls one artifact of a kind, and several."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Distinct jobs in an order in which they can be done, and what is there already."""
@@ -64,16 +86,40 @@ class Plan:
     cells: int
     in_store: dict[str, int]
 
+    @property
+    def todo(self) -> int:
+        """Cells whose rows are not there yet."""
+        return sum(len(job.cells) for job in self.jobs if job.kind == "rows")
+
+    @property
+    def keys(self) -> list[str]:
+        """The jobs' keys."""
+        return [job.key for job in self.jobs]
+
     def __str__(self) -> str:
-        missing = {kind: sum(j.kind == kind for j in self.jobs) for kind in self.in_store}
-        told = [
-            f"{missing[kind]} {kind}" + (f" ({there} in store)" if there else "")
-            for kind, there in self.in_store.items()
-        ]
-        todo = sum(len(job.cells) for job in self.jobs if job.kind == "rows")
-        if not todo:
-            return f"{self.cells} cells, all there"
-        return f"{self.cells} cells, {todo} to do: {', '.join(told)}"
+        return self.line()
+
+    def line(self, tasks: int | None = None) -> str:
+        """The plan in one line: what the cells to do need, and how much of it is there.
+
+        Args:
+            tasks: into how many the jobs are packed, where they are.
+        """
+        if not self.todo:
+            return f"{_counted(self.cells, 'cell', 'cells')}, all there"
+        missing = Counter(str(job.kind) for job in self.jobs)
+        needed = {kind: missing[kind] + there for kind, there in self.in_store.items()}
+        done = self.cells - self.todo
+        told = _counted(self.cells, "cell", "cells") + (f" ({done:,} there)" if done else "")
+        told += " → " + ", ".join(_counted(n, *NOUNS[kind]) for kind, n in needed.items() if n)
+        if there := sum(self.in_store.values()):
+            told += f"; {there:,} in store"
+        told += f"; {_counted(len({job.wave for job in self.jobs}), 'wave', 'waves')}"
+        return told if tasks is None else f"{told}, {_counted(tasks, 'task', 'tasks')}"
+
+
+def _counted(n: int, one: str, more: str) -> str:
+    return f"{n:,} {one if n == 1 else more}"
 
 
 def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:

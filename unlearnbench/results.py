@@ -4,6 +4,7 @@ A part file is named by its content key and renamed into place: jobs never conte
 again overwrites instead of duplicating.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -110,6 +111,19 @@ def finished(results: Path) -> set[str]:
     table = _read(results / "rows", ROWS, columns=["key", "status"])
     worked = table.filter(pa.compute.not_equal(table["status"], "failed"))
     return set(pa.compute.unique(worked["key"]).to_pylist())
+
+
+def statuses(results: Path) -> pd.DataFrame:
+    """What became of each key's rows, the best of each: status and reason, method and seed.
+
+    Args:
+        results: the results folder.
+    """
+    columns = ["key", "status", "reason", "method", "seed"]
+    table = _read(results / "rows", ROWS, columns)
+    frame: pd.DataFrame = table.group_by(columns).aggregate([]).to_pandas()
+    frame = frame.iloc[frame["status"].map(_RANK).argsort(kind="stable")]
+    return frame.drop_duplicates("key").reset_index(drop=True)
 
 
 def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -271,3 +285,31 @@ def widen(frame: pd.DataFrame) -> pd.DataFrame:
     own = metrics.reindex(cells["key"]).reset_index(drop=True)
     utility = metrics.reindex(cells["model_key"]).reset_index(drop=True)
     return pd.concat([cells, own.combine_first(utility).dropna(axis=1, how="all")], axis=1)
+
+
+def compact(results: Path) -> dict[str, int]:
+    """Make one file of the many that a sweep leaves; whoever reads meanwhile reads all rows.
+
+    Rows that a better row stands for are left out: of a cell that failed once and worked later.
+
+    Args:
+        results: the results folder.
+
+    Returns:
+        How many files have become one, by table; 0 where there was one at most.
+    """
+    merged = {}
+    for name, schema in (("rows", ROWS), ("scores", SCORES), ("roc", ROC)):
+        folder = results / name
+        paths = sorted(folder.glob("*.parquet"))
+        merged[name] = len(paths) if len(paths) > 1 else 0
+        if not merged[name]:
+            continue
+        table = _listed(folder, schema)
+        if name == "rows":
+            table = _deduplicated(table)
+        digest = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()
+        write(folder, digest, _plain(table, schema), schema)
+        for path in paths:  # only now: between the two rows stand twice, and are read once
+            path.unlink(missing_ok=True)
+    return merged

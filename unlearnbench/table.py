@@ -1,12 +1,10 @@
 """From predictions to result rows: utility, the attack after its defense, and what went wrong."""
 
 import hashlib
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from unlearnbench.outputs import (
     zoo_predictions,
 )
 from unlearnbench.pipeline import Failed, Lab, white_box
+from unlearnbench.record import commit
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 
 BOOTSTRAP_ROUNDS = 200
@@ -318,14 +317,3 @@ def _seconds(lab: Lab, cell: Cell) -> float:
 def device_name(device: str) -> str:
     """What a row says of the device: ``cpu``, or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-
-
-@lru_cache
-def commit() -> str | None:
-    """The commit this code was checked out at, or None for an installed package."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None

@@ -1,7 +1,9 @@
 """The process that works: imports torch once, forks a worker a core, hands out jobs.
 
-Run by ``launch`` as ``python -m unlearnbench.worker``. It reads its orders from standard input,
-tells what happens as JSON lines on standard output, and ends when the other end of its input does.
+Run by ``launch``, or by a task of SLURM's, as ``python -m unlearnbench.worker``. It reads its
+orders from standard input, tells what happens as JSON lines on standard output, keeps a journal of
+it, and ends when the other end of its input does. Asked by a signal to stop, it hands out nothing
+more, lets what is short end, and leaves the rest to whoever is given the same orders again.
 """
 
 import ctypes
@@ -13,6 +15,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,13 +27,23 @@ from typing import Any, TextIO
 
 import torch
 
-from unlearnbench import outputs, picture, pipeline, results, table, trace
+from unlearnbench import checkpoint, outputs, picture, pipeline, results, slurm, table, trace
 from unlearnbench.cell import Cell
+from unlearnbench.journal import BEAT, Journal
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
 from unlearnbench.values import Skip
 
 _fork = multiprocessing.get_context("fork")
+
+STOPS = (signal.SIGTERM, signal.SIGUSR2)
+"""What SLURM sends each process of a job before it ends, preempts or queues it again."""
+
+STOP_SECONDS = 20.0
+"""How long a worker may go on once it is asked to stop. SLURM's own patience is 30 s by default."""
+
+STOPPED = 75
+"""Exit code of a host that was asked to stop and has left work; ``launch`` knows it."""
 
 
 def devices(wanted: str, workers: int | None) -> list[str]:
@@ -139,10 +152,12 @@ def _work(
     orders: Connection, alive: tuple[int, int], store: Path, device: str, folder: Path
 ) -> None:
     """Do jobs until there are no more, or the process that gives them has died."""
+    for one in STOPS:  # a long training writes a checkpoint; the host waits for what is short
+        signal.signal(one, lambda *_: checkpoint.request())
     os.close(alive[1])  # the host's alone
     threading.Thread(target=_die_with, args=alive[:1], daemon=True).start()
     configure()
-    lab = pipeline.Lab(Store(store), device)
+    lab = pipeline.Lab(Store(store, slurm.known), device)
     while True:
         try:
             job, lab.failures = orders.recv()
@@ -150,6 +165,8 @@ def _work(
             return
         try:
             event = perform(job, lab, folder, orders.send)
+        except checkpoint.Interrupted:
+            return
         except Exception as error:  # noqa: BLE001 - a full disk, a folder that is read-only, …
             event = Event(job.key, job.kind, "failed", table.reason(error))
         orders.send(event)
@@ -174,26 +191,42 @@ class Worker:
     device: str
     job: Job | None = None
     cell: str | None = None
+    began: float = 0.0
+    absent: tuple[Path, ...] = ()  # what the job is to make
 
 
 class Host:
-    """Hands each job out once all it needs is done or has failed."""
+    """Hands each job out once all it needs is done or has failed.
 
-    def __init__(self, orders: Orders) -> None:
+    Args:
+        orders: the jobs, and on what to work.
+        stop: a file descriptor; what can be read from it asks to stop.
+    """
+
+    def __init__(self, orders: Orders, stop: int) -> None:
         self.orders = orders
-        self.failures: dict[str, str] = {}  # of predictions, and of cells whose rows killed
+        self.stop = stop
+        self.store = Store(orders.store)
+        self.journal = Journal(orders.run, orders.task)
+        needs = {need for job in orders.jobs for need in job.needs}
+        self.failures = self.journal.failures(needs)  # of jobs, and of cells whose rows killed
         self.alive = os.pipe()
-        self.jobs = {job.key: job for job in orders.jobs}
+        self.deadline: float | None = None  # of workers, once asked to stop
+        self.told: list[Event] = []
+        for job in orders.jobs:  # settled before this task was queued again
+            if line := self.journal.settled.get(job.key):
+                self.told.append(Event(job.key, job.kind, line["did"], line["reason"]))
+        self.jobs = {job.key: job for job in orders.jobs if job.key not in self.journal.settled}
         self.place = {key: place for place, key in enumerate(self.jobs)}
-        self.lacks = {j.key: self.jobs.keys() & j.needs for j in orders.jobs}
+        self.lacks = {job.key: self.jobs.keys() & job.needs for job in self.jobs.values()}
         self.blocks: dict[str, list[str]] = {key: [] for key in self.jobs}
-        for key, needs in self.lacks.items():
-            for need in needs:
+        for key, needed in self.lacks.items():
+            for need in needed:
                 self.blocks[need].append(key)
-        self.ready = [(self.place[key], key) for key, needs in self.lacks.items() if not needs]
+        self.ready = [(self.place[key], key) for key, needed in self.lacks.items() if not needed]
         heapify(self.ready)
         wanted = devices(orders.device, orders.workers)
-        self.workers = [self._start(device) for device in wanted[: len(orders.jobs)]]
+        self.workers = [self._start(device) for device in wanted[: len(self.jobs)]]
 
     def _start(self, device: str) -> Worker:
         here, there = _fork.Pipe()
@@ -208,31 +241,80 @@ class Host:
         self.workers[place] = self._start(worker.device)
         return self.workers[place]
 
-    def run(self, events: TextIO) -> None:
-        """Until every job has its event, or nobody reads them any more."""
+    def run(self, events: TextIO) -> bool:
+        """Until every job has its event, or nobody reads them any more.
+
+        Returns:
+            Whether there is work left, having been asked to stop.
+        """
         parent = sys.stdin.fileno()
-        while self.ready or any(worker.job for worker in self.workers):
-            self._hand_out()
+        while True:
+            if self.deadline is None:
+                self._hand_out()
+            self._tell(events)
             busy = [worker for worker in self.workers if worker.job]
-            ready = wait([*(worker.pipe for worker in busy), parent])
-            if parent in ready:  # nothing is ever written there: it was closed
+            if not busy and (self.deadline is not None or not self.ready):
                 break
-            for worker in (one for one in busy if one.pipe in ready):
-                event = self._settle(worker)
-                if event is not None:
-                    print(json.dumps(vars(event)), file=events, flush=True)
+            patience = BEAT if self.deadline is None else self.deadline - time.monotonic()
+            heard = wait([*(worker.pipe for worker in busy), parent, self.stop], max(patience, 0))
+            self.journal.beat()
+            if self.stop in heard:
+                os.read(self.stop, 1)
+                self._ask_to_stop()
+            # Nothing is ever written to the parent's end: it was closed.
+            if parent in heard or (not heard and self.deadline is not None):
+                break
+            for worker in (one for one in busy if one.pipe in heard):
+                if (event := self._settle(worker)) is not None:
+                    self.told.append(event)
         for worker in self.workers:
             worker.process.kill()
+        self.journal.ended()
+        return self.deadline is not None and bool(self.lacks)
+
+    def _tell(self, events: TextIO) -> None:
+        for event in self.told:
+            print(json.dumps(vars(event)), file=events, flush=True)
+        self.told.clear()
+
+    def _ask_to_stop(self) -> None:
+        if self.deadline is not None:
+            return
+        self.deadline = time.monotonic() + STOP_SECONDS
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker.process.pid, signal.SIGUSR2)
 
     def _hand_out(self) -> None:
-        idle = [worker for worker in self.workers if worker.job is None]
-        for worker in idle[: len(self.ready)]:
+        for worker in [worker for worker in self.workers if worker.job is None]:
+            job = self._next()
+            if job is None:
+                return
             if not worker.process.is_alive():
                 worker = self._replaced(worker)
-            worker.cell = None
-            job = worker.job = self.jobs[heappop(self.ready)[1]]
+            worker.job, worker.cell, worker.began = job, None, time.monotonic()
+            worker.absent = tuple(path for path in self._made(job) if not path.exists())
             about = {*job.needs, *(cell.key for cell in job.cells)}
+            self.journal.began(job.key)
             worker.pipe.send((job, {key: self.failures[key] for key in about & {*self.failures}}))
+
+    def _next(self) -> Job | None:
+        """The first job that can be done; those that somebody else has done are settled."""
+        while self.ready:
+            job = self.jobs[heappop(self.ready)[1]]
+            if job.kind == "rows" or not self.store.has(job.key):
+                return job
+            self.told.append(self._settled(job, Event(job.key, job.kind, "done")))
+        return None
+
+    def _made(self, job: Job) -> list[Path]:
+        """Where what the job makes will lie."""
+        cell, folder = job.cells[0], self.orders.results
+        if job.kind == "rows":
+            return [folder / table / f"{job.key}.parquet" for table in ("rows", "scores", "roc")]
+        keys = [job.key] if job.kind == "traced" else [job.key, cell.model_key]
+        keys += [cell.prepared_key] if cell.method.get("prepare") is not None else []
+        return [self.store.path(key) for key in keys]
 
     def _settle(self, worker: Worker) -> Event | None:
         """What a worker has told: the event that settles its job, if it is settled."""
@@ -246,17 +328,29 @@ class Host:
             worker.cell = told
             return None
         worker.job = None
+        if self.deadline is not None and told.status == "failed":
+            return None  # perhaps for being asked to stop: it is done again
+        seconds, size = time.monotonic() - worker.began, sum(map(_bytes, worker.absent))
+        taken = {"seconds": round(seconds, 3), "bytes": size} if worker.absent else {}
+        return self._settled(job, told, device=worker.device, **taken)
+
+    def _settled(self, job: Job, event: Event, **told: Any) -> Event:
+        self.journal.settle(event.key, event.status, event.reason, **told)
         for blocked in self.blocks[job.key]:
             self.lacks[blocked].discard(job.key)
             if not self.lacks[blocked]:
                 heappush(self.ready, (self.place[blocked], blocked))
-        if told.status == "failed":
-            self.failures[job.key] = told.reason
-        return told
+        del self.lacks[job.key]
+        if event.status == "failed":
+            self.failures[job.key] = event.reason
+        return event
 
     def _lost(self, worker: Worker, job: Job) -> Event | None:
         """The worker died at this job: killed for memory, or crashed."""
         worker.process.join()
+        if self.deadline is not None:  # it has stopped, as it was asked to
+            worker.job = None
+            return None
         code = worker.process.exitcode
         how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
         reason = f"the worker process {how}"
@@ -269,18 +363,30 @@ class Host:
         return None
 
 
+def _bytes(path: Path) -> int:
+    """What a file, or the files in a folder, take; nothing where there is none."""
+    with suppress(OSError):
+        inside = list(path.iterdir()) if path.is_dir() else [path]
+        return sum(one.stat().st_size for one in inside)
+    return 0
+
+
 def main() -> None:
     """Read orders, work, tell."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; our parent decides
+    stop = os.pipe()
+    for one in STOPS:
+        signal.signal(one, lambda *_: os.write(stop[1], b"."))
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints goes to the log
     orders = pickle.load(sys.stdin.buffer)  # written by our own parent into a pipe
     try:
-        host = Host(orders)
+        host = Host(orders, stop[0])
     except ValueError as error:
         sys.exit(str(error))
     with suppress(BrokenPipeError):
-        host.run(events)
+        if host.run(events):
+            sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

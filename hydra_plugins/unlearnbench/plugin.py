@@ -23,7 +23,10 @@ class Sweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.config is not None
         batch = config.expand([*self._parse_config(), *cli.typed(self.config.hydra)])
-        return [self.launcher.launch(batch, initial_job_idx=0)]
+        returned = self.launcher.launch(batch, initial_job_idx=0)
+        for one in returned:  # of a launcher that is not ours: raises what was raised there
+            _ = one.return_value
+        return [returned]
 
 
 class LocalLauncher(Launcher):
@@ -35,17 +38,43 @@ class LocalLauncher(Launcher):
         """Keep what Hydra tells."""
         self.config = config
 
+    @property
+    def study(self) -> str | None:
+        """The option ``sweep=`` that was chosen."""
+        choices = OmegaConf.to_container(self.config.hydra.runtime.choices)
+        assert isinstance(choices, dict)
+        return choices.get("sweep")
+
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the cells; exit with code 1 if one of them failed."""
         from unlearnbench import cli, config
 
-        choices = OmegaConf.to_container(self.config.hydra.runtime.choices)
-        assert isinstance(choices, dict)
-        overrides = list(job_overrides[0])
-        if not cli.execute(job_overrides, config.settings(overrides), choices.get("sweep")):
+        settings, words = config.settings(job_overrides[0]), cli.asked(self.config.hydra)
+        if not cli.execute(job_overrides, settings, self.study, words, swept=True):
             sys.exit(1)
+        return []
+
+
+class SlurmLauncher(LocalLauncher):
+    """The whole sweep as one plan, as job arrays on SLURM. Returns once they are submitted.
+
+    Args:
+        options: of ``hydra.launcher``; read anew from the words, as ``unlearnbench plan`` does.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        pass
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Submit the cells."""
+        from unlearnbench import cli, config
+
+        settings, words = config.settings(job_overrides[0]), cli.asked(self.config.hydra)
+        cli.submit(words, job_overrides, settings, self.study)
         return []
 
 

@@ -1,0 +1,201 @@
+"""What a run leaves about itself: what was asked, of what code, which jobs went to which task.
+
+A run is one go at a sweep, and has a folder ``<results>/runs/<time>-<sweep>/``:
+
+    run.json        the words it was asked with, settings, launcher, commit, SLURM's job numbers
+    jobs.parquet    one row a job: its key, what it makes, the task that does it
+    journal/        what the working processes say, a file a task
+    failed/<key>    why a job failed in this run
+    slurm/          logs of SLURM's tasks, and their orders
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unlearnbench import results
+from unlearnbench.cell import AXES, Cell, digest
+from unlearnbench.lock import me
+from unlearnbench.plan import Job, Plan
+
+JOBS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("kind", pa.string()),
+        ("wave", pa.int64()),
+        ("part", pa.string()),  # grid, or whose model it is: population, zoo, deletions
+        *((axis, pa.string()) for axis in AXES),  # names; of rows, those of the first cell
+        ("overrides", pa.string()),
+        ("seed", pa.int64()),
+        ("cells", pa.list_(pa.string())),  # keys of the rows that it writes
+        ("task", pa.string()),
+    ]
+)
+
+SINGLE = "single"
+"""The sweep of runs that are none: one cell, or what Python asked for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what its ``run.json`` says."""
+
+    folder: Path
+    told: Mapping[str, Any]
+
+    @property
+    def sweep(self) -> str:
+        """The name of the sweep it is a go at."""
+        return str(self.told["sweep"])
+
+    def tell(self, **more: Any) -> "Run":
+        """The same run, having written down something more about itself."""
+        told = {**self.told, **more}
+        temporary = self.folder / f".run.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(told, indent=1))
+        temporary.replace(self.folder / "run.json")
+        return Run(self.folder, told)
+
+
+def begin(sweep: str, plan: Plan, settings: Mapping[str, Any], **told: Any) -> Run:
+    """A new run's folder, and the first it says about itself.
+
+    Args:
+        sweep: the name.
+        plan: what it will do.
+        settings: of the config; ``paths`` say where the folder is made.
+        told: more to write down.
+    """
+    paths = {name: Path(path).absolute() for name, path in settings["paths"].items()}
+    runs, now = paths["results"] / "runs", datetime.now(UTC)
+    runs.mkdir(parents=True, exist_ok=True)
+    for more in range(1000):  # two of one second are told apart
+        name = f"{now:%Y%m%d-%H%M%S}{f'.{more}' if more else ''}-{sweep}"
+        try:
+            (runs / name).mkdir()
+            break
+        except FileExistsError:
+            continue
+    about: dict[str, Any] = {
+        "sweep": sweep,
+        "began": now.isoformat(timespec="seconds"),
+        "commit": commit(),
+    }
+    about["settings"] = {**settings, "paths": {name: str(path) for name, path in paths.items()}}
+    about["owner"] = asdict(me())
+    about |= {"version": version("unlearnbench"), "cells": plan.cells, "in_store": plan.in_store}
+    return Run(runs / name, {}).tell(**about, **told)
+
+
+def runs(folder: Path, sweep: str | None = None) -> list[Run]:
+    """The runs of a sweep, or of the latest sweep; the oldest first.
+
+    Args:
+        folder: the results folder.
+        sweep: a name.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found, known = [], set()
+    for path in sorted((folder / "runs").glob("*/run.json"), reverse=True):
+        told = json.loads(path.read_text())
+        if "refused" in told:  # SLURM has not taken it: it was none
+            continue
+        known.add(told["sweep"])
+        if sweep is None and told["sweep"] != SINGLE:
+            sweep = told["sweep"]
+        if told["sweep"] == sweep:
+            found.append(Run(path.parent, told))
+    if found:
+        return found[::-1]
+    if sweep is None:
+        raise ValueError(f"no sweep has been run in {folder}")
+    there = f"; there are: {', '.join(sorted(known))}" if known else ""
+    raise ValueError(f"sweep {sweep} has not been run in {folder}{there}")
+
+
+def unnamed(cells: Iterable[Cell]) -> str:
+    """The name of a sweep that has none: the same for the same cells."""
+    return f"sweep-{digest(sorted(cell.key for cell in cells))[:8]}"
+
+
+def write_cells(folder: Path, sweep: str, cells: Iterable[Cell]) -> None:
+    """Keep the list of a sweep's cells, for who loads its rows.
+
+    Args:
+        folder: the results folder.
+        sweep: its name.
+        cells: all of it, controls included.
+    """
+    listed = [
+        {"sweep": sweep, "key": key, "model_key": cell.utility_key}
+        for cell in cells
+        for key in (cell.key, cell.trace_rows_key)
+        if key
+    ]
+    results.write(folder / "sweeps", sweep, listed, results.SWEEP)
+
+
+def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
+    """The table of jobs.
+
+    Args:
+        jobs: of the run.
+        tasks: the task of each, by key.
+    """
+    rows = []
+    for job in jobs:
+        cell = job.cells[0]
+        parts = (part for part in ("population", "zoo", "deletions") if part in cell.split)
+        rows.append(
+            {
+                "key": job.key,
+                "kind": job.kind,
+                "wave": job.wave,
+                "part": next(parts, "grid"),
+                **cell.names,
+                "overrides": cell.overrides,
+                "seed": cell.seed,
+                "cells": [key for one in job.cells for key in one.row_keys]
+                if job.kind == "rows"
+                else [],
+                "task": tasks.get(job.key, ""),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=JOBS)
+
+
+def write_jobs(run: Run, table: pa.Table) -> None:
+    """Keep the table of jobs with the run."""
+    results.write(run.folder, "jobs", table, JOBS)
+
+
+def jobs(run: Run) -> pd.DataFrame:
+    """The table of jobs of a run; none of one that was killed before it could write it."""
+    path = run.folder / "jobs.parquet"
+    table = pq.read_table(path, schema=JOBS) if path.is_file() else JOBS.empty_table()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit this code was checked out at, or None for an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
