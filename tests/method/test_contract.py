@@ -3,6 +3,7 @@
 from functools import cache
 
 import pytest
+from cells import composed
 
 from unlearnbench import check, config
 from unlearnbench.check import PASS, Subject
@@ -18,8 +19,7 @@ METHODS = [
 
 @cache
 def subject(name: str) -> Subject:
-    (cell,) = config.cells([[f"method={name}"]])
-    return check.subject(cell.method)
+    return check.subject(composed(f"method={name}").method)
 
 
 @pytest.mark.parametrize("asked", check.properties())
