@@ -104,7 +104,7 @@ LOOPS = ("ours", "plain loop", "DataLoader, workers: 0", "DataLoader, workers: 1
 def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], None]:
     """One of the loops on a net of its own, ready to walk an epoch."""
     if name == "ours":
-        worker.configure()
+        worker.configure(device)
     torch.set_num_threads(1)
     data = pipeline.dataset(cell, device)
     rows = torch.arange(n, device=data.x.device)

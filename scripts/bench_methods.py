@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("overrides", nargs="*", help="as on the command line: dataset=, model= …")
     given = parser.parse_args()
-    worker.configure()
+    worker.configure(given.device)
     words = [*given.overrides, "method=glob(*,exclude=original)"]
     cells = config.cells(config.expand(words))
     data = pipeline.dataset(cells[0], given.device)

@@ -1,6 +1,11 @@
 """Fixtures: cells, and a lab to run them in, in this process."""
 
+import os
 from pathlib import Path
+
+# As ``launch`` has it for its workers, and before the libraries start their threads: on rows this
+# few, threads that wait for each other are most of what the tests of attacks would cost.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 import pytest
 import torch
@@ -10,6 +15,8 @@ from unlearnbench import pipeline
 from unlearnbench.store import Store
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # as in a worker on the CPU
 
 
 @pytest.hookimpl(tryfirst=True)

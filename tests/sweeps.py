@@ -37,8 +37,9 @@ ARTIFACTS = 2 * (TRAININGS + 2 * 6)  # models and their predictions
 FILES_OF_ROWS = 6
 CELLS = 5 * 6
 
-PATIENCE = 60
-"""Seconds after which a test gives up on a process; nothing here is about how long it takes."""
+PATIENCE = 300
+"""Seconds after which a test gives up on a process, on a machine however loaded; nothing here is
+about how long it takes."""
 
 
 class Forked:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cells import composed
 from omegaconf import OmegaConf
 
 from unlearnbench import config
@@ -29,8 +30,7 @@ MANDATORY["checkpoint"] = "train.path=x.safetensors"
 
 def option(axis: str, name: str) -> dict[str, Any]:
     words = [f"{axis}={name}", *filter(None, [MANDATORY.get(name)])]
-    (cell,) = config.cells([words])
-    return dict(getattr(cell, axis))
+    return dict(getattr(composed(*words), axis))
 
 
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
@@ -70,7 +70,18 @@ def test_space_covers_every_hyper_parameter(name: str) -> None:
     assert set(method["space"]) == leaves
 
 
-def test_every_study_composes() -> None:
+def test_every_study_composes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several of them choose alike is composed once; checking only reads it."""
+
+    def once(name: str, *, overrides: list[str], return_hydra_config: bool = False) -> Any:
+        key = (*overrides, return_hydra_config)
+        if key not in found:
+            found[key] = compose(name, overrides, return_hydra_config)
+        return found[key]
+
+    found: dict[tuple[str | bool, ...], Any] = {}
+    compose = config.compose
+    monkeypatch.setattr(config, "compose", once)
     for path in (ROOT / "conf" / "sweep").glob("*.yaml"):
         words = config.study([f"sweep={path.stem}"])
         assert words

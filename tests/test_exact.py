@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cells import composed
 from numpy.testing import assert_allclose
 
-from unlearnbench import config, convex, exact, pipeline
+from unlearnbench import convex, exact, pipeline
 from unlearnbench.model.linear import Linear
 from unlearnbench.objective import Objective
 from unlearnbench.split import split_of
@@ -17,7 +18,7 @@ from unlearnbench.values import Skip, Task
 
 @cache
 def problem(*words: str) -> tuple[Linear, Task]:
-    (cell,) = config.cells([["train=exact", "attack=none", *words]])
+    cell = composed("train=exact", "attack=none", *words)
     data = pipeline.dataset(cell)
     net = pipeline.fresh(cell, data)
     return net, pipeline.task(cell, data, split_of(cell, data))  # type: ignore[return-value]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cells import composed
 from numpy.testing import assert_allclose
 from safetensors.numpy import load
 from torch import nn
 
 from unlearnbench import (
-    config,
     convex,
     exact,
     nets,
@@ -42,7 +42,7 @@ TABLES = ("diabetes", "wine")
 @cache
 def cell(*words: str) -> Cell:
     given = ["model=ridge", "train=exact", "attack=hrec", "method=retrain", "deletions.count=4"]
-    (found,) = config.cells([[*given, *words]])
+    found = composed(*given, *words)
     return found
 
 

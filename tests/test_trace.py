@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cells import Cells, compose
+from cells import Cells, compose, composed
 from torch import nn
 
 from unlearnbench import config, outputs, pipeline, plan, results, table, trace, worker
@@ -102,7 +102,7 @@ def test_what_takes_no_walk_is_seen_once_at_its_end(lab: Lab, cell: Cells, metho
 
 def test_private_training_is_seen_too(lab: Lab, cell: Cells) -> None:
     words = ["train=dp_sgd", "train.call.epochs=2", "dataset=breast_cancer", "model=logreg"]
-    (one,) = config.cells([["attack=none", "method=retrain", EVERY, *words]])
+    one = composed("attack=none", "method=retrain", EVERY, *words)
     seen = steps(table.rows(lab, one))["test_acc"]
     assert list(seen) == [0, 1, 2]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from sweeps import TINY, Preloaded, Sweep
 
 from unlearnbench import config, journal, worker
@@ -375,3 +376,26 @@ def test_a_device_that_is_not_there(
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     with pytest.raises(ValueError, match=f"device={wanted}: "):
         worker.devices(wanted, None)
+
+
+@pytest.mark.parametrize(("device", "looks"), [("cpu", 0), ("cuda:0", 1)])
+def test_on_the_cpu_no_step_looks_for_a_gpu(
+    device: str, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers have it: CUDA was not used yet, and is asked about by way of NVML."""
+    seen: list[None] = []
+    monkeypatch.setattr("torch.cuda._initialized", False)
+    monkeypatch.setattr("torch.cuda._cached_device_count", None)
+    monkeypatch.setattr("torch.cuda._is_compiled", lambda: True)
+    monkeypatch.setattr("torch.cuda._raw_device_count_nvml", lambda: seen.append(None) or 0)
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    worker.configure(device)
+    torch.use_deterministic_algorithms(deterministic)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ("" if device == "cpu" else "0")
+    weight = torch.ones(1, requires_grad=True)
+    weight.grad = torch.ones(1)
+    torch.optim.Adam([weight]).step()
+    torch.cuda.is_available()
+    assert min(len(seen), 1) == looks

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -459,13 +459,23 @@ def check(overrides: Sequence[str]) -> list[Override]:
             valid = [*groups, *(str(k) for k in base if k not in groups)]
             if top not in valid:
                 raise ConfigError(f"{name} is no key here{_nearest(top, valid)}")
+
+    @cache
+    def composed(*words: str) -> Any:
+        return compose("config", overrides=[*words], return_hydra_config=True)
+
     for override in parsed:
         if "." in str(override.key_or_group) and not override.is_add():
-            _check_path(override, parsed, search)
+            _check_path(override, parsed, search, composed)
     return parsed
 
 
-def _check_path(override: Override, beside: Iterable[Override], search: Sequence[str]) -> None:
+def _check_path(
+    override: Override,
+    beside: Iterable[Override],
+    search: Sequence[str],
+    composed: Callable[..., Any],
+) -> None:
     """Refuse a dotted key that is not in the options chosen beside it."""
     name = str(override.key_or_group)
     axis = name.split(".")[0]
@@ -480,7 +490,7 @@ def _check_path(override: Override, beside: Iterable[Override], search: Sequence
     # Hydra reads the command line before it reads what a study chooses.
     unnamed = study and len(words) == len(search)
     chosen = f"; name {axis}=… beside it, as sweep={study} does" if unnamed else ""
-    node: Any = compose("config", overrides=words, return_hydra_config=True)
+    node: Any = composed(*words)
     for part in name.split("."):
         if not OmegaConf.is_dict(node) or part not in node:
             valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []

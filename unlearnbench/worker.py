@@ -131,9 +131,13 @@ def _keep(folder: Path, key: str, error: Exception) -> None:
     (folder / "failures" / f"{key}.txt").write_text(text)
 
 
-def configure() -> None:
-    """Set up this process for arithmetic: one thread, the same bits each time, memory kept."""
+def configure(device: str) -> None:
+    """Set up this process for arithmetic on a device: one thread, the same bits, memory kept."""
     torch.set_num_threads(1)
+    if device == "cpu":
+        # Each step of Adam asks whether CUDA is there. As launch has this answered, torch looks for
+        # the driver's library every time; where no GPU is visible, it knows without looking.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False  # or float32 convolutions are off by 1e-3
     # What a step frees, the next one asks for again: the C library is told to keep it. Fetching
@@ -156,7 +160,7 @@ def _work(
         signal.signal(one, lambda *_: checkpoint.request())
     os.close(alive[1])  # the host's alone
     threading.Thread(target=_die_with, args=alive[:1], daemon=True).start()
-    configure()
+    configure(device)
     lab = pipeline.Lab(Store(store, slurm.known), device)
     while True:
         try:

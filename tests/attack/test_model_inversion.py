@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cells import Cells, compose
+from cells import Cells, compose, composed
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from unlearnbench import config, metric, picture, pipeline, plan, table, worker
+from unlearnbench import metric, picture, pipeline, plan, table, worker
 from unlearnbench.attack import model_inversion as module
 from unlearnbench.attack.model_inversion import intended, median2, model_inversion
 from unlearnbench.pipeline import Lab
@@ -259,7 +259,7 @@ def test_what_cannot_be_is_skipped_with_a_reason(lab: Lab, words: list[str], rea
     trained = [] if "train=estimator" in words else ["train.call.epochs=1"]
     given = ["model=mlp", "method=original", "attack=model_inversion", *FEW, *trained]
     kept = [w for w in given if w.split("=")[0] not in {x.split("=")[0] for x in words}]
-    (one,) = config.cells([[*kept, *words]])
+    one = composed(*kept, *words)
     found = table.rows(lab, one)
     assert isinstance(found.error, Skip)
     assert reason in found.rows[-1]["reason"]

@@ -206,6 +206,7 @@ def test_a_pool_without_records_is_left_out() -> None:
     assert found.metrics == {k: v for k, v in whole.metrics.items() if "_val" not in k}
 
 
+@pytest.mark.slow
 def test_declared_null_retrained_models_are_at_chance(lab: Lab, cell: Cells) -> None:
     """Retrained models over many splits, bootstrapped over models; originals overfit more.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cells import composed
 from torch import nn
 
 from unlearnbench import check, config, pipeline
@@ -35,7 +36,7 @@ def figures(subject: Subject, net: nn.Module) -> dict[str, float]:
 
 
 def found(name: str) -> tuple[int, dict[str, float]]:
-    (cell,) = config.cells([[f"method={name}"]])
+    cell = composed(f"method={name}")
     subject = check.subject(cell.method)
     return cell.method["version"], figures(subject, subject.result)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cells import composed
 from method.bench import same
 from numpy.typing import NDArray
 from safetensors.torch import load, save
@@ -40,8 +41,7 @@ FORGETTING = {"retrain", "second_retrain", "sisa", "sisa_retrain", "original"}
 def cell_of(model: str, *words: str) -> Cell:
     few = ["model.call.n_estimators=12"] if model == "random_forest" else []
     overrides = [f"model={model}", "train=estimator", "attack=none", *few, *words]
-    (cell,) = config.cells([overrides])
-    return cell
+    return composed(*overrides)
 
 
 def task_of(cell: Cell) -> Task:
