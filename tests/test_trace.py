@@ -240,7 +240,7 @@ def test_traces_are_planned_once_each_before_the_rows_and_then_never_again(
     assert "traced" not in performed(untraced, new_lab, tmp_path)
     assert str(plan.plan(untraced, new_lab.store, finished(tmp_path))) == "3 cells, all there"
     todo = plan.plan(traced, new_lab.store, finished(tmp_path))
-    assert re.search(r"^3 cells → .*, 3 traced; 4 waves$", str(todo))
+    assert re.search(r"^3 cells → .*, 3 traced; 3 in store; 3 waves$", str(todo))
     assert [job.wave for job in todo.jobs] == sorted(job.wave for job in todo.jobs)
     before: set[str] = set()
     for job in todo.jobs:
