@@ -39,6 +39,8 @@ def test_a_torn_line_costs_itself_only(tmp_path: Path) -> None:
         file.write('{"at": 1, "did": "done", "ke')
     Journal(tmp_path, "task").settle("b", "done", "")
     assert Journal(tmp_path, "task").settled.keys() == {"a", "b"}
+    started = [line for line in journal.lines(path) if line["did"] == "started"]
+    assert len(started) == 3  # nor is the line after it lost
 
 
 @pytest.fixture

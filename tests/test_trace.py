@@ -171,8 +171,8 @@ def test_a_run_that_gives_another_model_is_refused(
     outputs.predict(new_lab, one)
     run = pipeline._run
 
-    def shifted(*arguments: Any) -> tuple[nn.Module, dict[str, Any]]:
-        net, told = run(*arguments)
+    def shifted(*arguments: Any, **named: Any) -> tuple[nn.Module, dict[str, Any]]:
+        net, told = run(*arguments, **named)
         with torch.no_grad():
             next(net.parameters()).add_(1e-6)
         return net, told
@@ -240,7 +240,7 @@ def test_traces_are_planned_once_each_before_the_rows_and_then_never_again(
     assert "traced" not in performed(untraced, new_lab, tmp_path)
     assert str(plan.plan(untraced, new_lab.store, finished(tmp_path))) == "3 cells, all there"
     todo = plan.plan(traced, new_lab.store, finished(tmp_path))
-    assert re.search(r"^3 cells → .*, 3 traced; 4 waves$", str(todo))
+    assert re.search(r"^3 cells → .*, 3 traced; 3 in store; 3 waves$", str(todo))
     assert [job.wave for job in todo.jobs] == sorted(job.wave for job in todo.jobs)
     before: set[str] = set()
     for job in todo.jobs:
