@@ -209,6 +209,17 @@ def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str
     assert "\n" not in line
 
 
+def test_an_option_that_looks_outside_is_told_apart_by_what_it_sees() -> None:
+    """Whatever was composed before it: ``deletions.count`` is the attack's by interpolation."""
+    with config.hydra_ready():
+        parts = config.Parts()
+        counts = [
+            parts.cell(("attack=hrec", *words)).attack["deletions"]["count"]
+            for words in ((), ("deletions.count=3",), ("deletions.count=4",), ())
+        ]
+    assert counts == [counts[0], 3, 4, counts[0]]
+
+
 def test_a_key_of_what_a_study_chooses_needs_the_option_beside_it() -> None:
     """Hydra reads the command line with the default options, and so do we."""
     words = ["sweep=amnesiac_digits", "attack.call.starts=3"]

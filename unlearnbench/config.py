@@ -170,6 +170,7 @@ class Parts:
         self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
+        self._seen: dict[tuple[str, tuple[str, ...]], set[str]] = {}
         self._lines: dict[tuple[str, tuple[str, ...], int], list[str]] = {}
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
 
@@ -195,6 +196,9 @@ class Parts:
         if rest:
             # Of the top level without its axes: seeds are many, and to copy all takes 10 ms.
             config = copy.deepcopy(config if axis else _subtree(config, axis))
+            OmegaConf.set_struct(
+                config, True
+            )  # which a subtree is not, and unknown keys would pass
         for override in rest:
             try:
                 OmegaConf.update(config, str(override.key_or_group), override.value())
@@ -211,15 +215,15 @@ class Parts:
             overrides: those of this axis only.
             whole: all of the cell's, for options that look at another axis (``${train...}``).
         """
-        if (axis, overrides) in self._options:
-            return self._options[axis, overrides]
-        mine = _subtree(self._changed_by(axis, overrides), axis)
-        seen = _seen_outside(mine, axis)
-        if not whole or not seen:
-            return self._options.setdefault(
-                (axis, overrides), self._resolved(mine, axis, overrides)
-            )
-        words = tuple(text for text in whole if _head(_parse(text)) in {axis, *seen})
+        place = axis, overrides
+        if place not in self._seen:
+            mine = _subtree(self._changed_by(axis, overrides), axis)
+            self._seen[place] = _seen_outside(mine, axis)
+            if not self._seen[place]:
+                self._options[place] = self._resolved(mine, axis, overrides)
+        if not (seen := self._seen[place]):
+            return self._options[place]
+        words = tuple(text for text in whole or overrides if _head(_parse(text)) in {axis, *seen})
         if (axis, words) not in self._options:
             node = _subtree(self._compose(words), axis)
             self._options[axis, words] = self._resolved(node, axis, overrides)
@@ -329,7 +333,8 @@ def _plain(node: Any) -> Any:
 def _seen_outside(node: Any, axis: str) -> set[str]:
     """The top-level names that an option's interpolations look at, but its own."""
     text = json.dumps(OmegaConf.to_container(node, resolve=False))
-    return set(re.findall(r"\$\{(\w+)[.}]", text)) - {axis}
+    looked_at = set(re.findall(r"\$\{(\w+)[.}]", text))
+    return looked_at - {axis, "oc"} if axis else set()  # oc: the environment
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -50,14 +50,14 @@ def test_but_for_the_start_it_is_scrub_on_ordered_forget_rows(bench: Bench) -> N
 
 
 def test_forget_rows_are_not_shuffled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    walked, plain = [], Batches.__iter__
+    walked, plain = [], Batches.walk
 
-    def watch(batches: Batches) -> Iterator[Any]:
-        for x, y in plain(batches):
+    def watch(batches: Batches, first: int = 0) -> Iterator[Any]:
+        for x, y in plain(batches, first):
             if batches.size == SETTINGS["batch_size"]["forget"]:
                 walked.append(y)
             yield x, y
 
-    monkeypatch.setattr(Batches, "__iter__", watch)
+    monkeypatch.setattr(Batches, "walk", watch)
     bench.run(scrub_as_run, bench.task, **SETTINGS, epochs=2, msteps=2)
     assert torch.equal(torch.cat(walked), bench.task.forget.y.repeat(2))
