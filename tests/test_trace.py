@@ -205,7 +205,9 @@ def test_a_look_leaves_every_module_in_its_mode(lab: Lab, cell: Cells) -> None:
 @pytest.mark.parametrize("name", config.options("method"))
 def test_every_method_in_view_gives_the_same_bits(lab: Lab, name: str) -> None:
     """``pipeline.again`` holds the run in view to the stored model, bit by bit."""
-    one = compose(f"method={name}", "forget=by_class", EVERY)
+    # At its own rate it diverges where a whole class is forgotten, and leaves nothing to compare.
+    tamed = ["method.call.sgd.lr=1e-4"] if name == "neggrad_plus_as_run" else []
+    one = compose(f"method={name}", "forget=by_class", EVERY, *tamed)
     try:
         assert len(trace.trace(lab, one).step_S)
     except Skip as reason:
