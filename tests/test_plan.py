@@ -5,15 +5,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unlearnbench import config, plan
-from unlearnbench.cell import Cell
+from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.plan import Job
 from unlearnbench.store import Store
+from unlearnbench.zoo import zoo
 
 CONTROLS = ["original", "retrain", "second_retrain"]
 METHODS = ["finetune", "gradient_ascent", "neggrad_plus", "random_labels"]
@@ -233,3 +235,15 @@ def test_an_attack_on_a_population_needs_its_shadows_once(tmp_path: Path) -> Non
     }
     keys = {job.key for job in made.jobs}
     assert all(set(job.needs) <= keys for job in made.jobs)
+
+
+@pytest.mark.parametrize("method", ["sisa", "sisa_retrain"])
+def test_an_ensemble_needs_what_it_was_before_a_request(method: str) -> None:
+    """With what its ``prepare`` step left, if it has one."""
+    words = [f"method={method}", "attack=double_output", "zoo.originals=1", "zoo.requests=2"]
+    (one,) = config.cells([words])
+    before = [replace(each, forget=NOTHING) for each in zoo(one)]
+    found = plan.needed([one])
+    assert {each.model_key for each in before} <= found
+    if method == "sisa":
+        assert {each.prepared_key for each in before} <= found

@@ -245,12 +245,19 @@ def test_workers_killed_at_random_points_leave_the_undisturbed_store(
     tmp_path: Path, kills: int
 ) -> None:
     draw, killed, rounds, root = random.Random(kills), 0, 0, tmp_path / "store"
+    begun, alone = (
+        time.monotonic(),
+        fork.Process(target=_walk, args=(tmp_path / "alone", [0, 1], 0)),
+    )
+    alone.start()
+    alone.join()
+    span = time.monotonic() - begun
     while killed < kills:
         chains = [2 * rounds, 2 * rounds + 1]
         working = [fork.Process(target=_walk, args=(root, chains, seed)) for seed in range(3)]
         for process in working:
             process.start()
-        time.sleep(draw.uniform(0, 0.1))
+        time.sleep(draw.uniform(0, span))
         victim = draw.choice(working)
         victim.kill()
         victim.join()

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
@@ -271,8 +271,10 @@ def _write(path: Path, moments: list[_Moment], seconds: float) -> None:
     }
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        save_file(tensors, temporary, {"told": json.dumps(told)})
-        with temporary.open("rb") as file:
+        # Not save_file: it has a temporary of its own, which nobody would find if it is killed.
+        with temporary.open("wb") as file:
+            file.write(save(tensors, {"told": json.dumps(told)}))
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -164,13 +164,12 @@ def needed(cells: Iterable[Cell]) -> set[str]:
     known: dict[str, tuple[Cell, ...]] = {}
     for cell in cells:
         for one in _listed(cell, known):
-            keys |= {one.predictions_key, one.model_key}
-            if one.method.get("prepare") is not None:
-                keys.add(one.prepared_key)
+            made = [one]
             if "zoo" in one.split and one.traits.get("ensemble"):
                 # What it was before the request was an ensemble too.
-                before = replace(one, forget=NOTHING)
-                keys |= {before.model_key, before.prepared_key}
+                made.append(replace(one, forget=NOTHING))
+            keys |= {one.predictions_key, *(model.model_key for model in made)}
+            keys |= {model.prepared_key for model in made if model.method.get("prepare")}
         keys |= {key for key in (cell.trace_key,) if key}
     return keys
 
