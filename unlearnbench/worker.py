@@ -273,6 +273,7 @@ class Host:
                     self.told.append(event)
         for worker in self.workers:
             worker.process.kill()
+            worker.process.join()  # or what it took is in nobody's account
         self.journal.ended()
         return self.deadline is not None and bool(self.lacks)
 
