@@ -45,6 +45,20 @@ def gated_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any) 
     return fit(model, batches, loss, **arguments)
 
 
+def stepping_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any) -> nn.Module:
+    """Train slowly, with a line in UNRULY_LOG after each step: initial weights and batch order."""
+    weights = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+    what = hashlib.sha256(weights + batches.rows.numpy().tobytes()).hexdigest()
+
+    def stepped(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with open(os.environ["UNRULY_LOG"], "a") as log:
+            log.write(f"{what}\n")
+        time.sleep(0.01)
+        return loss(model, x, y)
+
+    return fit(model, batches, stepped if "UNRULY_LOG" in os.environ else loss, **arguments)
+
+
 def endless_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any) -> nn.Module:
     """Train for an hour."""
     with open(os.environ["UNRULY_LOG"], "a") as log:

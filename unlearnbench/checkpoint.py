@@ -98,9 +98,7 @@ class Keeper:
         global _at_work
         if self.path is None:
             return self
-        for half in self.path.parent.glob(
-            f"{self.path.name}.*.tmp"
-        ):  # of a process that was killed
+        for half in self.path.parent.glob(f"{self.path.name}.*.tmp"):  # of who was killed
             half.unlink(missing_ok=True)
         if self.path.is_file():
             self._found, self.earlier = _read(self.path)

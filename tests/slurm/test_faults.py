@@ -5,6 +5,7 @@ table is complete and equal, and nothing finished was made again.
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,8 +21,10 @@ from clusters import (
     children,
     counted,
     killed,
+    table_here,
     until,
 )
+from disks import read_only
 from sweeps import checksums, finished, table
 
 from unlearnbench.results import load_results
@@ -190,6 +193,38 @@ def test_a_time_limit_in_the_middle_of_training(sweep: Sweep, reference: Path) -
     complete(sweep, reference, before)
 
 
+LONG = [
+    "-m",
+    "model=logreg",
+    "method=original",
+    "controls=[]",
+    "attack=none",
+    "train.call.epochs=40",
+]
+LONG += ["train.call._target_=unruly.stepping_fit", "train.checkpoint_minutes=0.01"]
+
+
+@pytest.mark.parametrize("trouble", ["scontrol requeue", "scancel --signal=USR2"])
+def test_a_long_training_goes_on_from_its_checkpoint(
+    sweep: Sweep, tmp_path: Path, trouble: str
+) -> None:
+    """Queued again with a signal and without one; what is walked twice is less than one writing."""
+    alone = tmp_path / "alone" / "results"
+    table_here(alone, LONG)
+    sweep.says(*LONG, *LAUNCHER)
+    array = sweep.record()["arrays"][0]["job"]
+    until(lambda: len(sweep.begun()) > 150)
+    stopped = len(sweep.begun())
+    sweep.cluster.ask(*trouble.split(), f"{array}_0")
+    until(lambda: "Restarts=1" in sweep.cluster.ask("scontrol", "show", "job", array))
+    assert not finished(sweep.results)
+    sweep.wait()
+    assert checksums(sweep.results) == checksums(alone)
+    steps = 40 * -(-1222 // 64)
+    assert len(set(sweep.begun())) == 1
+    assert steps <= len(sweep.begun()) < steps + stopped - 50, (stopped, len(sweep.begun()))
+
+
 # ---------------------------------------------------------------------------------------------
 # The process that submits.
 
@@ -306,6 +341,30 @@ def test_a_full_disk(sweep: Sweep, reference: Path) -> None:
     finally:
         os.system(f"umount {disk}")
         shutil.rmtree(disk)
+
+
+def test_a_read_only_store(sweep: Sweep, reference: Path) -> None:
+    """What it holds is enough for rows; what it lacks is a failed row, until it can be written."""
+    sweep.open()
+    half = [word.replace("range(4)", "range(2)") for word in WORDS]
+
+    def filled(disk: Path) -> None:
+        sweep.says(*half, *LAUNCHER, f"paths.store={disk}")
+        sweep.wait()
+
+    with read_only(sweep.results.parent / "disk", filled) as disk:
+        before = {path: path.stat().st_ino for path in disk.glob("*/*/manifest.json")}
+        shutil.rmtree(sweep.results / "rows")
+        sweep.says(*WORDS, *LAUNCHER, f"paths.store={disk}")
+        sweep.wait()
+        status = sweep.says("status")
+        assert "Read-only file system" in status
+        assert counted(status)["done"] == 2 * 2 * 5 - 2  # the last second retrain has another seed
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        sweep.says("retry")
+        sweep.wait()
+        pd.testing.assert_frame_equal(table(sweep.results), table(reference))
+        assert before == {path: path.stat().st_ino for path in before}
 
 
 def test_nothing_is_trained_more_often_than_it_was_disturbed(sweep: Sweep, reference: Path) -> None:

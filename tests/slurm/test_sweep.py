@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from clusters import CELLS, LAUNCHER, TRAININGS, WORDS, Sweep, counted, until
-from sweeps import checksums, finished, table
+from sweeps import TINY, checksums, finished, table
 
 from unlearnbench.results import load_results
 
@@ -129,3 +129,16 @@ def test_what_slurm_does_not_take_is_one_line(sweep: Sweep) -> None:
     sweep.wait()  # the waves before it were cancelled
     assert sweep.begun() == []
     assert "no sweep has been run" in sweep.says("status", code=1)
+
+
+def test_hydras_own_launcher_runs_cells_one_by_one(sweep: Sweep) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="the plugin is an extra")
+    sweep.open()
+    words = [*TINY, "attack=none", "controls=[retrain]", "method=finetune,original", "seed=0,1"]
+    stock = ["hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1"]
+    sweep.says("-m", *words, *stock, "hydra.launcher.timeout_min=10")
+    wide = load_results(sweep.results, wide=True)
+    assert set(wide["status"]) == {"ok"}
+    assert sorted(wide["method"]) == ["finetune", "finetune", "original", "original"] + 2 * [
+        "retrain"
+    ]
