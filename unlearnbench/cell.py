@@ -21,7 +21,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
 NOT_KEYED = (
     *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy"),
-    *("trace_every", "checkpoint_minutes"),
+    *("trace_every", "checkpoint_minutes", "epochs_on"),
 )
 KEYED_SETTINGS = ("seed", "split", "precision")
 
