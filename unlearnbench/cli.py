@@ -245,6 +245,15 @@ def check(words: Sequence[str]) -> bool:
     return FAIL not in totals
 
 
+def _by_wave(lines: pd.DataFrame) -> Table:
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in lines.columns:
+        drawn.add_column(column, justify="left" if column == "wave" else "right")
+    for line in lines.to_numpy():
+        drawn.add_row(*line)
+    return drawn
+
+
 def plan(words: Sequence[str]) -> bool:
     """``unlearnbench plan``: what a sweep would do and is expected to cost, without doing it."""
     from unlearnbench import commands
@@ -253,12 +262,7 @@ def plan(words: Sequence[str]) -> bool:
     line, bill, unknown = commands.plan(overrides)
     console.print(line)
     if len(bill):
-        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in bill.columns:
-            drawn.add_column(column, justify="left" if column == "wave" else "right")
-        for one in bill.to_numpy():
-            drawn.add_row(*one)
-        console.print(drawn)
+        console.print(_by_wave(bill))
     for told in unknown:
         console.print(told, soft_wrap=True)
     return True
@@ -287,12 +291,7 @@ def status(words: Sequence[str]) -> bool:
 
     sweep, _, overrides = commands.sorted_words("status", words)
     counts, told = commands.status(sweep, overrides)
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in counts.columns:
-        drawn.add_column(column, justify="left" if column == "wave" else "right")
-    for one in counts.to_numpy():
-        drawn.add_row(*one)
-    console.print(drawn)
+    console.print(_by_wave(counts))
     for line in told:
         console.print(line, soft_wrap=True)
     return True

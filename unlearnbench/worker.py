@@ -301,7 +301,8 @@ class Host:
             worker.absent = tuple(path for path in self._made(job) if not path.exists())
             about = {*job.needs, *(cell.key for cell in job.cells)}
             self.journal.began(job.key)
-            worker.pipe.send((job, {key: self.failures[key] for key in about & {*self.failures}}))
+            known = about & self.failures.keys()
+            worker.pipe.send((job, {key: self.failures[key] for key in known}))
 
     def _next(self) -> Job | None:
         """The first job that can be done; those that somebody else has done are settled."""
