@@ -1,4 +1,4 @@
-"""How a sweep's own work grows: planning, looking for artifacts, loading rows.
+"""How a sweep's own work grows: planning, saying how far it is, loading rows.
 
     python scripts/bench_scale.py --forget-sets 56 --rows 1000000 --folder /tmp/scale
 
@@ -59,12 +59,33 @@ def planned(folder: Path, forget_sets: int) -> str:
     return f"{made}; {len(made.jobs):,} jobs, {len(keys):,} artifacts, {torch}"
 
 
-def status(folder: Path, artifacts: int) -> str:
-    """Which of the artifacts that a sweep needs are there: half of them are."""
-    from unlearnbench.store import Store
+def begun(folder: Path, forget_sets: int) -> str:
+    """Plan the same grid and write its record, as a launcher does; then half of it gets done."""
+    from unlearnbench import config, launch, record
 
-    found = Store(folder / "store").present(key(number) for number in range(artifacts))
-    return f"{len(found):,} of {artifacts:,} artifacts are there"
+    os.environ["UNLEARNBENCH_DATA"] = str(folder / "none")
+    paths = {"results": folder / "sweep", "store": folder / "sweep" / "store"}
+    cells = config.cells(config.expand(words(forget_sets)), ["original", "retrain"])
+    settings = {**config.settings([]), "paths": paths}
+    made = launch.planned(cells, settings)
+    launch.keep_list(cells, settings, "bench")
+    run = record.begin(
+        "bench", made, settings, words=words(forget_sets), launcher={"name": "slurm"}
+    )
+    record.write_jobs(run, record.listed(made.jobs, {}))
+    done = [job.key for job in made.jobs if job.kind != "rows"][::2]
+    for one in done:
+        artifact(folder / "sweep" / "store", one)
+    return f"{len(made.jobs):,} jobs, {len(done):,} artifacts written"
+
+
+def status(folder: Path) -> str:
+    """What ``unlearnbench status`` finds out and says."""
+    from unlearnbench import commands
+
+    table, _ = commands.status("bench", [f"paths.results={folder / 'sweep'}"])
+    line = table.set_index("wave").loc["2 unlearned"]
+    return f"{line['done']} of {line['all']} unlearned models are there"
 
 
 def everything(folder: Path) -> str:
@@ -89,11 +110,16 @@ def done(folder: Path, files: str) -> str:
 
 
 def make_store(folder: Path, artifacts: int) -> None:
-    """Half of the artifacts, and as many that no sweep asks for."""
-    for number in range(artifacts // 2, artifacts // 2 + artifacts):
-        path = folder / "store" / key(number)[:2] / key(number)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "manifest.json").write_text(json.dumps({"key": key(number), "files": {}}))
+    """So many artifacts."""
+    for number in range(artifacts):
+        artifact(folder / "store", key(number))
+
+
+def artifact(store: Path, key: str) -> None:
+    """One that says no more than that it is finished."""
+    path = store / key[:2] / key
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "manifest.json").write_text(json.dumps({"key": key, "files": {}}))
 
 
 def make_rows(folder: Path, rows: int) -> None:
@@ -172,7 +198,9 @@ def main() -> None:
         make_rows(folder, given.rows)
     files = f"{-(-given.rows // (CELLS_A_FILE * METRICS)):,}"
     measured("plan", planned, folder, given.forget_sets)
-    measured("status: which artifacts are there", status, folder, given.artifacts)
+    if not (folder / "sweep").is_dir():
+        measured("begin that sweep, do half of it", begun, folder, given.forget_sets)
+    measured("status of that sweep", status, folder)
     measured("walk over the store", everything, folder)
     measured(f"load_results, {files} files", loaded, folder, "files")
     measured("load_results, one file", loaded, folder, "one_file")

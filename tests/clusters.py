@@ -145,6 +145,11 @@ class Sweep:
         told: dict[str, Any] = json.loads(latest.read_text())
         return told
 
+    @property
+    def retries(self) -> int:
+        """How often it was submitted again."""
+        return len(list((self.results / "runs").glob("*/run.json"))) - 1
+
     def wait(self) -> None:
         """Until nothing of it is in the queue."""
         until(lambda: not self.cluster.jobs())

@@ -28,7 +28,25 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sweep(cluster: Cluster, tmp_path: Path) -> Sweep:
+def sweep(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sweep]:
     """A new results folder, on a cluster with nothing to do."""
     cluster.clear()
-    return Sweep(cluster, tmp_path / "results")
+    one = Sweep(cluster, tmp_path / "results")
+    yield one
+    trained = [words[0] for words in map(str.split, one.begun()) if len(words) == 3]
+    if trained:
+        told = one.retries, len(set(trained)), len(trained) - len(set(trained))
+        request.node.user_properties.append(("account", told))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What each fault has cost: commands to be whole again, and trainings that began again."""
+    lines = [
+        (*dict(report.user_properties)["account"], report.location[2])
+        for report in terminalreporter.getreports("passed")
+        if report.when == "teardown" and report.user_properties
+    ]
+    if lines:
+        terminalreporter.write_line("retries  trained  of them twice")
+    for retries, trained, twice, name in lines:
+        terminalreporter.write_line(f"{retries:7}  {trained:7}  {twice:14}  {name}")
