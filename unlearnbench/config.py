@@ -106,6 +106,33 @@ def study(overrides: Sequence[str]) -> list[str]:
     return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
 
 
+def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What ``unlearnbench tune`` is told beside cells, with its defaults; and the other overrides.
+
+    Args:
+        overrides: of both kinds; lists may be written as sweeps are, ``seeds=range(3)``.
+
+    Raises:
+        ConfigError: a value is not of its default's type.
+    """
+    with hydra_ready():
+        usual = _plain(compose("tuning"))
+        assert isinstance(usual, dict)
+        told, rest = dict(usual), []
+        for text in overrides:
+            override = _parse(text)
+            name = str(override.key_or_group)
+            if name not in usual:
+                rest.append(text)
+            elif override.is_sweep_override():
+                told[name] = list(override.sweep_iterator())
+            else:
+                told[name] = _plain(OmegaConf.create({"": override.value()}))[""]
+    for name in ("seeds", "fresh"):
+        told[name] = told[name] if isinstance(told[name], list) else [told[name]]
+    return _conform(told, usual, ""), rest
+
+
 def launcher(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The launcher that the overrides choose: its name, and its settings with their defaults.
 
