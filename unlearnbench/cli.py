@@ -127,6 +127,8 @@ def execute(
         Whether no cell failed.
     """
     cells = config.cells(overrides, settings["controls"])
+    for told in config.notes(overrides):
+        console.print(told, soft_wrap=True)
     sweep = study or (record.unnamed(cells) if swept else None)
     frame = launch.run(cells, settings, sweep=sweep, words=words, only=only, watch=Bar)
     return tables(frame, Path(settings["paths"]["results"]), study)

@@ -312,9 +312,7 @@ def _asked(opened: optuna.Study, study: Study, number: int) -> optuna.Trial | No
     return None
 
 
-def _tried(
-    opened: optuna.Study, study: Study, trial: optuna.Trial, evaluate: Evaluate
-) -> None:
+def _tried(opened: optuna.Study, study: Study, trial: optuna.Trial, evaluate: Evaluate) -> None:
     """Evaluate a trial seed after seed, as far as it is worth it, and say what came of it."""
     settings = _settings(study, trial.params)
     outcomes: list[Outcome] = []

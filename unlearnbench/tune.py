@@ -335,7 +335,9 @@ def _told_curse(chosen: Told | None) -> str:
 def log(asked: Asked) -> None:
     """Write all trials of the studies as tables, a file a study."""
     for study in asked.studies:
-        rows = [row for one in search.told(asked.results, study).values() for row in _rows(study, one)]
+        rows = [
+            row for one in search.told(asked.results, study).values() for row in _rows(study, one)
+        ]
         if rows:
             results.write(asked.results / "trials", study.key, rows, results.TRIALS)
 
@@ -387,7 +389,9 @@ def write(asked: Asked, there: Sequence[Found]) -> list[Path]:
         path = folder / f"{one.study.cell.names['method']}.yaml"
         text = OmegaConf.to_yaml(OmegaConf.create(_described(asked, one, one.chosen)))
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(f"# Written by unlearnbench tune; taken with tuned={folder.name}.\n{text}")
+        temporary.write_text(
+            f"# Written by unlearnbench tune; taken with tuned={folder.name}.\n{text}"
+        )
         temporary.replace(path)
     return list(folders)
 
