@@ -1,6 +1,7 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
-``load_results`` reads result tables, ``load_trials`` those of searches, ``run`` computes cells. Importing this imports no torch.
+``load_results`` reads result tables, ``load_trials`` those of searches, ``run`` computes cells.
+Importing this imports no torch.
 """
 
 from collections.abc import Mapping, Sequence

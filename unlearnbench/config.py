@@ -291,7 +291,8 @@ class Parts:
         for axis in AXES:
             usual = found.words if axis == "method" and found is not None else ()
             changed += self._changed(axis, tuple(mine[axis]), parts[axis], usual)
-        changed += [l for l in self._changed("", tuple(mine[""]), top, ()) if _keyed_line(l)]
+        lines = self._changed("", tuple(mine[""]), top, ())
+        changed += [line for line in lines if _keyed_line(line)]
         transfer = parts["attack"].get("transfer") or {}
         shadow = {
             axis: self.option(axis, (f"{axis}={name}",))
@@ -435,12 +436,12 @@ def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
             elif top["seed"] in found.seeds:
                 seen.setdefault(found.name, set()).add(top["seed"])
     told = [
-        f"tuned={name}: has nothing for {', '.join(sorted(methods))}, which keep their defaults"
+        f"tuned={name}: holds nothing for {', '.join(sorted(methods))}; defaults are kept"
         for name, methods in untold.items()
     ]
     return told + [
-        f"tuned={name}: was found on seeds {', '.join(map(str, sorted(seeds)))} of these,"
-        " where it looks better than it is"
+        f"tuned={name}: found on seed {', '.join(map(str, sorted(seeds)))} among others, where it"
+        " looks better than it is"
         for name, seeds in seen.items()
     ]
 

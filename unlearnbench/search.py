@@ -5,7 +5,7 @@ A study is the folder ``<results>/studies/<key>/``:
     journal             Optuna's own, with all trials; whatever is known stands there
     *.held              locks: of the journal, of asking for settings, of each slot
 
-Locks are ``lock``'s and not Optuna's, whose are waited for half a minute if their holder was killed.
+Locks are ``lock``'s and not Optuna's: one whose holder was killed is not waited for.
 """
 
 import math
@@ -34,6 +34,7 @@ from optuna.samplers import (
 )
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from unlearnbench.cell import Cell, digest
@@ -167,7 +168,7 @@ def _any(job: str) -> bool:
 
 
 def _open(results: Path, study: Study, known: Known = _any) -> optuna.Study:
-    directions = ["minimize"] * (VALUES if study.sampler == "nsga3" else 1)
+    directions = [StudyDirection.MINIMIZE] * (VALUES if study.sampler == "nsga3" else 1)
     return optuna.create_study(
         storage=_storage(folder_of(results, study), known),
         study_name=study.key,

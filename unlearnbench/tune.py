@@ -299,12 +299,13 @@ def table(there: Sequence[Found]) -> pd.DataFrame:
     """
     lines = []
     for one in there:
-        counts = [one.count(word) for word in (search.COMPLETE, search.PRUNED, search.FAILED)]
+        ends = (search.COMPLETE, search.PRUNED, search.FAILED)
+        counts = ", ".join(str(one.count(status)) for status in ends)
         default = one.trials.get(0)
         lines.append(
             {
                 "method": one.study.cell.names["method"],
-                "trials (whole, pruned, failed)": f"{len(one.trials)} ({', '.join(map(str, counts))})",
+                "trials (whole, pruned, failed)": f"{len(one.trials)} ({counts})",
                 "default": _told(default.outcomes if default else ()),
                 "default, fresh": _told(default.fresh if default else ()),
                 "in search": _told(one.chosen.outcomes if one.chosen else ()),

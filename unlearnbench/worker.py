@@ -115,7 +115,7 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
 
 
 def _try(job: Job, slot: Slot, lab: pipeline.Lab, folder: Path) -> Event:
-    """Do one trial of a search. One that fails is a trial too; without an original there is none."""
+    """Do a trial of a search. One that fails is a trial too; without its models there is none."""
     from unlearnbench import search, trial  # Optuna takes half a second, which only these need
 
     impossible = [lab.failures[key] for key in job.needs if key in lab.failures]
