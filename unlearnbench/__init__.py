@@ -1,18 +1,19 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
-``load_results`` reads result tables, ``run`` computes cells. Importing this imports no torch.
+``load_results`` reads result tables, ``load_trials`` those of searches, ``run`` computes cells.
+Importing this imports no torch.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unlearnbench.results import load_results
+from unlearnbench.results import load_results, load_trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "load_results", "run"]
+__all__ = ["__version__", "load_results", "load_trials", "run"]
 __version__ = version("unlearnbench")
 
 

@@ -32,6 +32,7 @@ WAVES = {
     "unlearned": "unlearned",
     "traced": "seen on their way",
     "rows": "rows",
+    "trial": "trials",
 }
 
 SHOWN = 3
@@ -66,7 +67,7 @@ def sorted_words(command: str, words: Sequence[str]) -> tuple[str | None, set[st
     overrides = [word for word in told["words"] if "=" in word]
     if told["config_dir"]:
         overrides.append(f"hydra.searchpath=[file://{Path(told['config_dir']).resolve()}]")
-    if len(names) > (command != "plan" and command != "compact"):
+    if len(names) > (command not in ("plan", "compact", "tune")):
         raise ConfigError(
             f"unlearnbench {command}: {' '.join(names)}: one sweep at most, key=value"
         )
@@ -208,14 +209,34 @@ def submit(
     """
     launch.check(settings)
     todo = launch.planned(cells, settings, only)
+    launch.keep_list(cells, settings, sweep)
+    if not todo.jobs:
+        yield todo.line(0)
+        yield f"the tables: unlearnbench collect {sweep}"
+        return
+    yield from submit_plan(todo, words, settings, sweep)
+    yield f"how far it is: unlearnbench status {sweep}; its tables: unlearnbench collect {sweep}"
+
+
+def submit_plan(
+    todo: Plan, words: Sequence[str], settings: Mapping[str, Any], sweep: str
+) -> Iterator[str]:
+    """Submit the jobs of a plan to SLURM; say the plan first, then where it is.
+
+    Args:
+        todo: the plan, with jobs in it.
+        words: that it was asked with, the launcher's among them.
+        settings: of the config.
+        sweep: the name of what it is a go at.
+
+    Raises:
+        slurm.Refused: SLURM does not take it.
+    """
     mark = secrets.token_hex(2)
     ready, options = _prepared(todo, words, settings, f"{sweep}-{mark}")
     assert options is not None
-    yield todo.line(sum(len(array.tasks) for array in ready.arrays))
-    launch.keep_list(cells, settings, sweep)
-    if not todo.jobs:
-        yield f"the tables: unlearnbench collect {sweep}"
-        return
+    if todo.cells:
+        yield todo.line(sum(len(array.tasks) for array in ready.arrays))
     launcher = {"name": "slurm", **vars(options)}
     run = record.begin(sweep, todo, settings, words=list(words), launcher=launcher)
     tasks = {
@@ -232,7 +253,6 @@ def submit(
         raise
     numbers = ", ".join(array["job"] for array in run.told["arrays"])
     yield f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"
-    yield f"how far it is: unlearnbench status {sweep}; its tables: unlearnbench collect {sweep}"
 
 
 def found(sweep: str | None, words: Sequence[str]) -> tuple[Path, list[Run]]:

@@ -71,6 +71,8 @@ def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
     own = lab.store.load(cell.model_key).manifest
     told = {"rte": metric.rte(retrain["seconds"], own["seconds"])}
     told["peak_bytes"] = own["peak_bytes"]
+    if cell.tuned is not None:
+        told["rte_tuned"] = metric.rte(retrain["seconds"], own["seconds"] + cell.tuned["seconds"])
     if cell.method.get("prepare") is not None:
         told["prepared_bytes"] = lab.store.load(cell.prepared_key).manifest["bytes"]
     return {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
