@@ -51,6 +51,7 @@ class Cluster:
             "SLURM_CONF": str(self.folder / "c" / "slurm.conf"),
             "LOCAL_SLURM_DIR": str(self.folder / "c"),
             "LOCAL_SLURM_SILENCE": "10",
+            "LOCAL_SLURM_GPUS": "1",
             "PYTHONPATH": f"{ROOT}:{TESTS}",
         }
 

@@ -63,6 +63,15 @@ def test_the_record_says_what_was_asked_and_submitted(sweep: Sweep) -> None:
     assert counted(sweep.says("status"))["missing"] == CELLS
 
 
+def test_gpus_are_asked_for_and_not_for_rows(sweep: Sweep) -> None:
+    sweep.says(*WORDS, *(word for word in LAUNCHER if word != "device=cpu"))
+    arrays = [array["job"] for array in sweep.record()["arrays"]]
+    asked = [sweep.cluster.ask("scontrol", "show", "job", job) for job in arrays]
+    assert ["gpu:1" in told for told in asked] == [True, True, False]
+    sweep.says("cancel")
+    sweep.wait()
+
+
 def test_arrays_have_no_more_elements_than_the_cluster_allows(sweep: Sweep) -> None:
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", sweep.cluster.ask("scontrol", "show", "config"))
     assert limit is not None
