@@ -24,7 +24,7 @@ from clusters import (
     table_here,
     until,
 )
-from disks import read_only
+from disks import full
 from sweeps import checksums, finished, table
 
 from unlearnbench.results import load_results
@@ -319,52 +319,57 @@ def test_status_where_slurm_has_forgotten_the_jobs(sweep: Sweep) -> None:
 
 def test_a_full_disk(sweep: Sweep, reference: Path) -> None:
     """The store lies on a disk of its own, too small."""
-    disk = sweep.results.parent / "disk"
-    disk.mkdir()
-    if os.geteuid() or os.system(f"mount -t tmpfs -o size=300k none {disk} 2>/dev/null"):
-        pytest.skip("no small disk can be mounted here")
-    try:
+    with full(sweep.results.parent / "disk", "300k") as disk:
         sweep.open()
-        words = [*WORDS, *LAUNCHER, f"paths.store={disk}"]
-        sweep.says(*words)
+        sweep.says(*WORDS, *LAUNCHER, f"paths.store={disk}")
         sweep.wait()
         said = sweep.says("status")
         assert "No space left on device" in said
         assert counted(said)["failed"]
-        before = {path: path.stat().st_ino for path in disk.glob("*/*/manifest.json")}
+        before = manifests(disk)
         assert before
-        os.system(f"mount -o remount,size=50m {disk}")
+        mounted_anew(disk, "size=50m")
         sweep.says("retry")
         sweep.wait()
         pd.testing.assert_frame_equal(table(sweep.results), table(reference))
-        assert before == {path: path.stat().st_ino for path in before}
-    finally:
-        os.system(f"umount {disk}")
-        shutil.rmtree(disk)
+        assert before.items() <= manifests(disk).items()
 
 
-def test_a_read_only_store(sweep: Sweep, reference: Path) -> None:
-    """What it holds is enough for rows; what it lacks is a failed row, until it can be written."""
-    sweep.open()
-    half = [word.replace("range(4)", "range(2)") for word in WORDS]
-
-    def filled(disk: Path) -> None:
-        sweep.says(*half, *LAUNCHER, f"paths.store={disk}")
+def test_a_store_that_may_only_be_read(sweep: Sweep, reference: Path) -> None:
+    """From the middle of a sweep on; and rows are made again from one that is whole."""
+    with full(sweep.results.parent / "disk", "50m") as disk:
+        submitted(sweep, f"paths.store={disk}")
+        half_way(sweep, 6)
+        before = manifests(disk)
+        assert before
+        mounted_anew(disk, "ro")
+        sweep.open()
         sweep.wait()
-
-    with read_only(sweep.results.parent / "disk", filled) as disk:
-        before = {path: path.stat().st_ino for path in disk.glob("*/*/manifest.json")}
+        said = sweep.says("status")
+        assert "Read-only file system" in said
+        assert counted(said)["failed"]
+        assert manifests(disk) == before
+        mounted_anew(disk, "rw")
+        sweep.says("retry")
+        sweep.wait()
+        pd.testing.assert_frame_equal(table(sweep.results), table(reference))
+        whole = manifests(disk)
+        assert before.items() <= whole.items()
+        mounted_anew(disk, "ro")
         shutil.rmtree(sweep.results / "rows")
-        sweep.says(*WORDS, *LAUNCHER, f"paths.store={disk}")
-        sweep.wait()
-        status = sweep.says("status")
-        assert "Read-only file system" in status
-        assert counted(status)["done"] == 2 * 2 * 5 - 2  # the last second retrain has another seed
-        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         sweep.says("retry")
         sweep.wait()
         pd.testing.assert_frame_equal(table(sweep.results), table(reference))
-        assert before == {path: path.stat().st_ino for path in before}
+        assert manifests(disk) == whole
+
+
+def manifests(store: Path) -> dict[Path, int]:
+    """All finished artifacts; one made again is another file."""
+    return {path: path.stat().st_ino for path in store.glob("*/*/manifest.json")}
+
+
+def mounted_anew(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
 
 
 def test_nothing_is_trained_more_often_than_it_was_disturbed(sweep: Sweep, reference: Path) -> None:
