@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What each fault has cost: commands to be whole again, and trainings that began again."""
     lines = [
         (*dict(report.user_properties)["account"], report.location[2])
-        for report in terminalreporter.getreports("passed")
+        for report in terminalreporter.getreports("")
         if report.when == "teardown" and report.user_properties
     ]
     if lines:
