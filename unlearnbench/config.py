@@ -123,9 +123,13 @@ def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         usual = _plain(compose("tuning"))
         assert isinstance(usual, dict)
         told, rest = dict(usual), []
+        known = [*usual, *(str(key) for key in compose("config")), "sweep", "hydra"]
         for text in overrides:
             override = _parse(text)
             name = str(override.key_or_group)
+            top = re.split(r"[./@]", name)[0]
+            if top not in known:
+                raise ConfigError(f"{name} is no key here{_nearest(top, known)}")
             if name not in usual:
                 rest.append(text)
             elif override.is_sweep_override():

@@ -220,15 +220,14 @@ def submit(asked: Asked, todo: Plan) -> Iterator[str]:
         todo: their jobs.
     """
     yield line(asked, todo)
-    words = config.launcher_words(asked.words)
-    yield from commands.submit_plan(todo, words, asked.settings, asked.name)
+    yield from commands.submit_plan(todo, ["tune", *asked.words], asked.settings, asked.name)
     yield f"how far it is: unlearnbench status {asked.name}; when it is over, the same command"
     yield "without hydra/launcher writes tables and settings"
 
 
 def on_slurm(asked: Asked) -> bool:
     """Whether the words ask for SLURM."""
-    return config.launcher(config.launcher_words(asked.words))[0] == "slurm"
+    return config.launcher(asked.words)[0] == "slurm"
 
 
 # ---------------------------------------------------------------------------------------------
