@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,12 @@ def test_a_seed_gives_the_same_trials_whoever_dies_on_the_way(
     other = searched(tmp_path / "other", replace(study, seed=1), range(16))
     assert tried(other) != tried(whole)
     for moment in (3, 17, 26):  # evaluations, which are three a trial
-        _in_a_process_that_dies(lambda: _dying(tmp_path / "killed", study, range(16), moment))
+        _in_a_process_that_dies(partial(_dying, tmp_path / "killed", study, moment))
     killed = searched(tmp_path / "killed", study, range(16))
     assert tried(killed) == tried(whole)
 
 
-def _dying(folder: Path, study: Study, slots: range, evaluations: int) -> None:
+def _dying(folder: Path, study: Study, evaluations: int) -> None:
     left = [evaluations]
 
     def evaluate(settings: Settings, cell: Cell) -> Outcome:
@@ -117,7 +118,7 @@ def _dying(folder: Path, study: Study, slots: range, evaluations: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return bowl(settings, cell)
 
-    searched(folder, study, slots, evaluate)
+    searched(folder, study, range(16), evaluate)
 
 
 def _in_a_process_that_dies(what: Callable[[], object]) -> None:
