@@ -46,7 +46,9 @@ def test_the_values_are_those_of_the_paper() -> None:
     assert metric.tuning_score(values) == pytest.approx(math.sqrt((0.06**2 + 0.03**2) / 9 + 0.01))
 
 
-def by_hand(lab: Lab, cell: Cell, net: nn.Module, wished: tuple[float, float, float]) -> list[float]:
+def by_hand(
+    lab: Lab, cell: Cell, net: nn.Module, wished: tuple[float, float, float]
+) -> list[float]:
     """The four values from forward passes and scikit-learn alone."""
     data = pipeline.dataset(cell)
     parts = split_of(cell, data)
