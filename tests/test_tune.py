@@ -1,4 +1,4 @@
-"""``unlearnbench tune`` as a user runs it: killed, shared, timed; and what it chooses and writes."""
+"""``unlearnbench tune``: killed, shared, timed; what it is asked, what it chooses and writes."""
 
 import json
 import math
