@@ -1,5 +1,6 @@
 """``tuned=``: settings that a search found are the method's defaults, and rows say so."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from cells import composed
 from omegaconf import OmegaConf
 
-from unlearnbench import config, pipeline, results, table
+from unlearnbench import cli, config, pipeline, results, table
 from unlearnbench.cell import Cell
 from unlearnbench.config import ConfigError
 from unlearnbench.report import leaderboard
@@ -140,3 +141,25 @@ def test_tuned_and_default_are_two_lines_of_one_table(lab: pipeline.Lab, mine: P
     assert "tuned" not in title
     assert sorted(drawn["method"]) == ["finetune", "finetune tuned=mine"]
     assert drawn.set_index("method").loc["finetune tuned=mine", "RTE with tuning"] is not None
+
+
+def test_the_command_takes_it_where_hydra_sees_a_choice(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder ``tuned`` among Hydra's options makes ``tuned=`` a choice of one of its files."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    for words in (["method=finetune", "tuned=mine"], ["-m", "method=finetune", "tuned=null,mine"]):
+        asked: list[list[list[str]]] = []
+
+        def execute(overrides: Any, *_: object, asked: Any = asked, **__: object) -> bool:
+            asked.append([list(one) for one in overrides])
+            return True
+
+        monkeypatch.setattr(cli, "execute", execute)
+        monkeypatch.setattr("sys.argv", ["unlearnbench", *words, search])
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        capsys.readouterr()
+        ((*_, last),) = asked
+        assert config.cells([last])[0].overrides == "tuned=mine"
