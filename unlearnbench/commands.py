@@ -216,34 +216,51 @@ def submit(
     """
     launch.check(settings)
     todo = launch.planned(cells, settings, only)
+    ready, options = _prepared(todo, words, settings, _marked(sweep))
+    assert options is not None
+    yield todo.line(sum(len(array.tasks) for array in ready.arrays))
     launch.keep_list(cells, settings, sweep)
     if not todo.jobs:
-        yield todo.line(0)
         yield f"the tables: unlearnbench collect {sweep}"
         return
-    yield from submit_plan(todo, words, settings, sweep)
+    yield _handed_in(ready, options, words, settings, sweep)
     yield f"how far it is: unlearnbench status {sweep}; its tables: unlearnbench collect {sweep}"
 
 
-def submit_plan(
-    todo: Plan, words: Sequence[str], settings: Mapping[str, Any], sweep: str
+def submit_search(
+    todo: Plan, words: Sequence[str], settings: Mapping[str, Any], name: str
 ) -> Iterator[str]:
-    """Submit the jobs of a plan to SLURM; say the plan first, then where it is.
+    """Submit the trials of a search to SLURM; say where they are.
 
     Args:
-        todo: the plan, with jobs in it.
+        todo: its jobs, of which there are some.
         words: that it was asked with, the launcher's among them.
         settings: of the config.
-        sweep: the name of what it is a go at.
+        name: of the search.
 
     Raises:
         slurm.Refused: SLURM does not take it.
     """
-    mark = secrets.token_hex(2)
-    ready, options = _prepared(todo, words, settings, f"{sweep}-{mark}")
+    ready, options = _prepared(todo, words, settings, _marked(name))
     assert options is not None
-    if todo.cells:
-        yield todo.line(sum(len(array.tasks) for array in ready.arrays))
+    yield _handed_in(ready, options, words, settings, name)
+    yield f"how far it is: unlearnbench status {name}"
+
+
+def _marked(sweep: str) -> str:
+    """A name for the arrays of this go at it."""
+    return f"{sweep}-{secrets.token_hex(2)}"
+
+
+def _handed_in(
+    ready: Prepared,
+    options: Options,
+    words: Sequence[str],
+    settings: Mapping[str, Any],
+    sweep: str,
+) -> str:
+    """Submit what is prepared, as a run with a folder; returns where it is."""
+    todo = ready.plan
     launcher = {"name": "slurm", **vars(options)}
     run = record.begin(sweep, todo, settings, words=list(words), launcher=launcher)
     tasks = {
@@ -259,7 +276,7 @@ def submit_plan(
         run.tell(refused=str(error))
         raise
     numbers = ", ".join(array["job"] for array in run.told["arrays"])
-    yield f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"
+    return f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"
 
 
 def found(sweep: str | None, words: Sequence[str]) -> tuple[Path, list[Run]]:

@@ -219,9 +219,8 @@ def submit(asked: Asked, todo: Plan) -> Iterator[str]:
         todo: their jobs.
     """
     yield line(asked, todo)
-    yield from commands.submit_plan(todo, ["tune", *asked.words], asked.settings, asked.name)
-    yield f"how far it is: unlearnbench status {asked.name}; when it is over, the same command"
-    yield "without hydra/launcher writes tables and settings"
+    yield from commands.submit_search(todo, ["tune", *asked.words], asked.settings, asked.name)
+    yield "when it is over, the same command without hydra/launcher writes tables and settings"
 
 
 def on_slurm(asked: Asked) -> bool:
