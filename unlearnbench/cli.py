@@ -439,6 +439,7 @@ def main() -> None:
         with mistakes_in_one_line():
             works = COMMANDS[first](words)
         sys.exit(0 if works else 1)
+    sys.argv = [sys.argv[0], *map(config.plain_value, sys.argv[1:])]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     application = hydra.main(str(config.folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():

@@ -123,9 +123,13 @@ def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         usual = _plain(compose("tuning"))
         assert isinstance(usual, dict)
         told, rest = dict(usual), []
+        known = [*usual, *(str(key) for key in compose("config")), "sweep", "hydra"]
         for text in overrides:
             override = _parse(text)
             name = str(override.key_or_group)
+            top = re.split(r"[./@]", name)[0]
+            if top not in known:
+                raise ConfigError(f"{name} is no key here{_nearest(top, known)}")
             if name not in usual:
                 rest.append(text)
             elif override.is_sweep_override():
@@ -183,7 +187,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with hydra_ready():
-        grid: list[list[str]] = list(BasicSweeper.split_arguments(check(overrides), None)[0])
+        split = BasicSweeper.split_arguments(check(overrides), None)[0]
+        grid = [[plain_value(text) for text in one] for one in split]
     if not grid:
         raise ConfigError(f"nothing to run: a sweep is empty in {' '.join(overrides)}")
     return grid
@@ -314,7 +319,7 @@ class Parts:
 
     def _tuned(self, top: Option, overrides: tuple[str, ...]) -> "Tuned | None":
         """What ``tuned=`` says of the method that the overrides choose; None if it says nothing."""
-        if (name := top["tuned"]) is None:
+        if (name := top["tuned"]["name"]) is None:
             return None
         method = self._default("method", overrides)
         place = str(name), str(method["name"])
@@ -390,7 +395,7 @@ def _tuned(top: Option, method: Option) -> Tuned | None:
     Raises:
         ConfigError: the file is of another version of the method, or is none.
     """
-    name = str(top["tuned"])
+    name = str(top["tuned"]["name"])
     path = _tuned_folder(name, top["paths"]["results"]) / f"{method['name']}.yaml"
     if not path.is_file():
         return None
@@ -427,12 +432,12 @@ def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
         for one in grid:
             mine = _by_axis(one)
             top = parts.option("", tuple(mine[""]))
-            if top["tuned"] is None:
+            if top["tuned"]["name"] is None:
                 continue
             found = parts._tuned(top, tuple(mine["method"]))
             if found is None:
                 method = parts._default("method", tuple(mine["method"]))["name"]
-                untold.setdefault(str(top["tuned"]), set()).add(method)
+                untold.setdefault(str(top["tuned"]["name"]), set()).add(method)
             elif top["seed"] in found.seeds:
                 seen.setdefault(found.name, set()).add(top["seed"])
     told = [
@@ -466,10 +471,15 @@ def _keyed_line(line: str) -> bool:
     return top in KEYED_SETTINGS and top != "seed"
 
 
+def plain_value(text: str) -> str:
+    """The word ``tuned=…`` as one of a value: Hydra takes it for a choice of ``conf/tuned``."""
+    return re.sub(r"^(\+*)tuned=", r"\1tuned.name=", text)
+
+
 @lru_cache(maxsize=100_000)
 def _parse(text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        return OverridesParser.create().parse_override(plain_value(text))
     except HydraException as error:
         raise ConfigError(f"{text}: {_one_line(error)}") from error
 

@@ -24,6 +24,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import (
     BaseSampler,
@@ -42,7 +43,6 @@ from unlearnbench.lock import Known, held
 from unlearnbench.study import Axis, Settings, Slot, Study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 ATTEMPTS = 3
 """How often the process of a trial may be killed before the trial counts as failed."""
@@ -302,7 +302,9 @@ def _asked(opened: optuna.Study, study: Study, number: int) -> optuna.Trial | No
                 return None
             opened.tell(left.number, state=TrialState.FAIL)
         killed += "slot" in left.user_attrs
-    opened.sampler = _sampler(study, number)
+    with warnings.catch_warnings():  # half of its samplers are "experimental" since years
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        opened.sampler = _sampler(study, number)
     names = study.space.items()
     trial = opened.ask({name: _distribution(axis) for name, axis in names})
     trial.set_user_attr("slot", number)

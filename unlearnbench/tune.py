@@ -8,7 +8,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import stdev
@@ -93,17 +93,9 @@ def ask(words: Sequence[str]) -> Asked:
             instead = "seeds=…" if name == "seed" else "nothing: a search uses umia, and no defense"
             raise ConfigError(f"{text}: a search sets {name} itself; say {instead}")
     cells_of = [[*one, "attack=umia", "defense=none"] for one in _grid(overrides)]
-    seeds, fresh = options["seeds"], options["fresh"]
-    made = [_cells(cells_of, seed) for seed in (*seeds, *fresh)]
     studies, left_out = [], {}
-    for same in zip(*made, strict=True):
-        how = {
-            "objective": "no_retrain" if options["selection"] == "no_retrain" else "retrained",
-            "sampler": options["sampler"],
-            "prune": options["prune"],
-            "seed": options["draws"],
-        }
-        study = Study(same[: len(seeds)], same[len(seeds) :], **how)
+    for cell in config.cells(cells_of):
+        study = _study(cell, options)
         if reason := _untunable(study.cell):
             left_out[study.cell.names["method"]] = reason
         else:
@@ -124,8 +116,15 @@ def _grid(overrides: Sequence[str]) -> list[list[str]]:
     return config.expand([*of_study, *config.without_launcher(overrides)])
 
 
-def _cells(grid: Sequence[Sequence[str]], seed: int) -> list[Cell]:
-    return config.cells([[*one, f"seed={seed}"] for one in grid])
+def _study(cell: Cell, options: Mapping[str, Any]) -> Study:
+    return Study(
+        cells=tuple(replace(cell, seed=seed) for seed in options["seeds"]),
+        fresh=tuple(replace(cell, seed=seed) for seed in options["fresh"]),
+        objective="no_retrain" if options["selection"] == "no_retrain" else "retrained",
+        sampler=options["sampler"],
+        prune=options["prune"],
+        seed=options["draws"],
+    )
 
 
 def _untunable(cell: Cell) -> str | None:
@@ -220,15 +219,13 @@ def submit(asked: Asked, todo: Plan) -> Iterator[str]:
         todo: their jobs.
     """
     yield line(asked, todo)
-    words = config.launcher_words(asked.words)
-    yield from commands.submit_plan(todo, words, asked.settings, asked.name)
-    yield f"how far it is: unlearnbench status {asked.name}; when it is over, the same command"
-    yield "without hydra/launcher writes tables and settings"
+    yield from commands.submit_search(todo, ["tune", *asked.words], asked.settings, asked.name)
+    yield "when it is over, the same command without hydra/launcher writes tables and settings"
 
 
 def on_slurm(asked: Asked) -> bool:
     """Whether the words ask for SLURM."""
-    return config.launcher(config.launcher_words(asked.words))[0] == "slurm"
+    return config.launcher(asked.words)[0] == "slurm"
 
 
 # ---------------------------------------------------------------------------------------------
