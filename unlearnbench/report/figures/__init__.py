@@ -1,0 +1,84 @@
+"""Figures of a study, as SVG and PDF: one function each, from a frame to a figure."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from unlearnbench import results
+from unlearnbench.report.figures import leakage, methods, ranking, training
+from unlearnbench.report.figures.style import save
+from unlearnbench.report.runs import order, placed, runs
+from unlearnbench.report.study import Study
+
+UNSAFE = r"[^\w.=+-]+"
+"""What does not go into a file's name."""
+
+LONGEST = 80
+"""Characters of a file's name; of a longer one some digits of its hash tell it from others."""
+
+
+def draw(study: Study) -> list[Path]:
+    """Write all figures whose rows are there, ``<kind>-<setting>`` as SVG and PDF.
+
+    Args:
+        study: the rows; the figures go into ``figures/`` of its report.
+
+    Returns:
+        The files.
+    """
+    folder = study.out / "figures"
+    made = []
+    for kind, setting, figure in drawn(study):
+        if figure is not None:
+            made += save(figure, folder / named(kind, setting))
+    return made
+
+
+def drawn(study: Study) -> Iterator[tuple[str, str, Figure | None]]:
+    """Each figure with its kind and setting; None where the rows lack what it shows."""
+    found = runs(study.wide)
+    plain = found[found["defense"] == "none"]
+    yield "heatmap", "", methods.heatmap(plain)
+    yield "ranks", "", ranking.critical(plain)
+    for setting, same in plain.groupby("setting", sort=True):
+        yield "pareto", str(setting), methods.pareto(same)
+        yield "spread", str(setting), methods.spread(same)
+        yield "two_outputs", str(setting), leakage.two_outputs(same)
+    for setting, same in found.groupby("setting", sort=True):
+        yield "leaks", str(setting), leakage.leaks(same)
+    yield from _of_cells(study)
+    steps = study.frame[study.frame["step"].notna() & study.frame["value"].notna()]
+    for setting, same in placed(steps).groupby("setting", sort=True):
+        yield "along", str(setting), training.along(same)
+
+
+def _of_cells(study: Study) -> Iterator[tuple[str, str, Figure | None]]:
+    """Figures of what stands beside the rows: ROC curves, scores of records, pictures."""
+    cells = placed(study.wide)
+    if (study.folder / "roc").is_dir():
+        curves = results.load_roc(study.folder, cells["key"]).merge(cells, on="key")
+        for setting, same in curves.groupby("setting", sort=True):
+            yield "roc", str(setting), leakage.roc(same, str(setting))
+    rebuilt = cells[cells["attack"] == "hrec"]
+    if len(rebuilt) and (study.folder / "scores").is_dir():
+        scores = results.load_scores(study.folder, rebuilt["key"]).merge(rebuilt, on="key")
+        for setting, same in scores.groupby("setting", sort=True):
+            yield "reconstructions", str(setting), leakage.reconstructions(same, str(setting))
+    files = {path.stem[-8:]: path for path in (study.folder / "pictures").glob("*.png")}
+    seen = cells[cells["key"].str[:8].isin(files)]
+    for (attack, setting), same in seen.groupby(["attack", "setting"], sort=True):
+        first = same.sort_values("seed").drop_duplicates("line").set_index("line")
+        by_line = {line: files[first.at[line, "key"][:8]] for line in order(same)}
+        yield f"pictures_{attack}", str(setting), leakage.pictures(by_line, str(setting))
+
+
+def named(kind: str, setting: str) -> str:
+    """The name of a figure's files; of a long one a hash tells it from others."""
+    name = re.sub(UNSAFE, "-", f"{kind}-{setting}" if setting else kind)
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name
