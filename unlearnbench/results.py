@@ -211,17 +211,37 @@ def load_results(
         raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
     table = _listed(folder / "rows", ROWS)
     if sweep is not None:
-        path = folder / "sweeps" / f"{sweep}.parquet"
-        if not path.is_file():
-            known = sorted(p.stem for p in path.parent.glob("*.parquet"))
-            raise FileNotFoundError(f"no sweep {sweep} in {folder}; there are: {', '.join(known)}")
-        listed = pq.read_table(path).to_pandas()
+        listed = load_sweep(folder, sweep)
         keys = {*listed["key"], *listed["model_key"]}
     if keys is not None:
         wanted = pa.array(sorted(set(keys)), pa.string())
         table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), wanted))
     frame: pd.DataFrame = _plain(_deduplicated(table), ROWS).to_pandas(split_blocks=True)
     return widen(frame) if wide else frame
+
+
+def load_sweep(results: str | Path, sweep: str) -> pd.DataFrame:
+    """What a sweep asks for: ``key`` and ``model_key`` of each cell, whether there are rows or not.
+
+    Args:
+        results: the results folder.
+        sweep: its name.
+
+    Raises:
+        FileNotFoundError: there is no such sweep.
+    """
+    path = Path(results) / "sweeps" / f"{sweep}.parquet"
+    if not path.is_file():
+        known = ", ".join(sweeps(Path(results))) or "none"
+        raise FileNotFoundError(f"no sweep {sweep} in {results}; there are: {known}")
+    listed: pd.DataFrame = pq.read_table(path).to_pandas()
+    return listed[["key", "model_key"]]
+
+
+def sweeps(results: Path) -> list[str]:
+    """Names of the sweeps in a results folder, the latest last."""
+    paths = (results / "sweeps").glob("*.parquet")
+    return [path.stem for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.stem))]
 
 
 def _deduplicated(table: pa.Table) -> pa.Table:
