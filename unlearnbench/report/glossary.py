@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unlearnbench.report.leaderboard import COLUMNS
+from unlearnbench.report.tables import COLUMNS
 
 HIGHER, LOWER = "higher is better", "lower is better"
 AS_RETRAINED = "best is what retraining has"

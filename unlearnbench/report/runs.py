@@ -3,10 +3,8 @@
 import pandas as pd
 
 from unlearnbench import results
+from unlearnbench.report.compare import SETTING, split_words
 from unlearnbench.report.leaderboard import CONTROLS
-
-SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash", "defense", "variant"]
-"""What is compared with each other: methods on the same models, forget set and defense."""
 
 ALWAYS = ("dataset", "model")
 """Parts of a setting that its name always has; of the others those that vary in the study."""
@@ -23,17 +21,11 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
         its own overrides) and ``control``.
     """
     cells = wide[(wide["status"] == "ok") & wide["forget_hash"].notna()]
-    words = cells["overrides"].fillna("").str.split()
-    cells = cells.assign(
-        ways=words.map(lambda each: _of(each, "method.")),
-        setup=words.map(lambda each: " ".join(w for w in each if not w.startswith(OWN))),
-        asked=words.map(lambda each: _of(each, "attack.")),
-        control=cells["method"].isin(CONTROLS),
-    )
+    cells = split_words(cells).assign(control=cells["method"].isin(CONTROLS))
     alone = [*SETTING[:-1], "attack"]
     several = cells.groupby(alone, dropna=False)["asked"].transform("nunique") > 1
     cells["variant"] = cells["asked"].where(several, "")
-    cells["line"] = (cells["method"] + " " + _differing(cells, "ways", ["method"])).str.strip()
+    cells["line"] = (cells["method"] + " " + _differing(cells, "own", ["method"])).str.strip()
     cells["setting"] = _names(cells)
     return cells
 
@@ -48,14 +40,6 @@ def runs(wide: pd.DataFrame) -> pd.DataFrame:
     metrics = [name for name in wide if name not in results.ROWS.names]
     one = ["setting", *SETTING, "method", "line", "control", "seed"]
     return cells.groupby(one, dropna=False, sort=True)[metrics].first().reset_index()
-
-
-OWN = ("method.", "attack.")
-"""What overrides of one line, not of the setting, begin with."""
-
-
-def _of(words: list[str], beginning: str) -> str:
-    return " ".join(word for word in words if word.startswith(beginning))
 
 
 def _differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:

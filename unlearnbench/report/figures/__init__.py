@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from unlearnbench import results
+from unlearnbench.report import compare
 from unlearnbench.report.figures import leakage, methods, ranking, training
 from unlearnbench.report.figures.style import save
 from unlearnbench.report.runs import order, placed, runs
@@ -43,7 +44,7 @@ def drawn(study: Study) -> Iterator[tuple[str, str, Figure | None]]:
     found = runs(study.wide)
     plain = found[found["defense"] == "none"]
     yield "heatmap", "", methods.heatmap(plain)
-    yield "ranks", "", ranking.critical(plain)
+    yield "ranks", "", ranking.critical(*compare.ranked(compare.runs(study.frame), "ret_dev"))
     for setting, same in plain.groupby("setting", sort=True):
         yield "pareto", str(setting), methods.pareto(same)
         yield "spread", str(setting), methods.spread(same)

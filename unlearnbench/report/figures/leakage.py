@@ -40,10 +40,10 @@ LEAST = 1e-4
 def roc(curves: pd.DataFrame, title: str) -> Figure | None:
     """True (up) against false positive rate (across), logarithmic, a panel an attack.
 
-    Thick are the ends of the scale: retraining, where an attack must guess, and the original, where
-    it can know; of an attack on two outputs the original compared with itself is the floor. Coloured
-    are the methods that leak most (mean log of the true positive rate), grey the others; the dotted
-    line is a guess.
+    Thick are the ends of the scale: retraining, the floor, where an attack must guess, and the
+    original, the ceiling, where it can know; of an attack on two outputs the original compared with
+    itself is the floor. Coloured are the methods that leak most (mean log of the true positive
+    rate), grey the others; the dotted line is a guess.
 
     Args:
         curves: ``attack``, ``method``, ``line``, ``key``, ``fpr``, ``tpr`` of one setting.

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from unlearnbench.report import glossary
@@ -42,13 +42,13 @@ def front(points_NK: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def against(found: pd.DataFrame) -> pd.DataFrame | None:
-    """The three sides of each method, means over seeds; None where something lacks.
+    r"""The three sides of each method, means over seeds; None where something lacks.
 
     Args:
         found: runs of one setting.
 
     Returns:
-        By line: ``distance``, the mean over seeds of \\|figure − that of retraining\\| of the
+        By line: ``distance``, the mean over seeds of \|figure − that of retraining\| of the
         first of ``FORGETTING`` there is; ``utility``, the first of ``UTILITY``; ``rte``;
         ``method``, and ``front``. ``attrs`` name the two figures.
     """
@@ -118,6 +118,8 @@ def pareto(found: pd.DataFrame) -> Figure | None:
     axes.scatter(retrain["utility"], retrain["distance"], marker="*", s=80, c=BLACK, zorder=4)
     for noise in table.loc[table["method"] == "second_retrain", "distance"]:
         axes.axhline(noise, color=CONTROL["second_retrain"], linestyle="--", linewidth=0.8)
+        said = {"xytext": (-3, 2), "textcoords": "offset points", "ha": "right", "fontsize": 7}
+        axes.annotate("a second retraining", (1, noise), **said, xycoords=("axes fraction", "data"))
     axes.set_ylim(0, 1.15 * table.loc[table["method"] != "original", "distance"].max())
     axes.margins(x=0.08)
     error = "test error" if utility == "test_acc" else glossary.label(utility)
@@ -125,8 +127,8 @@ def pareto(found: pd.DataFrame) -> Figure | None:
     axes.set_ylabel(f"|Δ {glossary.label(forgetting)}| to retraining (down is better)")
     if utility == "test_acc":
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.xaxis.set_minor_formatter(PercentFormatter(1))
-        axes.tick_params(axis="x", which="minor", labelsize=6)
+        axes.minorticks_off()
+        axes.set_xticks(_ticks(*axes.get_xlim()))
     axes.grid()
     axes.set_axisbelow(True)
     _name_beside(axes, pd.concat([best, retrain]))
@@ -134,6 +136,17 @@ def pareto(found: pd.DataFrame) -> Figure | None:
     bar.set_label("times as fast as retraining")
     entitle(figure, found["setting"].iloc[0])
     return figure
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two ends; even steps where there are too few."""
+    steps = [m * 10.0**e for e in range(-5, 1) for m in (1, 2, 5)]
+    found = [step for step in steps if low <= step <= high]
+    return (
+        found
+        if len(found) > 2
+        else MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)[1:-1]
+    )
 
 
 def _name_beside(axes: Axes, table: pd.DataFrame) -> None:
@@ -174,6 +187,9 @@ def spaced(wanted_n: NDArray[np.floating], least: float) -> NDArray[np.floating]
     return at_n
 
 
+ROOTS = (0, 0.05, 0.2, 0.5, 1, 2, 4, 8)
+"""Ticks of an axis of square roots."""
+
 SPREAD = ("ret_dev", "mia_test_auc", "test_acc")
 
 
@@ -206,6 +222,7 @@ def spread(found: pd.DataFrame) -> Figure | None:
         if metric == "ret_dev":
             axes.set_xscale("function", functions=(np.sqrt, np.square))
             axes.set_xlim(left=0)
+            axes.set_xticks([tick for tick in ROOTS if tick <= axes.get_xlim()[1]])
     entitle(figure, found["setting"].iloc[0])
     return figure
 

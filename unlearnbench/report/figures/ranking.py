@@ -1,45 +1,12 @@
-"""Which methods are told apart over all settings and seeds: ranks and their critical difference."""
+"""Which methods are told apart over blocks: mean ranks and their critical difference."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from unlearnbench.report import glossary
 from unlearnbench.report.figures.style import BLACK, QUIET, entitle, panels, styled
-from unlearnbench.report.leaderboard import CONTROLS
-
-ALPHA = 0.05
-
-
-def ranks(found: pd.DataFrame, metric: str = "ret_dev") -> pd.DataFrame:
-    """Ranks (blocks, methods), 1 the lowest value; a block is a seed of a setting.
-
-    Methods that lack a block are left out, and controls.
-
-    Args:
-        found: runs without a defense.
-        metric: lower is better.
-    """
-    if metric not in found:
-        return pd.DataFrame()
-    ours = found[~found["method"].isin(CONTROLS)]
-    blocks = ours.pivot_table(metric, ["setting", "seed"], "line", aggfunc="mean", dropna=False)
-    blocks = blocks.dropna(how="all").dropna(axis=1)
-    return blocks.rank(axis=1)
-
-
-def critical_difference(methods: int, blocks: int) -> float:
-    """How far two mean ranks must be apart: q √(k (k + 1) / 6N), Demšar (2006), Nemenyi's test.
-
-    q is the upper 5 % point of the studentised range of k normals over √2.
-
-    Args:
-        methods: k.
-        blocks: N.
-    """
-    q = stats.studentized_range.ppf(1 - ALPHA, methods, np.inf) / np.sqrt(2)
-    return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
+from unlearnbench.report.statistics import Friedman
 
 
 def alike(means: pd.Series, apart: float) -> list[tuple[float, float]]:
@@ -59,22 +26,23 @@ def alike(means: pd.Series, apart: float) -> list[tuple[float, float]]:
 
 
 @styled
-def critical(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
-    """Mean rank of each method (across, 1 the best), and bars over those that cannot be told apart.
+def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev") -> Figure | None:
+    """Mean rank over blocks (across, 1 the best); bars over those that cannot be told apart.
 
-    Blocks are settings and seeds. Seeds of one setting share its data: where there is one setting
-    only, the bars speak of it and of no other.
+    A bar is shorter than Nemenyi's critical difference. Where there are too few blocks for any two
+    methods to differ, it is over all of them.
 
     Args:
-        found: runs of the whole study, without a defense.
-        metric: lower is better.
+        table: ``mean_rank`` of each ``method`` with its ``own`` overrides, from
+            ``compare.ranked``.
+        test: of the same, None where no block is complete.
+        metric: by which they are ranked.
     """
-    ranked = ranks(found, metric)
-    blocks, methods = ranked.shape
-    if methods < 3 or blocks < 2:
+    if test is None or len(table) < 3:
         return None
-    means = ranked.mean().sort_values()
-    apart = critical_difference(methods, blocks)
+    names = (table["method"] + " " + table["own"]).str.strip()
+    means = pd.Series(table["mean_rank"].to_numpy(), names).sort_values()
+    methods, apart = len(means), test.critical
     bars = alike(means, apart)
     half = (methods + 1) // 2
     step, top = 0.17, 0.5 + 0.1 * len(bars)
@@ -89,8 +57,9 @@ def critical(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
     axes.xaxis.tick_top()
     axes.set_xticks(_whole(methods))
     axes.set_yticks([])
-    axes.plot([0.7, 0.7 + apart], [0.1, 0.1], color=BLACK, linewidth=1.5)
-    axes.text(0.7 + apart, 0.1, f"  critical difference {apart:.1f}", va="center", fontsize=7)
+    if test.can_tell:
+        axes.plot([0.7, 0.7 + apart], [0.1, 0.1], color=BLACK, linewidth=1.5)
+        axes.text(0.7 + apart, 0.1, f"  critical difference {apart:.1f}", va="center", fontsize=7)
     for place, (low, high) in enumerate(bars):
         at = 0.28 + 0.1 * place
         axes.plot([low - 0.06, high + 0.06], [at, at], color=BLACK, linewidth=2.2)
@@ -107,10 +76,20 @@ def critical(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
             va="center",
             fontsize=7,
         )
-    p = stats.friedmanchisquare(*ranked.to_numpy().T).pvalue
-    told = f"{blocks} blocks; all alike: p {'< .001' if p < 0.001 else f'= {p:.3f}'} (Friedman)"
-    entitle(figure, f"Mean rank by {glossary.label(metric)}; {told}")
+    told = f"Mean rank by {glossary.label(metric)} over {blocks(test.blocks)}. "
+    if not test.can_tell:
+        told += (
+            f"Too few to tell any two of {methods} methods apart (critical difference {apart:.1f})."
+        )
+    elif np.isfinite(test.p):
+        told += f"All alike: p {'< .001' if test.p < 0.001 else f'= {test.p:.3f}'} (Friedman)."
+    entitle(figure, told)
     return figure
+
+
+def blocks(n: int) -> str:
+    """So many blocks, in words."""
+    return f"{n} block{'s' if n > 1 else ''} (data set, model and task)"
 
 
 def _whole(methods: int) -> list[int]:
