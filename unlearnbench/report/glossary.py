@@ -34,6 +34,10 @@ AMNESIAC = "Graves et al., Amnesiac Machine Learning (2010.10981)"
 BERTRAN = "Bertran et al., Reconstruction Attacks on Machine Unlearning (2405.20272)"
 INVERSION = "Fredrikson et al. (CCS 2015), as modified by Graves et al. (2010.10981)"
 
+ZHAO = "Zhao et al., What makes unlearning hard (2406.01257)"
+LIN = "Lin (IEEE Transactions on Information Theory 1991)"
+
+_JS = "Mean Jensen–Shannon divergence from the retrained model's answers on {}, bits."
 _AUC = "Area under the ROC of {}, forgotten against never seen records."
 _CORRECT = "The same, of records that the original classifies right, as published."
 
@@ -104,6 +108,42 @@ ENTRIES = {
     "inversion_centred_cosine_forgotten": Entry(
         "The same for classes that are forgotten whole.", LEAKS, INVERSION
     ),
+    "tow": Entry(
+        "Tug of war: Π over retain, forget and test rows of (1 − |accuracy − that of the model "
+        "retrained with the same seed|). 1 is as retrained.",
+        HIGHER,
+        ZHAO,
+    ),
+    "tow_mia": Entry(
+        "Tug of war with U-MIA's accuracy in place of that on forget rows.", HIGHER, ZHAO
+    ),
+    "js_retain": Entry(_JS.format("rows that stay"), LOWER, LIN),
+    "js_forget": Entry(_JS.format("forget rows"), LOWER, LIN),
+    "js_test": Entry(_JS.format("test rows"), LOWER, LIN),
+    "zrf": Entry(
+        "Zero retrain forgetting: 1 − mean Jensen–Shannon divergence from an untrained net over "
+        "forget rows.",
+        AS_RETRAINED,
+        "Chundawat et al. (2205.08096)",
+    ),
+    "weight_distance": Entry("Distance of the parameters from the retrained model's.", LOWER),
+    "relearn_steps": Entry(
+        "Steps of finetuning on forget rows until the original's loss is reached again. Fewer than "
+        "retraining takes: the model still knew.",
+        AS_RETRAINED,
+        "Golatkar et al. (1911.04933)",
+    ),
+    "klom_retrain_unlearned_forget_p95": Entry(
+        "KL divergence of margins over models, retrained to unlearned, nats; 95th percentile over "
+        "forget rows.",
+        LOWER,
+        "after Georgiev et al. (2410.23232)",
+    ),
+    "rte_prepared": Entry(
+        "RTE with the seconds of what is prepared before the request added.", HIGHER
+    ),
+    "peak_bytes": Entry("Most memory the process held during the method's call.", LOWER),
+    "prepared_bytes": Entry("What the method stores while the original is trained.", LOWER),
     "rmse_retain": Entry(
         "Root mean squared error on rows that stay, in standard deviations of the target.",
         AS_RETRAINED,
@@ -125,7 +165,17 @@ ATTACKS = {
     "model_inversion": "inversion",
 }
 
+GROUPS = {"none": "Utility", "cost": "Cost", **ATTACKS, "other": "Other probes"}
+"""Groups of metrics, in the order of their columns."""
+
 BEGINNINGS = {
+    "rte": "cost",
+    "peak_": "cost",
+    "prepared_": "cost",
+    "zrf": "other",
+    "weight_": "other",
+    "relearn_": "other",
+    "klom_": "other",
     "mia_": "umia",
     "indisc_": "umia",
     "ulira_": "ulira",
@@ -159,7 +209,7 @@ OWN_LABELS = {
 
 
 def attack_of(metric: str) -> str:
-    """The attack that a metric is of; ``none`` for utility and cost."""
+    """The group that a metric is of: an attack; ``none`` for utility, ``cost``, ``other``."""
     return next((whose for begin, whose in BEGINNINGS.items() if metric.startswith(begin)), "none")
 
 

@@ -1,0 +1,168 @@
+"""A study in words: which method is closest to retraining, whether that is real, what leaks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from unlearnbench.report import compare, glossary, options
+from unlearnbench.report.compare import BLOCK, UNRANKED
+
+AUCS = ("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc")
+AUCS += ("double_output_auc", "hrec_cos")
+"""What an attack is known by."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What one attack finds.
+
+    Attributes:
+        attack: its name.
+        threat: what the attacker holds, in words.
+        says: what it finds, in words.
+    """
+
+    attack: str
+    threat: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rows of one block say.
+
+    Attributes:
+        block: data set, model and task, in words.
+        best: the line closest to retraining; None where no method was run.
+        cost: how close, at what cost, in words.
+        real: whether its lead and its distance to retraining are more than noise, in words.
+        leaks: by attack, without a defense.
+    """
+
+    block: str
+    best: str | None
+    cost: str
+    real: str
+    leaks: list[Leak]
+
+
+def verdicts(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Verdict]:
+    """One for each block.
+
+    Args:
+        rows: as ``compare.runs`` gives them.
+        numbers: what ``compare.compared`` makes of them.
+    """
+    numbers = numbers[(numbers["defense"] == "none") & (numbers["variant"] == "")]
+    numbers = numbers.assign(line=(numbers["method"] + " " + numbers["own"]).str.strip())
+    groups = dict(list(rows.groupby(BLOCK, dropna=False, sort=True)))
+    blocks = pd.DataFrame(list(groups), columns=BLOCK)
+    by_block = dict(list(numbers.groupby(BLOCK, dropna=False, sort=False)))
+    for name, (block, same) in zip(compare.named(blocks), groups.items(), strict=True):
+        if block in by_block:
+            yield _verdict(name, same, by_block[block])
+
+
+def _verdict(name: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
+    ranked, _ = compare.ranked(rows, "ret_dev")
+    means = numbers.pivot_table("mean", "line", "metric")
+    if ranked.empty:
+        shown = "retrain" if "retrain" in means.index else None
+        return Verdict(name, None, "", "", list(_leaks(shown, rows, numbers, means)))
+    first = ranked.iloc[0]
+    best = f"{first['method']} {first['own']}".strip()
+    alike = ranked[ranked["best"] > 0]
+    lines = [f"{method} {own}".strip() for method, own in zip(alike["method"], alike["own"])]
+    others = [line for line in lines if line != best]
+    return Verdict(
+        name,
+        best,
+        _cost(best, others, means),
+        _real(best, others, len(ranked), numbers),
+        list(_leaks(best, rows, numbers, means)),
+    )
+
+
+def _cost(best: str, others: list[str], means: pd.DataFrame) -> str:
+    """How close the best one is, what it takes, and who is as good in less time."""
+    said = f"RetDev {means.at[best, 'ret_dev']:.3f}"
+    if "test_acc" in means and "retrain" in means.index:
+        ours, theirs = (means.at[line, "test_acc"] for line in (best, "retrain"))
+        said += f", test accuracy {ours:.1%} (retraining {theirs:.1%})"
+    if "rte" not in means or not np.isfinite(means.at[best, "rte"]):
+        return f"{said}."
+    said += f", {speed(means.at[best, 'rte'])}."
+    known = means.loc[others, "rte"].dropna() if others else pd.Series(dtype=float)
+    if len(known) and known.max() > 1.2 * means.at[best, "rte"]:
+        said += f" Of those not told apart from it, {known.idxmax()} is the fastest: "
+        said += f"{speed(known.max())}."
+    return said
+
+
+def speed(rte: float) -> str:
+    """A ratio of times, in words."""
+    if rte >= 1:
+        return f"{rte:.1f} times as fast as retraining"
+    return f"slower than retraining ({1 / rte:.1f} times its time)"
+
+
+def _real(best: str, others: list[str], methods: int, numbers: pd.DataFrame) -> str:
+    deviation = numbers[numbers["metric"] == "ret_dev"].set_index("line")
+    seeds = int(deviation.at[best, "seeds"])
+    if seeds < 2:
+        said = "One seed was run, which cannot tell methods apart."
+    elif others:
+        said = f"Over {seeds} seeds {len(others)} of the {methods - 1} other methods cannot be told "
+        said += f"apart from it: {', '.join(others)}."
+    else:
+        said = f"Over {seeds} seeds it can be told apart from all {methods - 1} other methods."
+    if "second_retrain" not in deviation.index:
+        return said
+    floor, ours = (deviation.at[line, "mean"] for line in ("second_retrain", best))
+    within = "within" if ours <= floor else "beyond"
+    return (
+        f"{said} Two retrainings that only their seeds tell apart are {floor:.3f} from each other, "
+        f"so {best} is {within} what chance does to retraining itself."
+    )
+
+
+def _leaks(
+    line: str | None, rows: pd.DataFrame, numbers: pd.DataFrame, means: pd.DataFrame
+) -> Iterator[Leak]:
+    """What attacks find of a line, of retraining and the original, and of who leaks most."""
+    for name in AUCS:
+        if line is None or name not in means or not np.isfinite(means[name].get(line, np.nan)):
+            continue
+        of = numbers[numbers["metric"] == name].set_index("line")
+        attack = str(of.at[line, "attack"])
+        said = f"{glossary.label(name)} {means.at[line, name]:.2f}"
+        controls = [one for one in ("retrain", "original") if one in of.index and one != line]
+        words = {"retrain": "retraining", "original": "the original"}
+        if controls:
+            told = (f"{words[one]} {means.at[one, name]:.2f}" for one in controls)
+            said += f" ({', '.join(told)})"
+        verdict = str(of.at[line, "verdict"])
+        said += f": {WORDS[verdict]}." if verdict in WORDS else "."
+        ours = of[~of["method"].isin(UNRANKED)]["mean"]
+        away = (ours - (0.5 if name.endswith("_auc") else 0)).abs()
+        if len(away) and away.idxmax() != line:
+            most = str(away.idxmax())
+            said += f" Most is found of {most}: {ours[most]:.2f}."
+        yield Leak(glossary.attack(attack), threat(rows, attack), said)
+
+
+WORDS = {
+    compare.DIFFERS: "differs from retraining",
+    compare.WITHIN: "differs from retraining, by no more than two retrainings do",
+    compare.ALONE: "would differ from retraining, were it the only method tested",
+    compare.ALIKE: "not told apart from retraining",
+    compare.UNTESTED: "no test of the difference to retraining, for want of seeds",
+}
+
+
+def threat(rows: pd.DataFrame, attack: str) -> str:
+    """What the attacker holds: as the rows say, else as the option does."""
+    said = rows.loc[rows["attack"] == attack, "threat"].dropna()
+    return str(said.iloc[0]) if len(said) else options.told("attack", attack).threat
