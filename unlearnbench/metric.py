@@ -112,7 +112,8 @@ def tug_of_war(
         retrained: the same of the retrained model.
     """
     terms = [1 - absolute_gap(u, r) for u, r in zip(unlearned, retrained, strict=True)]
-    return np.asarray(np.prod(terms, axis=0), np.float64)
+    product: NDArray[np.float64] = np.prod(terms, axis=0)
+    return product
 
 
 def tug_of_war_mia(
@@ -142,8 +143,9 @@ def js_divergence(logits_NC: Floats, others_NC: Floats) -> NDArray[np.float64]:
     log_p, log_q = (log_softmax(z.astype(np.float64), axis=-1) for z in (logits_NC, others_NC))
     log_m = np.logaddexp(log_p, log_q) - np.log(2)
     sides = (np.exp(log) * (log - log_m) for log in (log_p, log_q))
-    bits = sum(side.sum(axis=-1) for side in sides) / (2 * np.log(2))
-    return np.clip(bits, 0.0, 1.0)  # rounding alone puts it outside
+    nats = np.sum([side.sum(axis=-1) for side in sides], axis=0) / 2
+    found: NDArray[np.float64] = np.clip(nats / np.log(2), 0.0, 1.0)  # but for rounding inside
+    return found
 
 
 def zrf(logits_NC: Floats, others_NC: Floats) -> float:
@@ -196,8 +198,9 @@ def klom(from_MN: Floats, to_KN: Floats) -> NDArray[np.float64]:
         )
         log_share.append(np.log(found.reshape(-1, KLOM_BINS) + 1.0) - np.log(len(side) + KLOM_BINS))
     log_p, log_q = log_share
-    total: NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
-    return total * (width_N > 0)
+    apart = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    found_N: NDArray[np.float64] = np.where(width_N > 0, apart, 0.0)
+    return found_N
 
 
 def weight_distance(

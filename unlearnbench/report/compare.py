@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from unlearnbench import metric
 from unlearnbench.report import statistics
@@ -26,7 +27,7 @@ COMPARED = (
     *("mia_test", "mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "double_output_auc"),
     *("class_shadow_auc", "hrec_cos"),
 )
-"""Metrics whose difference to retraining says something; others are such a difference themselves."""
+"""Metrics whose difference to retraining says something; others are one themselves."""
 
 UTILITY = ("retain_acc", "forget_acc", "test_acc")
 MIA = ("retain_acc", "mia_test", "test_acc")
@@ -36,8 +37,11 @@ def split_words(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with their overrides sorted: the method's ``own``, the attack's, and the ``setup``."""
     texts = frame["overrides"].fillna("")
     known = {text: _sorted(text) for text in texts.unique()}
-    parts = pd.DataFrame(texts.map(known).tolist(), columns=["own", "asked", "setup"])
-    return frame.assign(**{name: parts[name].to_numpy() for name in parts})
+    return frame.assign(
+        own=texts.map({text: own for text, (own, _, _) in known.items()}),
+        asked=texts.map({text: asked for text, (_, asked, _) in known.items()}),
+        setup=texts.map({text: setup for text, (_, _, setup) in known.items()}),
+    )
 
 
 def _sorted(text: str) -> tuple[str, str, str]:
@@ -95,15 +99,16 @@ def _tug(there: pd.DataFrame, name: str, of: Sequence[str]) -> pd.DataFrame:
     return found.merge(n, on=index).assign(defense="none", variant="", attack="none")
 
 
-def compared(rows: pd.DataFrame) -> pd.DataFrame:
+def compared(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """One row a setting, method and metric: its mean over seeds, and how it differs from retrain.
 
     Args:
         rows: as ``runs`` gives them.
+        found: their ``values``.
 
     Returns:
-        setting, ``method``, ``own``, ``metric``; ``seeds`` that gave a value, of ``asked``; ``mean``
-        and ``half`` of its 95 % interval by Student's t. For the metrics in ``COMPARED``, of the
+        setting, ``method``, ``own``, ``metric``; ``seeds`` that gave a value, of ``asked``;
+        ``mean`` and ``half`` of its 95 % interval by Student's t. For the metrics in ``COMPARED``, of the
         differences to ``retrain`` seed by seed: ``pairs``, ``gap`` (their mean), ``abs_gap`` (the
         mean of their sizes), ``t_low``, ``t_high`` and ``boot_low``, ``boot_high`` (95 % intervals
         by Student's t and by a bootstrap over seeds), ``p`` of Student's test, ``p_holm`` (adjusted
@@ -114,8 +119,8 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     With one seed, an attack on a population has an interval over its target models, and that stands
     for the one over seeds; its p is by the normal law from that interval's width.
     """
-    found = values(rows)
-    found = found[~found["metric"].str.contains(OF_GAPS)]
+    names = pd.Series(found["metric"].unique())
+    found = found[found["metric"].isin(names[~names.str.contains(OF_GAPS)])]
     lines = found.groupby([*SETTING, "metric", *LINE], sort=False, dropna=False)
     seeds, place = np.unique(found["seed"], return_inverse=True)
     table = lines[["attack"]].first().reset_index()
@@ -174,12 +179,20 @@ def _against_retrain(told: pd.DataFrame, values_LS: Array, own: pd.DataFrame) ->
     )
     told["floor"] = told["floor"].where(told["metric"].isin(COMPARED))
     told = _over_models(told, own)
-    families = told["p"].groupby(cell)
-    told["p_holm"] = families.transform(lambda p: statistics.holm(p.to_numpy()))
+    told["p_holm"] = _holm_within(told["p"].to_numpy(np.float64), cell)
     told["effect"] = told["gap"] / told["floor"].where(told["floor"] > 0)
     told["verdict"] = np.where(told["gap"].notna(), _verdict(told), "")
     told.loc[told["method"] == "second_retrain", "verdict"] = ""  # it is the floor
     return told
+
+
+def _holm_within(p_L: Array, family_L: NDArray[np.integer]) -> Array:
+    """Adjusted p (L,), each family on its own."""
+    adjusted_L = np.full(len(p_L), np.nan)
+    order = np.argsort(family_L, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(family_L[order])) + 1):
+        adjusted_L[places] = statistics.holm(p_L[places])
+    return adjusted_L
 
 
 def _verdict(told: pd.DataFrame) -> Array:
@@ -224,175 +237,6 @@ def _over_models(told: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     both["p"] = both["p"].where(~use, statistics.normal_p(z.to_numpy(np.float64)))
     both["over"] = both["over"].where(~use, "target models")
     return both[[*told.columns]]
-
-
-# ---------------------------------------------------------------------------------------------
-# What is not there.
-
-
-def troubles(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a block, method and seed that has not all it should: ``trouble`` in words.
-
-    Args:
-        rows: as ``runs`` gives them.
-
-    Returns:
-        block, ``method``, ``own``, ``seed``, ``status`` (failed, skipped or missing) and ``reason``.
-    """
-    index = [*BLOCK, *LINE, "seed"]
-    bad = rows[rows["status"] != "ok"]
-    bad = bad.drop_duplicates([*index, "status", "reason"])[[*index, "status", "reason"]]
-    there = rows.drop_duplicates(index)[index]
-    lines = there.drop_duplicates([*BLOCK, *LINE])[[*BLOCK, *LINE]]
-    asked = there.drop_duplicates([*BLOCK, "seed"])[[*BLOCK, "seed"]]
-    whole = lines.merge(asked, on=BLOCK).merge(there, on=index, how="left", indicator=True)
-    missing = whole.loc[whole["_merge"] == "left_only", index]
-    return pd.concat(
-        [bad, missing.assign(status="missing", reason="no rows yet")], ignore_index=True
-    ).sort_values([*index, "status"], ignore_index=True)
-
-
-def sentence(rows: pd.DataFrame, keys: pd.DataFrame | None = None) -> str:
-    """Whether the grid is complete, in words.
-
-    Args:
-        rows: as ``runs`` gives them.
-        keys: of the sweep, as ``results.load_sweep`` gives them.
-    """
-    there = set(rows["key"])
-    asked = len(keys) if keys is not None else rows["key"].nunique()
-    gone = int((~keys["key"].isin(there)).sum()) if keys is not None else 0
-    found = rows.drop_duplicates("key", keep="first")
-    found = found if keys is None else found[found["key"].isin(set(keys["key"]))]
-    parts = [f"{gone:,} have no rows yet"] if gone else []
-    for status in ("failed", "skipped"):
-        same = found[found["status"] == status]
-        if len(same):
-            names = sorted(set(same["method"]))
-            shown = ", ".join(names[:SHOWN]) + (
-                f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            )
-            parts.append(f"{len(same):,} {status} ({shown})")
-    if not parts:
-        return f"The grid is complete: all {asked:,} cells have rows."
-    told = "The grid is incomplete" if gone or "failed" in " ".join(parts) else "The grid has gaps"
-    return f"{told}: of {asked:,} cells {', '.join(parts)}. Whatever is over fewer seeds says so."
-
-
-SHOWN = 5
-"""Methods that are named; of the others their number."""
-
-
-# ---------------------------------------------------------------------------------------------
-# Ranks over blocks.
-
-RANKED = {"ret_dev": 1, "tow": -1, "indisc_test": -1}
-"""What methods are ranked by, and the sign under which lower is better."""
-
-UNRANKED = ("original", "retrain", "second_retrain", "sisa_retrain")
-"""Controls: no methods."""
-
-TOP = (1, 3, 5)
-
-
-def ranked(rows: pd.DataFrame, by: str) -> tuple[pd.DataFrame, statistics.Friedman | None]:
-    """Methods by their mean rank over blocks, as in Deep Unlearn; the aggregation is ours.
-
-    In each block methods are ranked by their mean over seeds, ties share the better rank. A method
-    of which a seed failed is last there: a mean over what survived would reward the failure. One
-    that was skipped everywhere has no rank, nor has a control.
-
-    Args:
-        rows: as ``runs`` gives them.
-        by: a metric in ``RANKED``.
-
-    Returns:
-        A row a method: ``mean_rank``, ``low``, ``high`` (95 % interval, bootstrap over seeds),
-        ``top_1``, ``top_3``, ``top_5`` (blocks in which it is among them), ``blocks``, ``failed``
-        (blocks in which a seed failed, ``failed_in`` their names), ``incomplete`` (blocks in which a seed is missing), ``best``
-        (blocks in which it cannot be told from the best one: seed-paired t, Holm), and a column a
-        block with its rank. Friedman's test over the blocks in which all methods have all seeds;
-        None where there is no such block.
-    """
-    found = values(rows)
-    found = found[(found["metric"] == by) & (found["defense"] == "none")]
-    found = found[~found["method"].isin(UNRANKED)]
-    found = found.drop_duplicates([*BLOCK, *LINE, "seed"])
-    if found.empty:
-        return pd.DataFrame(), None
-    about = rows[~rows["method"].isin(UNRANKED) & (rows["status"] == "failed")]
-    failed = about.drop_duplicates([*BLOCK, *LINE])[[*BLOCK, *LINE]]
-    lines = pd.concat([found[[*BLOCK, *LINE]], failed]).drop_duplicates()
-    blocks = lines.drop_duplicates(BLOCK)[BLOCK].sort_values(BLOCK, ignore_index=True)
-    methods = lines.drop_duplicates(LINE)[LINE].sort_values(LINE, ignore_index=True)
-    seeds = np.unique(found["seed"])
-    shape = len(blocks), len(methods), len(seeds)
-
-    def places(frame: pd.DataFrame) -> list[Array]:
-        at_B = frame.merge(blocks.reset_index(), on=BLOCK, how="left")["index"]
-        at_K = frame.merge(methods.reset_index(), on=LINE, how="left")["index"]
-        return [at_B.to_numpy(), at_K.to_numpy()]
-
-    values_BKS = np.full(shape, np.nan)
-    values_BKS[(*places(found), np.searchsorted(seeds, found["seed"]))] = (
-        RANKED[by] * found["value"].to_numpy()
-    )
-    there_BK = np.zeros(shape[:2], bool)
-    there_BK[tuple(places(lines))] = True
-    failed_BK = np.zeros(shape[:2], bool)
-    failed_BK[tuple(places(failed))] = True
-    return _ranked(values_BKS, there_BK, failed_BK, blocks, methods)
-
-
-def _ranked(
-    values_BKS: Array,
-    there_BK: Array,
-    failed_BK: Array,
-    blocks: pd.DataFrame,
-    methods: pd.DataFrame,
-) -> tuple[pd.DataFrame, statistics.Friedman | None]:
-    values_BKS = np.where(failed_BK[..., None], np.nan, values_BKS)
-    counts_BK = np.isfinite(values_BKS).sum(axis=2)
-    seeds_B = counts_BK.max(axis=1, initial=0)
-    means_BK = np.stack([statistics.mean(one) for one in values_BKS])
-    rank_BK = np.where(there_BK, statistics.ranks(means_BK, "min"), np.nan)
-    low_K, high_K = statistics.rank_intervals(values_BKS)
-    incomplete_BK = there_BK & ~failed_BK & (counts_BK < seeds_B[:, None])
-    best_BK = np.stack([_like_the_best(one) for one in values_BKS])
-    told = methods.assign(
-        mean_rank=statistics.mean(rank_BK.T),
-        low=low_K,
-        high=high_K,
-        **{f"top_{k}": ((rank_BK <= k) & ~np.isnan(means_BK)).sum(axis=0) for k in TOP},
-        best=best_BK.sum(axis=0),
-        blocks=there_BK.sum(axis=0),
-        failed=failed_BK.sum(axis=0),
-    )
-    names = named(blocks)
-    told["failed_in"] = [
-        tuple(name for name, failed in zip(names, failed_BK[:, k], strict=True) if failed)
-        for k in range(len(methods))
-    ]
-    told["incomplete"] = incomplete_BK.sum(axis=0)
-    for place, name in enumerate(names):
-        told[name] = rank_BK[place]
-    told = told.sort_values(["mean_rank", *LINE], ignore_index=True)
-    whole_B = (there_BK & (counts_BK == seeds_B[:, None])).all(axis=1)
-    test = statistics.friedman(means_BK[whole_B]) if whole_B.any() else None
-    return told, test
-
-
-def _like_the_best(values_KS: Array) -> Array:
-    """Which methods (K,) cannot be told from the best of a block: seed-paired t, Holm."""
-    means_K = statistics.mean(values_KS)
-    if np.isnan(means_K).all():
-        return np.zeros(len(means_K), bool)
-    best = int(np.nanargmin(means_K))
-    p_K = statistics.t_test(metric.gap(values_KS, values_KS[best]))
-    p_K[best] = np.nan
-    like_K: Array = statistics.holm(p_K) >= 1 - statistics.LEVEL  # untested is not alike
-    like_K[best] = True
-    return like_K
 
 
 def named(blocks: pd.DataFrame) -> list[str]:

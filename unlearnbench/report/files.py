@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.report import compare, tables
+from unlearnbench.report import compare, missing, tables, text
 from unlearnbench.report.study import Study
 
 NAME = "leaderboard"
@@ -46,25 +46,26 @@ def report(given: Study) -> list[Path]:
         The files: ``leaderboard.md``, ``.csv`` and ``.tex``.
     """
     rows = compare.runs(given.frame)
-    numbers = compare.compared(rows)
-    sections = tables.sections(rows, numbers)
+    found = compare.values(rows)
+    numbers = compare.compared(rows, found)
+    sections = tables.sections(rows, found, numbers)
     given.out.mkdir(parents=True, exist_ok=True)
     texts = {
-        "md": tables.markdown(given.name, list(_notes(given, rows)), sections),
+        "md": text.markdown(given.name, list(_notes(given, rows)), sections),
         "csv": numbers.to_csv(index=False),
-        "tex": tables.latex(given.name, sections),
+        "tex": text.latex(given.name, sections),
     }
-    return [_written(given.out / f"{NAME}.{end}", text) for end, text in texts.items()]
+    return [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
 
 
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
+def _written(path: Path, whole: str) -> Path:
+    path.write_text(whole, encoding="utf-8")
     return path
 
 
 def _notes(given: Study, rows: pd.DataFrame) -> Iterator[str]:
     """What is to be said of all of it: is it whole, and where does it come from."""
-    yield compare.sentence(rows, results.load_sweep(given.folder, given.name))
+    yield missing.sentence(rows, results.load_sweep(given.folder, given.name))
     told = {name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")}
     said = (f"{name} {', '.join(map(str, some))}" for name, some in told.items() if some)
     yield f"{len(given.frame):,} rows, of {'; '.join(said)}."

@@ -136,13 +136,17 @@ def ranks(values_BK: Array, ties: str) -> Array:
     return found
 
 
-def rank_intervals(values_BKS: Array) -> tuple[Array, Array]:
+def rank_intervals(values_BKS: Array, there_BK: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Ends (K,) of the middle 95 % of the mean rank over blocks, seeds drawn with replacement.
 
     All methods and blocks get the same draw, so that what a seed does to all of them does not
     count. 1,000 draws; NaN below two seeds.
+
+    Args:
+        values_BKS: lower is better; where there is none, the method is last.
+        there_BK: where a method has a rank.
     """
-    blocks, methods, seeds = values_BKS.shape
+    methods, seeds = values_BKS.shape[1:]
     if seeds < 2:
         return np.full(methods, np.nan), np.full(methods, np.nan)
     drawn_RS = np.random.default_rng(0).integers(seeds, size=(ROUNDS, seeds))
@@ -151,7 +155,8 @@ def rank_intervals(values_BKS: Array) -> tuple[Array, Array]:
     totals_RBK = np.einsum("rs,bks->rbk", weights_RS, np.where(there_BKS, values_BKS, 0.0))
     counts_RBK = np.einsum("rs,bks->rbk", weights_RS, there_BKS)
     means_RBK = totals_RBK / np.where(counts_RBK, counts_RBK, np.nan)
-    mean_RK = ranks(means_RBK, "min").mean(axis=1)
+    rank_RBK = np.where(there_BK, ranks(means_RBK, "min"), 0.0)
+    mean_RK = rank_RBK.sum(axis=1) / there_BK.sum(axis=0)
     low_K, high_K = np.quantile(mean_RK, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low_K, high_K
 
