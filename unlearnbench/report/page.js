@@ -8,18 +8,17 @@ URL.revokeObjectURL(address);
 const element = document.getElementById("board");
 const board = new DataTable(element, {
   order: JSON.parse(element.dataset.order),
-  pageLength: 50,
-  lengthMenu: [25, 50, 100, { label: "all", value: -1 }],
+  paging: element.tBodies[0].rows.length > 200,
+  pageLength: 100,
   titleRow: 1,
   autoWidth: false,
   keys: { blurable: true },
-  layout: { topStart: "info", topEnd: "search", bottomStart: "pageLength", bottomEnd: "paging" },
+  layout: { topStart: "info", topEnd: "search", bottomStart: null, bottomEnd: element.tBodies[0].rows.length > 200 ? "paging" : null },
   language: {
     search: "Search",
     info: "_TOTAL_ lines",
     infoFiltered: "of _MAX_",
     infoEmpty: "No line",
-    lengthMenu: "_MENU_ lines a page",
     zeroRecords: "No line is left: widen a filter.",
   },
 });
@@ -32,7 +31,11 @@ for (const select of document.querySelectorAll("#filters select[data-axis]")) {
   for (const value of values) select.add(new Option(value, value));
   if (values.length === 1) select.value = values[0];
   if (select.dataset.name === "defense" && values.includes("none")) select.value = "none";
-  const choose = () => column.search(select.value, { exact: select.value !== "" }).draw();
+  const choose = () => {
+    column.search(select.value, { exact: select.value !== "" });
+    column.visible(select.value === "", false); // the filter says it already
+    board.columns.adjust().draw();
+  };
   select.addEventListener("change", choose);
   choose();
 }

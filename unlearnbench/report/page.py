@@ -5,6 +5,7 @@ It asks nothing of any network. Sorting and filtering are DataTables', which ita
 
 import importlib.util
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from unlearnbench.report import compare, figures, glossary, options, tables
+from unlearnbench.report import compare, figures, glossary, missing, options, tables
 from unlearnbench.report.compare import BLOCK, LINE
 from unlearnbench.report.leaderboard import CONTROLS
 from unlearnbench.report.study import Study
-from unlearnbench.report.tables import COLUMNS, MARKS, ORDER, Section
+from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
+from unlearnbench.report.text import Section
 from unlearnbench.report.verdict import WORDS, threat, verdicts
 
 HERE = Path(__file__).parent
@@ -48,6 +51,7 @@ MAIN += ("rmse_test", "rmse_forget")
 def write(
     study: Study,
     rows: pd.DataFrame,
+    found: pd.DataFrame,
     numbers: pd.DataFrame,
     sections: Sequence[Section],
     drawn: Sequence[Path],
@@ -57,6 +61,7 @@ def write(
     Args:
         study: the rows.
         rows: what ``compare.runs`` makes of them.
+        found: the ``compare.values`` of these.
         numbers: what ``compare.compared`` makes of those.
         sections: tables beside the leaderboard, each with what is to be said of it.
         drawn: figures; of these the SVG are in the page.
@@ -68,11 +73,12 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    engine.filters["coded"] = _coded
     library = _library()
     page = engine.get_template("page.html").render(
         study=study,
         summary=_summary(study, rows),
-        verdicts=list(verdicts(rows, numbers)),
+        verdicts=list(verdicts(rows, found, numbers)),
         board=_board(rows, numbers),
         figures=_figures(drawn),
         sections=[section for section in sections if section.tables],
@@ -89,6 +95,15 @@ def write(
     path = study.out / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _coded(text: str) -> Markup:
+    """Words between backticks as code."""
+    parts = [
+        Markup("<code>{}</code>").format(p) if i % 2 else escape(p)
+        for i, p in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def _library() -> Path:
@@ -162,7 +177,10 @@ def _board(rows: pd.DataFrame, numbers: pd.DataFrame) -> dict[str, Any]:
 
 def _column(name: str) -> Column:
     entry = glossary.ENTRIES[name]
-    parts = [entry.definition, f"{entry.better[:1].upper()}{entry.better[1:]}." * bool(entry.better)]
+    parts = [
+        entry.definition,
+        f"{entry.better[:1].upper()}{entry.better[1:]}." * bool(entry.better),
+    ]
     tip = " ".join(filter(None, parts))
     return Column(name, COLUMNS[name][0], glossary.attack_of(name), name in MAIN, tip)
 
@@ -211,33 +229,52 @@ def _cell(one: Any) -> dict[str, Any] | None:
     text = tables.written(one.metric, one.mean, one.half)
     mean, _, half = text.partition(" ± ")
     mark = MARKS.get(one.verdict, "")
-    return {"sort": f"{one.mean:.9g}", "mean": mean, "half": half, "mark": mark, "tip": "; ".join(said)}
+    return {
+        "sort": f"{one.mean:.9g}",
+        "mean": mean,
+        "half": half,
+        "mark": mark,
+        "tip": "; ".join(said),
+    }
 
 
 # ---------------------------------------------------------------------------------------------
 # What stands beside it.
 
 
+HALF_PAGE = 650
+"""Pixels above which a figure takes the page's whole width."""
+
+SCALE = 1.6
+"""Pixels of the page for each point of a figure, at most."""
+
+
 def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
     """SVG by kind, each as a data URL."""
-    groups: dict[str, list[dict[str, str]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for path in drawn:
         if path.suffix == ".svg":
             kind, _, setting = path.stem.partition("-")
-            source = b64encode(path.read_bytes()).decode()
-            groups.setdefault(kind, []).append({"setting": setting, "source": source})
+            drawing = path.read_bytes()
+            width = round(float(re.findall(rb'<svg[^>]* width="([\d.]+)pt"', drawing)[0]) * SCALE)
+            source = b64encode(drawing).decode()
+            one = {"setting": setting.replace("-", " "), "source": source, "width": width}
+            groups.setdefault(kind, []).append(one)
     told = []
     for kind, each in groups.items():
         heading, says = figures.SAYS[kind.partition("_of_")[0]]
-        told.append({"kind": kind, "heading": heading, "says": says, "each": each})
-    return sorted(told, key=lambda group: list(figures.SAYS).index(group["kind"].partition("_of_")[0]))
+        wide = len(each) > 1 or each[0]["width"] > HALF_PAGE
+        told.append({"kind": kind, "heading": heading, "says": says, "each": each, "wide": wide})
+    return sorted(
+        told, key=lambda group: list(figures.SAYS).index(group["kind"].partition("_of_")[0])
+    )
 
 
 def _methods(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Each method: its settings, what it gave where, what failed."""
     bare = numbers[(numbers["defense"] == "none") & (numbers["variant"] == "")]
     shown = [name for name in MAIN if (bare["metric"] == name).any()]
-    troubles = compare.troubles(rows)
+    troubles = missing.troubles(rows)
     blocks = bare.drop_duplicates(BLOCK)[BLOCK]
     keys = list(blocks.itertuples(index=False, name=None))
     names = dict(zip(keys, compare.named(blocks), strict=True))

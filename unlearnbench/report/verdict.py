@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from unlearnbench.report import compare, glossary, options
-from unlearnbench.report.compare import BLOCK, UNRANKED
+from unlearnbench.report import compare, glossary, options, ranking, statistics
+from unlearnbench.report.compare import BLOCK
+from unlearnbench.report.ranking import UNRANKED
 
 AUCS = ("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc")
 AUCS += ("double_output_auc", "hrec_cos")
@@ -48,25 +49,27 @@ class Verdict:
     leaks: list[Leak]
 
 
-def verdicts(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Verdict]:
+def verdicts(rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Verdict]:
     """One for each block.
 
     Args:
         rows: as ``compare.runs`` gives them.
+        found: their ``compare.values``.
         numbers: what ``compare.compared`` makes of them.
     """
     numbers = numbers[(numbers["defense"] == "none") & (numbers["variant"] == "")]
     numbers = numbers.assign(line=(numbers["method"] + " " + numbers["own"]).str.strip())
     groups = dict(list(rows.groupby(BLOCK, dropna=False, sort=True)))
     blocks = pd.DataFrame(list(groups), columns=BLOCK)
+    values = dict(list(found.groupby(BLOCK, dropna=False, sort=False)))
     by_block = dict(list(numbers.groupby(BLOCK, dropna=False, sort=False)))
     for name, (block, same) in zip(compare.named(blocks), groups.items(), strict=True):
         if block in by_block:
-            yield _verdict(name, same, by_block[block])
+            yield _verdict(name, same, values[block], by_block[block])
 
 
-def _verdict(name: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
-    ranked, _ = compare.ranked(rows, "ret_dev")
+def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
+    ranked, _ = ranking.ranked(rows, found, "ret_dev")
     means = numbers.pivot_table("mean", "line", "metric")
     if ranked.empty:
         shown = "retrain" if "retrain" in means.index else None
@@ -74,13 +77,15 @@ def _verdict(name: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
     first = ranked.iloc[0]
     best = f"{first['method']} {first['own']}".strip()
     alike = ranked[ranked["best"] > 0]
-    lines = [f"{method} {own}".strip() for method, own in zip(alike["method"], alike["own"])]
+    lines = [
+        f"{method} {own}".strip() for method, own in zip(alike["method"], alike["own"], strict=True)
+    ]
     others = [line for line in lines if line != best]
     return Verdict(
         name,
         best,
         _cost(best, others, means),
-        _real(best, others, len(ranked), numbers),
+        _real(best, others, len(ranked), _deviation(found)),
         list(_leaks(best, rows, numbers, means)),
     )
 
@@ -108,24 +113,51 @@ def speed(rte: float) -> str:
     return f"slower than retraining ({1 / rte:.1f} times its time)"
 
 
-def _real(best: str, others: list[str], methods: int, numbers: pd.DataFrame) -> str:
-    deviation = numbers[numbers["metric"] == "ret_dev"].set_index("line")
-    seeds = int(deviation.at[best, "seeds"])
+def _real(best: str, others: list[str], methods: int, deviation: pd.DataFrame) -> str:
+    """Who else could be the best one, and whether it is further off than a second retraining.
+
+    Args:
+        best: the line.
+        others: lines that cannot be told from it.
+        methods: how many there are.
+        deviation: RetDev of each seed (a column) and line.
+    """
+    seeds = int(deviation.loc[best].notna().sum())
     if seeds < 2:
         said = "One seed was run, which cannot tell methods apart."
     elif others:
-        said = f"Over {seeds} seeds {len(others)} of the {methods - 1} other methods cannot be told "
-        said += f"apart from it: {', '.join(others)}."
+        named = ", ".join(others[:NAMED])
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        said = (
+            f"Over {seeds} seeds {len(others)} of the {methods - 1} other methods cannot be told "
+        )
+        said += f"apart from it: {named}{more}."
     else:
-        said = f"Over {seeds} seeds it can be told apart from all {methods - 1} other methods."
+        said = f"Over {seeds} seeds it is told apart from all {methods - 1} other methods."
     if "second_retrain" not in deviation.index:
         return said
-    floor, ours = (deviation.at[line, "mean"] for line in ("second_retrain", best))
-    within = "within" if ours <= floor else "beyond"
-    return (
-        f"{said} Two retrainings that only their seeds tell apart are {floor:.3f} from each other, "
-        f"so {best} is {within} what chance does to retraining itself."
-    )
+    both = deviation.loc[[best, "second_retrain"]].dropna(axis=1).to_numpy()
+    ours, floor = both.mean(axis=1)
+    said += " Two retrainings that only their seeds tell apart have a RetDev of "
+    said += f"{floor:.3f} between them"
+    p = float(statistics.t_test((both[0] - both[1])[None])[0])
+    if seeds < 2 or np.isnan(p):
+        return f"{said}."
+    if p >= 1 - statistics.LEVEL:
+        return f"{said}: {best}, at {ours:.3f}, cannot be told from one (p = {p:.2f})."
+    side = "further off" if ours > floor else "closer"
+    return f"{said}: {best}, at {ours:.3f}, is {side} (p = {p:.2g})."
+
+
+def _deviation(found: pd.DataFrame) -> pd.DataFrame:
+    """RetDev of each line (down) and seed (across)."""
+    found = found[found["metric"] == "ret_dev"]
+    lines = (found["method"] + " " + found["own"]).str.strip()
+    return found.assign(line=lines).pivot_table("value", "line", "seed", aggfunc="first")
+
+
+NAMED = 6
+"""Methods that are named; of the others their number."""
 
 
 def _leaks(
@@ -137,7 +169,8 @@ def _leaks(
             continue
         of = numbers[numbers["metric"] == name].set_index("line")
         attack = str(of.at[line, "attack"])
-        said = f"{glossary.label(name)} {means.at[line, name]:.2f}"
+        guess = ", where 0.50 is a guess" if name.endswith("_auc") else ""
+        said = f"{glossary.label(name)} {means.at[line, name]:.2f}{guess}"
         controls = [one for one in ("retrain", "original") if one in of.index and one != line]
         words = {"retrain": "retraining", "original": "the original"}
         if controls:
@@ -149,7 +182,8 @@ def _leaks(
         away = (ours - (0.5 if name.endswith("_auc") else 0)).abs()
         if len(away) and away.idxmax() != line:
             most = str(away.idxmax())
-            said += f" Most is found of {most}: {ours[most]:.2f}."
+            told = "Farthest from a guess is" if guess else "Most shows"
+            said += f" {told} {most}: {ours[most]:.2f}."
         yield Leak(glossary.attack(attack), threat(rows, attack), said)
 
 

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from unlearnbench import results
-from unlearnbench.report import compare
-from unlearnbench.report.figures import leakage, methods, ranking, training
+from unlearnbench.report import compare, ranking
+from unlearnbench.report.figures import leakage, methods, ranks, training
 from unlearnbench.report.figures.style import save
 from unlearnbench.report.runs import order, placed, runs
+from unlearnbench.report.statistics import Friedman
 from unlearnbench.report.study import Study
 
 UNSAFE = r"[^\w.=+-]+"
@@ -27,12 +28,12 @@ SAYS = {
         "Forgetting against utility against time",
         "Down is closer to retraining under attack, left is a lower test error, colour is speed. "
         "Ringed and named methods are the Pareto front: no other is better in one of the three and "
-        "no worse in the others. Below the dashed line nothing can be told from noise.",
+        "no worse in the others. Dashed is how far a second retraining is from the first.",
     ),
     "spread": (
         "What seeds make of it",
         "Each point is a seed, the stroke their mean, the grey band the range of second "
-        "retrainings. Methods whose points overlap are not told apart.",
+        "retrainings. Which differences are real is tested seed by seed, under Statistics.",
     ),
     "ranks": (
         "Ranks",
@@ -51,14 +52,14 @@ SAYS = {
     ),
     "two_outputs": (
         "One output or two",
-        "Whoever saw the model before and after the deletion (blue, with its 95 % interval) against "
-        "who saw it before alone (orange). Dashed: exact retraining.",
+        "Whoever saw the model before and after the deletion (blue, with its 95 % interval) "
+        "against who saw it before alone (orange). Dashed: exact retraining.",
     ),
     "roc": (
         "ROC of each attack",
-        "The left end counts: how many records are told with few false alarms. Black is retraining, "
-        "the floor, red the original, the ceiling; coloured are the methods that leak most, grey "
-        "the others.",
+        "The left end counts: how many records are told with few false alarms. Black is "
+        "retraining, the floor, red the original, the ceiling; coloured are the methods that leak most, "
+        "grey the others.",
     ),
     "reconstructions": (
         "How near reconstructions come",
@@ -96,7 +97,7 @@ def drawn(study: Study) -> Iterator[tuple[str, str, Figure | None]]:
     found = runs(study.wide)
     plain = found[found["defense"] == "none"]
     yield "heatmap", "", methods.heatmap(plain)
-    yield "ranks", "", ranking.critical(*compare.ranked(compare.runs(study.frame), "ret_dev"))
+    yield "ranks", "", ranks.critical(*_ranked(study))
     for setting, same in plain.groupby("setting", sort=True):
         yield "pareto", str(setting), methods.pareto(same)
         yield "spread", str(setting), methods.spread(same)
@@ -107,6 +108,11 @@ def drawn(study: Study) -> Iterator[tuple[str, str, Figure | None]]:
     steps = study.frame[study.frame["step"].notna() & study.frame["value"].notna()]
     for setting, same in placed(steps).groupby("setting", sort=True):
         yield "along", str(setting), training.along(same)
+
+
+def _ranked(study: Study) -> tuple[pd.DataFrame, Friedman | None]:
+    rows = compare.runs(study.frame)
+    return ranking.ranked(rows, compare.values(rows), "ret_dev")
 
 
 def _of_cells(study: Study) -> Iterator[tuple[str, str, Figure | None]]:

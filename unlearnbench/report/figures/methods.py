@@ -133,6 +133,7 @@ def pareto(found: pd.DataFrame) -> Figure | None:
     axes.set_axisbelow(True)
     _name_beside(axes, pd.concat([best, retrain]))
     bar = figure.colorbar(dots, ax=axes, location="bottom", aspect=40, shrink=0.9)
+    bar.ax.xaxis.set_major_formatter("{x:g}")
     bar.set_label("times as fast as retraining")
     entitle(figure, found["setting"].iloc[0])
     return figure

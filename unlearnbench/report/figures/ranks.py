@@ -34,7 +34,7 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
 
     Args:
         table: ``mean_rank`` of each ``method`` with its ``own`` overrides, from
-            ``compare.ranked``.
+            ``ranking.ranked``.
         test: of the same, None where no block is complete.
         metric: by which they are ranked.
     """
@@ -50,7 +50,7 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
     figure, grid = panels(1, 1, height)
     axes = grid[0, 0]
     axes.set_xlim(0.5, methods + 0.5)
-    axes.set_ylim(height - 0.35, 0)
+    axes.set_ylim(top + step * half, 0)
     for spine in ("left", "bottom"):
         axes.spines[spine].set_visible(False)
     axes.spines["top"].set_visible(True)
