@@ -17,9 +17,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from unlearnbench.report import compare, figures, glossary, missing, options, tables
+from unlearnbench.report import figures, glossary, missing, options, tables
 from unlearnbench.report.compare import BLOCK, LINE
 from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.runs import names, needed
 from unlearnbench.report.study import Study
 from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
 from unlearnbench.report.text import Section
@@ -157,7 +158,8 @@ def _board(rows: pd.DataFrame, numbers: pd.DataFrame) -> dict[str, Any]:
     there = set(numbers.loc[numbers["mean"].notna(), "metric"])
     columns = [_column(name) for name in ORDER if name in there]
     columns.sort(key=lambda column: list(glossary.GROUPS).index(column.attack))
-    axes = [name for name in AXES if name in ALWAYS or numbers[name].nunique() > 1]
+    apart = needed(numbers, list(AXES))
+    axes = [name for name in AXES if name in ALWAYS or name in apart]
     groups: list[dict[str, Any]] = []
     for column in columns:
         if not groups or groups[-1]["attack"] != column.attack:
@@ -263,8 +265,10 @@ def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
     told = []
     for kind, each in groups.items():
         heading, says = figures.SAYS[kind.partition("_of_")[0]]
-        wide = len(each) > 1 or each[0]["width"] > HALF_PAGE
-        told.append({"kind": kind, "heading": heading, "says": says, "each": each, "wide": wide})
+        large = max(one["width"] for one in each) > HALF_PAGE
+        wide = large or len(each) > 1
+        shape = " wide" * wide + " large" * large
+        told.append({"kind": kind, "heading": heading, "says": says, "each": each, "shape": shape})
     return sorted(
         told, key=lambda group: list(figures.SAYS).index(group["kind"].partition("_of_")[0])
     )
@@ -277,7 +281,7 @@ def _methods(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[dict[str, An
     troubles = missing.troubles(rows)
     blocks = bare.drop_duplicates(BLOCK)[BLOCK]
     keys = list(blocks.itertuples(index=False, name=None))
-    names = dict(zip(keys, compare.named(blocks), strict=True))
+    called = dict(zip(keys, names(blocks, BLOCK), strict=True))
     bad = dict(list(troubles.groupby("method", sort=False)))
     given = dict(list(bare.groupby("method", sort=False)))
     traits = rows.drop_duplicates("method").set_index("method")["traits"].fillna("")
@@ -287,7 +291,7 @@ def _methods(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[dict[str, An
         own = given.get(method, bare.iloc[:0])
         for key, same in own.groupby([*BLOCK, "own"], sort=True, dropna=False):
             cells = {one.metric: _cell(one) for one in same.itertuples() if one.metric in shown}
-            where = f"{names[key[:-1]]} {key[-1]}".strip()
+            where = f"{called[key[:-1]]} {key[-1]}".strip()
             results.append({"where": where, "cells": [cells.get(name) for name in shown]})
         reasons = bad.get(method, troubles.iloc[:0])
         failures = [

@@ -1,5 +1,7 @@
 """Runs of a study: one row a model under one defense, what all attacks found on it beside it."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from unlearnbench import results
@@ -26,7 +28,7 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
     several = cells.groupby(alone, dropna=False)["asked"].transform("nunique") > 1
     cells["variant"] = cells["asked"].where(several, "")
     cells["line"] = (cells["method"] + " " + _differing(cells, "own", ["method"])).str.strip()
-    cells["setting"] = _names(cells)
+    cells["setting"] = names(cells, SETTING)
     return cells
 
 
@@ -58,18 +60,34 @@ def _differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
     return pd.Series([short[key] for key in keys], cells.index, dtype=object)
 
 
-def _names(cells: pd.DataFrame) -> pd.Series:
-    """The setting of each cell in as few words as tell it from the others."""
-    parts = {name: cells[name].astype(str) for name in SETTING}
-    plain = ["dataset", "model", "train", "forget"]
-    parts["setup"] = _differing(cells, "setup", plain)
-    parts["variant"] = _differing(cells, "variant", [*plain, "attack"])
-    parts["defense"] = cells["defense"].where(cells["defense"] != "none", "")
-    said = [name for name in SETTING if name in ALWAYS or parts[name].nunique() > 1]
-    if {"setup", "forget"} & set(said):  # then they say why the sets differ
-        said = [name for name in said if name != "forget_hash"]
-    rows = zip(*(parts[name] for name in said), strict=True)
-    return pd.Series([" · ".join(filter(None, row)) for row in rows], cells.index, dtype=object)
+def needed(cells: pd.DataFrame, parts: Sequence[str]) -> list[str]:
+    """The parts that tell settings apart: each that varies where those before it are the same."""
+    kept: list[str] = []
+    for name in parts:
+        if (
+            name in ALWAYS
+            or cells.groupby(kept, dropna=False)[name].nunique(dropna=False).max() > 1
+        ):
+            kept.append(name)
+    return kept
+
+
+def names(cells: pd.DataFrame, parts: Sequence[str]) -> list[str]:
+    """The setting of each cell in as few words as tell it from the others.
+
+    Args:
+        cells: with a column for each part.
+        parts: of ``SETTING``, in this order.
+    """
+    said = needed(cells, parts)
+    words = {name: cells[name].astype(str) for name in said}
+    before = [name for name in said if name in ("dataset", "model", "train", "forget")]
+    for name in {"setup", "variant"} & set(said):
+        words[name] = _differing(cells, name, before)
+    if "defense" in said:
+        words["defense"] = cells["defense"].where(cells["defense"] != "none", "")
+    rows = zip(*words.values(), strict=True)
+    return [" · ".join(filter(None, row)) for row in rows]
 
 
 def order(found: pd.DataFrame, metric: str | None = None) -> list[str]:

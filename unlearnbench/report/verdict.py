@@ -9,6 +9,7 @@ import pandas as pd
 from unlearnbench.report import compare, glossary, options, ranking, statistics
 from unlearnbench.report.compare import BLOCK
 from unlearnbench.report.ranking import UNRANKED
+from unlearnbench.report.runs import names
 
 AUCS = ("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc")
 AUCS += ("double_output_auc", "hrec_cos")
@@ -63,7 +64,7 @@ def verdicts(rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> 
     blocks = pd.DataFrame(list(groups), columns=BLOCK)
     values = dict(list(found.groupby(BLOCK, dropna=False, sort=False)))
     by_block = dict(list(numbers.groupby(BLOCK, dropna=False, sort=False)))
-    for name, (block, same) in zip(compare.named(blocks), groups.items(), strict=True):
+    for name, (block, same) in zip(names(blocks, BLOCK), groups.items(), strict=True):
         if block in by_block:
             yield _verdict(name, same, values[block], by_block[block])
 
@@ -99,11 +100,22 @@ def _cost(best: str, others: list[str], means: pd.DataFrame) -> str:
     if "rte" not in means or not np.isfinite(means.at[best, "rte"]):
         return f"{said}."
     said += f", {speed(means.at[best, 'rte'])}."
-    known = means.loc[others, "rte"].dropna() if others else pd.Series(dtype=float)
+    close = [line for line in others if means.at[line, "ret_dev"] <= _near(best, means)]
+    known = means.loc[close, "rte"].dropna()
     if len(known) and known.max() > 1.2 * means.at[best, "rte"]:
-        said += f" Of those not told apart from it, {known.idxmax()} is the fastest: "
-        said += f"{speed(known.max())}."
+        fast = str(known.idxmax())
+        said += f" About as close is {fast}, {speed(known.max())} "
+        said += f"(RetDev {means.at[fast, 'ret_dev']:.3f})."
     return said
+
+
+def _near(best: str, means: pd.DataFrame) -> float:
+    """Up to where RetDev is about that of the best: no further from it than two retrainings are.
+
+    A test alone would not do: with few seeds it tells nothing apart.
+    """
+    noise = means["ret_dev"].get("second_retrain", 0.0)
+    return float(means.at[best, "ret_dev"] + noise)
 
 
 def speed(rte: float) -> str:
@@ -132,6 +144,8 @@ def _real(best: str, others: list[str], methods: int, deviation: pd.DataFrame) -
             f"Over {seeds} seeds {len(others)} of the {methods - 1} other methods cannot be told "
         )
         said += f"apart from it: {named}{more}."
+        if seeds < FEW:
+            said += " So few seeds show only large differences."
     else:
         said = f"Over {seeds} seeds it is told apart from all {methods - 1} other methods."
     if "second_retrain" not in deviation.index:
@@ -155,6 +169,9 @@ def _deviation(found: pd.DataFrame) -> pd.DataFrame:
     lines = (found["method"] + " " + found["own"]).str.strip()
     return found.assign(line=lines).pivot_table("value", "line", "seed", aggfunc="first")
 
+
+FEW = 5
+"""Seeds below which a test is said to have little power."""
 
 NAMED = 6
 """Methods that are named; of the others their number."""
