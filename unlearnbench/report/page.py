@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from unlearnbench.report import figures, glossary, missing, options, tables
 from unlearnbench.report.compare import BLOCK, LINE
 from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.ranking import UNRANKED
 from unlearnbench.report.runs import names, needed
 from unlearnbench.report.study import Study
 from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
@@ -117,7 +118,7 @@ def _library() -> Path:
 
 def _summary(study: Study, rows: pd.DataFrame) -> list[tuple[str, str]]:
     """What the study is made of, in numbers."""
-    methods = set(rows["method"]) - set(CONTROLS)
+    methods = set(rows["method"]) - set(UNRANKED)
     told = {
         "method": len(methods),
         "data set": rows["dataset"].nunique(),
