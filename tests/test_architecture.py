@@ -126,7 +126,7 @@ MAY_IMPORT = {
         "submit",
     },
     "upkeep": {"cell", "config", "lock", "store"},
-    "report": {"picture", "results", "report"},
+    "report": {"metric", "picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
     "cli": {
         "check",
