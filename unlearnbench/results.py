@@ -168,6 +168,19 @@ def load_scores(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
     return frame.drop_duplicates(["key", "pool", "row"])
 
 
+def load_roc(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
+    """The ROC curves of cells, a row a point; of one computed twice each point stands once.
+
+    Args:
+        results: the results folder.
+        keys: of the cells.
+    """
+    table = _read(Path(results) / "roc", ROC)
+    wanted = pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string()))
+    frame: pd.DataFrame = table.filter(wanted).to_pandas()
+    return frame.drop_duplicates(["key", "fpr"])
+
+
 def default_folder() -> Path:
     """``results/`` here, or what the environment says in UNLEARNBENCH_RESULTS."""
     return Path(os.environ.get("UNLEARNBENCH_RESULTS", "results"))

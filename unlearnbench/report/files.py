@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.report import compare, missing, tables, text
+from unlearnbench.report import compare, figures, missing, page, tables, text
 from unlearnbench.report.study import Study
 
 NAME = "leaderboard"
@@ -43,7 +43,7 @@ def report(given: Study) -> list[Path]:
     """Write the report of a study; what an earlier one left under the same names is replaced.
 
     Returns:
-        The files: ``leaderboard.md``, ``.csv`` and ``.tex``.
+        The files: ``leaderboard.md``, ``.csv`` and ``.tex``, figures, ``index.html``.
     """
     rows = compare.runs(given.frame)
     found = compare.values(rows)
@@ -55,7 +55,10 @@ def report(given: Study) -> list[Path]:
         "csv": numbers.to_csv(index=False),
         "tex": text.latex(given.name, sections),
     }
-    return [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
+    written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
+    drawn = figures.draw(given)
+    beside = [section for section in sections if section.heading != "Leaderboard"]
+    return [*written, *drawn, page.write(given, rows, found, numbers, beside, drawn)]
 
 
 def _written(path: Path, whole: str) -> Path:
