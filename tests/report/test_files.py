@@ -34,12 +34,14 @@ def test_files_of_a_study(tmp_path: Path) -> None:
     study = files.study(tmp_path, "study")
     made = files.report(study)
     assert {path.name for path in made} >= {"leaderboard.md", "leaderboard.csv", "leaderboard.tex"}
-    assert {path.parent for path in made} == {tmp_path / "study" / "report"}
+    assert all(path.is_relative_to(tmp_path / "study" / "report") for path in made)
     table = pd.read_csv(study.out / "leaderboard.csv").set_index("method")
     assert table.loc["scrub", "gap"] == pytest.approx(0.15)
     assert "salun" not in (study.out / "leaderboard.md").read_text()
-    first = [path.read_bytes() for path in made]
-    assert [path.read_bytes() for path in files.report(study)] == first
+    texts = [path for path in made if path.stem == "leaderboard"]
+    first = [path.read_bytes() for path in texts]
+    files.report(study)
+    assert [path.read_bytes() for path in texts] == first
 
 
 def test_cells_without_rows_are_told(tmp_path: Path) -> None:
