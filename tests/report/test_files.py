@@ -68,7 +68,12 @@ def test_an_unknown_sweep_is_refused_with_those_there_are(tmp_path: Path) -> Non
         files.study(tmp_path, "studi")
     with pytest.raises(FileNotFoundError, match="no results"):
         files.study(tmp_path / "nowhere", "study")
-    results.write(tmp_path / "sweeps", "empty", [{"sweep": "empty", "key": "k", "model_key": "k"}], results.SWEEP)
+    results.write(
+        tmp_path / "sweeps",
+        "empty",
+        [{"sweep": "empty", "key": "k", "model_key": "k"}],
+        results.SWEEP,
+    )
     with pytest.raises(FileNotFoundError, match="no cell of empty has rows"):
         files.study(tmp_path, "empty")
 

@@ -48,6 +48,7 @@ def _sorted(text: str) -> tuple[str, str, str]:
     words: dict[str, list[str]] = {"method": [], "attack": [], "": []}
     for word in text.split():
         axis = word.split(".")[0].split("=")[0]
+        axis = "method" if axis == "tuned" else axis  # it says where the method's settings are from
         words[axis if axis in words else ""].append(word)
     own, asked, setup = (" ".join(words[axis]) for axis in ("method", "attack", ""))
     return own, asked, setup
