@@ -291,6 +291,7 @@ def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "key": cell.key,
         "model_key": cell.utility_key,
+        "predictions_key": cell.predictions_key,
         "commit": commit(),
         "version": version("unlearnbench"),
         "device": device_name(lab.device),

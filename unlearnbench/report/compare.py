@@ -48,6 +48,7 @@ def _sorted(text: str) -> tuple[str, str, str]:
     words: dict[str, list[str]] = {"method": [], "attack": [], "": []}
     for word in text.split():
         axis = word.split(".")[0].split("=")[0]
+        axis = "method" if axis == "tuned" else axis  # it says where the method's settings are from
         words[axis if axis in words else ""].append(word)
     own, asked, setup = (" ".join(words[axis]) for axis in ("method", "attack", ""))
     return own, asked, setup
@@ -108,7 +109,7 @@ def compared(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         setting, ``method``, ``own``, ``metric``; ``seeds`` that gave a value, of ``asked``;
-        ``mean`` and ``half`` of its 95 % interval by Student's t. For the metrics in ``COMPARED``, of the
+        ``mean`` and ``half`` of its 95 % interval by t. For the metrics in ``COMPARED``, of the
         differences to ``retrain`` seed by seed: ``pairs``, ``gap`` (their mean), ``abs_gap`` (the
         mean of their sizes), ``t_low``, ``t_high`` and ``boot_low``, ``boot_high`` (95 % intervals
         by Student's t and by a bootstrap over seeds), ``p`` of Student's test, ``p_holm`` (adjusted

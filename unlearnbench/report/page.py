@@ -55,6 +55,7 @@ def write(
     rows: pd.DataFrame,
     found: pd.DataFrame,
     numbers: pd.DataFrame,
+    notes: Sequence[str],
     sections: Sequence[Section],
     drawn: Sequence[Path],
 ) -> Path:
@@ -65,6 +66,7 @@ def write(
         rows: what ``compare.runs`` makes of them.
         found: the ``compare.values`` of these.
         numbers: what ``compare.compared`` makes of those.
+        notes: what is to be said of all of it.
         sections: tables beside the leaderboard, each with what is to be said of it.
         drawn: figures; of these the SVG are in the page.
     """
@@ -80,6 +82,7 @@ def write(
     page = engine.get_template("page.html").render(
         study=study,
         summary=_summary(study, rows),
+        notes=notes,
         verdicts=list(verdicts(rows, found, numbers)),
         board=_board(rows, numbers),
         figures=_figures(drawn),

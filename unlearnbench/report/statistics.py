@@ -126,12 +126,14 @@ def holm(p_L: Array) -> Array:
 def ranks(values_BK: Array, ties: str) -> Array:
     """Ranks (…, K) of the values along the last axis, 1 = smallest; NaN comes last.
 
+    Values that agree to twelve places are ties: means of the same accuracies differ by rounding.
+
     Args:
         values_BK: any axes, methods last.
         ties: ``min``, the better rank for all, or ``average``.
     """
     found: Array = stats.rankdata(
-        np.where(np.isnan(values_BK), np.inf, values_BK), method=ties, axis=-1
+        np.where(np.isnan(values_BK), np.inf, values_BK.round(12)), method=ties, axis=-1
     )
     return found
 
