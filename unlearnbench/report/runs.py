@@ -97,13 +97,16 @@ def order(found: pd.DataFrame, metric: str | None = None) -> list[str]:
         found: runs.
         metric: lower is better; none, or one that the runs lack, orders by name.
     """
-    means = found.groupby("line")[metric].mean() if metric in found else {}
+    means: dict[str, float] = {}
+    if metric is not None and metric in found:
+        each = found.groupby("line")[metric].mean()
+        means = dict(zip(map(str, each.index), each, strict=True))
     methods = dict(zip(found["line"], found["method"], strict=True))
 
     def place(line: str) -> tuple[int, float, str]:
         method = methods[line]
         first = CONTROLS.index(method) if method in CONTROLS else len(CONTROLS)
-        mean = float(means[line]) if len(means) else 0.0
+        mean = means.get(line, 0.0)
         return first, mean if mean == mean else float("inf"), line
 
     return sorted(methods, key=place)
