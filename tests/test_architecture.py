@@ -80,6 +80,7 @@ MAY_IMPORT = {
         "cell",
         "convex",
         "deletion",
+        "loading",
         "nets",
         "parameters",
         "pipeline",
@@ -90,6 +91,7 @@ MAY_IMPORT = {
         "values",
         "zoo",
     },
+    "loading": {"results", "store"},
     "trace": {"cell", "metric", "pipeline", "train", "values"},
     "table": {"cell", "outputs", "pipeline", "record", "values", "metric", "results", "trace"},
     "worker": {
@@ -126,7 +128,7 @@ MAY_IMPORT = {
         "submit",
     },
     "upkeep": {"cell", "config", "lock", "store"},
-    "report": {"picture", "results", "report"},
+    "report": {"config", "metric", "picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
     "cli": {
         "check",
@@ -139,7 +141,7 @@ MAY_IMPORT = {
         "results",
         "upkeep",
     },
-    "__init__": {"config", "launch", "results"},
+    "__init__": {"config", "launch", "loading"},
 }
 ONLY_IN = {
     "lightning": {"train"},

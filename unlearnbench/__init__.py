@@ -1,18 +1,19 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
-``load_results`` reads result tables, ``run`` computes cells. Importing this imports no torch.
+``load_results``, ``load_scores`` and ``load_predictions`` read what was computed, ``run`` computes
+cells. Importing this imports no torch.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unlearnbench.results import load_results
+from unlearnbench.loading import load_predictions, load_results, load_scores, typed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "load_results", "run"]
+__all__ = ["__version__", "load_predictions", "load_results", "load_scores", "run"]
 __version__ = version("unlearnbench")
 
 
@@ -39,7 +40,7 @@ def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
         grid = config.expand([*config.study(words), *words])
         told = config.settings(grid[0])
         cells = config.cells(grid, told["controls"])
-    return launch.run(cells, told, words=words)
+    return typed(launch.run(cells, told, words=words))
 
 
 def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:

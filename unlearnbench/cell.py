@@ -25,7 +25,7 @@ NOT_KEYED = (
 )
 KEYED_SETTINGS = ("seed", "split", "precision")
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Goes up when a utility metric changes its numbers."""
 
 Option = Mapping[str, Any]

@@ -50,7 +50,19 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
         metric.ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
         sum(counts[part] for part in compared),
     )
-    return {**told, **private, **_cost(lab, cell)}
+    return {**told, **_divergences(found, reference, counts), **private, **_cost(lab, cell)}
+
+
+def _divergences(
+    found: Predictions, reference: Predictions, counts: Mapping[str, int]
+) -> dict[str, tuple[float, int]]:
+    """How far answers are from the retrained model's, record by record: mean over each part."""
+    js_N = metric.js_divergence(found.logits_MQNC[0, 0], reference.logits_MQNC[0, 0])
+    return {
+        f"js_{part}": (float(js_N[found.split_N == PARTS[part]].mean()), counts[part])
+        for part in ("retain", "forget", "test")
+        if counts[part]
+    }
 
 
 def _privacy(cell: Cell, counts: Mapping[str, int]) -> dict[str, tuple[float, int]]:
@@ -72,7 +84,9 @@ def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
     told = {"rte": metric.rte(retrain["seconds"], own["seconds"])}
     told["peak_bytes"] = own["peak_bytes"]
     if cell.method.get("prepare") is not None:
-        told["prepared_bytes"] = lab.store.load(cell.prepared_key).manifest["bytes"]
+        left = lab.store.load(cell.prepared_key).manifest
+        told |= {"prepared_bytes": left["bytes"], "prepared_seconds": left["seconds"]}
+        told["rte_prepared"] = metric.rte(retrain["seconds"], own["seconds"], left["seconds"])
     return {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
 
 
@@ -277,6 +291,7 @@ def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "key": cell.key,
         "model_key": cell.utility_key,
+        "predictions_key": cell.predictions_key,
         "commit": commit(),
         "version": version("unlearnbench"),
         "device": device_name(lab.device),
