@@ -128,7 +128,7 @@ MAY_IMPORT = {
         "submit",
     },
     "upkeep": {"cell", "config", "lock", "store"},
-    "report": {"metric", "picture", "results", "report"},
+    "report": {"config", "metric", "picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
     "cli": {
         "check",

@@ -50,15 +50,16 @@ def report(given: Study) -> list[Path]:
     numbers = compare.compared(rows, found)
     sections = tables.sections(rows, found, numbers)
     given.out.mkdir(parents=True, exist_ok=True)
+    notes = list(_notes(given, rows))
     texts = {
-        "md": text.markdown(given.name, list(_notes(given, rows)), sections),
+        "md": text.markdown(given.name, notes, sections),
         "csv": numbers.to_csv(index=False),
         "tex": text.latex(given.name, sections),
     }
     written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
     drawn = figures.draw(given)
     beside = [section for section in sections if section.heading != "Leaderboard"]
-    return [*written, *drawn, page.write(given, rows, found, numbers, beside, drawn)]
+    return [*written, *drawn, page.write(given, rows, found, numbers, notes, beside, drawn)]
 
 
 def _written(path: Path, whole: str) -> Path:

@@ -12,7 +12,7 @@ const board = new DataTable(element, {
   pageLength: 100,
   titleRow: 1,
   autoWidth: false,
-  keys: { blurable: true },
+  keys: { keys: [33, 34, 35, 36, 37, 38, 39, 40] }, // pages, ends and arrows; Tab leaves the cells
   layout: { topStart: "info", topEnd: "search", bottomStart: null, bottomEnd: element.tBodies[0].rows.length > 200 ? "paging" : null },
   language: {
     search: "Search",
@@ -60,14 +60,15 @@ document.getElementById("filters").addEventListener("submit", (event) => event.p
 // Tips: what a heading or a number means, where a mouse points, the keyboard is, or a finger taps.
 const tip = document.getElementById("tip");
 let told = null;
-function show(cell) {
+let described = null;
+function show(cell, by = cell) {
   if (!cell || cell === told) return;
   hide();
   told = cell;
-  const place = board.cell(cell).index();
-  const heading = place ? board.column(place.column).header() : null;
-  const name = heading ? heading.querySelector(".dt-column-title").textContent : "";
-  const parts = heading ? [name, heading.dataset.tip, cell.dataset.tip] : [cell.dataset.tip];
+  described = by;
+  const heading = cell.tagName === "TD" ? board.column(board.cell(cell).index().column).header() : cell;
+  const name = heading.querySelector(".dt-column-title").textContent;
+  const parts = [name, heading.dataset.tip, cell === heading ? "" : cell.dataset.tip];
   tip.replaceChildren(...parts.filter(Boolean).map((part) => Object.assign(document.createElement("p"), { textContent: part })));
   tip.hidden = false;
   const box = cell.getBoundingClientRect();
@@ -75,18 +76,18 @@ function show(cell) {
   const above = box.top - tip.offsetHeight - 6;
   tip.style.left = `${Math.max(8, left)}px`;
   tip.style.top = `${above > 0 ? above : box.bottom + 6}px`;
-  cell.setAttribute("aria-describedby", "tip");
+  by.setAttribute("aria-describedby", "tip");
 }
 function hide() {
-  told?.removeAttribute("aria-describedby");
+  described?.removeAttribute("aria-describedby");
   told = null;
   tip.hidden = true;
 }
 const near = (event) => (event.target instanceof Element ? event.target.closest("#board [data-tip]") : null);
 document.addEventListener("mouseover", (event) => (near(event) ? show(near(event)) : hide()));
-document.addEventListener("focusin", (event) => (near(event) ? show(near(event)) : hide()));
+document.addEventListener("focusin", (event) => (near(event) ? show(near(event), event.target) : hide()));
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
 document.addEventListener("scroll", hide, { capture: true, passive: true });
-board.on("key-focus", (_, __, cell) => show(cell.node().closest("[data-tip]")));
+board.on("key-focus", (_, __, cell) => show(cell.node().closest("[data-tip]"), document.activeElement));
 board.on("key-blur draw", hide);
 document.documentElement.dataset.ready = "";

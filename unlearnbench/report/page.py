@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from unlearnbench.report import figures, glossary, missing, options, tables
 from unlearnbench.report.compare import BLOCK, LINE
 from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.ranking import UNRANKED
 from unlearnbench.report.runs import names, needed
 from unlearnbench.report.study import Study
 from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
@@ -54,6 +55,7 @@ def write(
     rows: pd.DataFrame,
     found: pd.DataFrame,
     numbers: pd.DataFrame,
+    notes: Sequence[str],
     sections: Sequence[Section],
     drawn: Sequence[Path],
 ) -> Path:
@@ -64,6 +66,7 @@ def write(
         rows: what ``compare.runs`` makes of them.
         found: the ``compare.values`` of these.
         numbers: what ``compare.compared`` makes of those.
+        notes: what is to be said of all of it.
         sections: tables beside the leaderboard, each with what is to be said of it.
         drawn: figures; of these the SVG are in the page.
     """
@@ -79,6 +82,7 @@ def write(
     page = engine.get_template("page.html").render(
         study=study,
         summary=_summary(study, rows),
+        notes=notes,
         verdicts=list(verdicts(rows, found, numbers)),
         board=_board(rows, numbers),
         figures=_figures(drawn),
@@ -117,7 +121,7 @@ def _library() -> Path:
 
 def _summary(study: Study, rows: pd.DataFrame) -> list[tuple[str, str]]:
     """What the study is made of, in numbers."""
-    methods = set(rows["method"]) - set(CONTROLS)
+    methods = set(rows["method"]) - set(UNRANKED)
     told = {
         "method": len(methods),
         "data set": rows["dataset"].nunique(),

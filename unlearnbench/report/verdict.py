@@ -136,7 +136,7 @@ def _real(best: str, others: list[str], methods: int, deviation: pd.DataFrame) -
     """
     seeds = int(deviation.loc[best].notna().sum())
     if seeds < 2:
-        said = "One seed was run, which cannot tell methods apart."
+        said = "One seed was run, and RetDev of one seed cannot tell methods apart."
     elif others:
         named = ", ".join(others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
@@ -186,8 +186,7 @@ def _leaks(
             continue
         of = numbers[numbers["metric"] == name].set_index("line")
         attack = str(of.at[line, "attack"])
-        guess = ", where 0.50 is a guess" if name.endswith("_auc") else ""
-        said = f"{glossary.label(name)} {means.at[line, name]:.2f}{guess}"
+        said = f"{glossary.label(name)} {means.at[line, name]:.2f}"
         controls = [one for one in ("retrain", "original") if one in of.index and one != line]
         words = {"retrain": "retraining", "original": "the original"}
         if controls:
@@ -199,7 +198,7 @@ def _leaks(
         away = (ours - (0.5 if name.endswith("_auc") else 0)).abs()
         if len(away) and away.idxmax() != line:
             most = str(away.idxmax())
-            told = "Farthest from a guess is" if guess else "Most shows"
+            told = "Farthest from a guess is" if name.endswith("_auc") else "Most shows"
             said += f" {told} {most}: {ours[most]:.2f}."
         yield Leak(glossary.attack(attack), threat(rows, attack), said)
 

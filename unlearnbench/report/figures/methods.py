@@ -70,15 +70,16 @@ def against(found: pd.DataFrame) -> pd.DataFrame | None:
         found.assign(distance=apart, utility=found[utility])
         .groupby(["method", "line"])[["distance", "utility", "rte"]]
         .mean()
-        .dropna()
+        .dropna(subset=["distance", "utility"])
         .reset_index("method")
     )
+    table = table[table["rte"].notna() | table["method"].isin(CONTROL)]
     others = table[~table["method"].isin(CONTROL)]
     if others.empty:
         return None
     sign = 1 if utility == "test_acc" else -1
     sides = np.stack([-others["distance"], sign * others["utility"], others["rte"]], axis=1)
-    table["front"] = False
+    table = table.assign(front=False)
     table.loc[others.index, "front"] = front(sides)
     table.attrs = {"forgetting": forgetting, "utility": utility}
     return table

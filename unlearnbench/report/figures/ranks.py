@@ -38,12 +38,12 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
         test: of the same, None where no block is complete.
         metric: by which they are ranked.
     """
-    if test is None or len(table) < 3:
+    if len(table) < 3:
         return None
     names = (table["method"] + " " + table["own"]).str.strip()
     means = pd.Series(table["mean_rank"].to_numpy(), names).sort_values()
-    methods, apart = len(means), test.critical
-    bars = alike(means, apart)
+    methods, apart = len(means), test.critical if test is not None else np.inf
+    bars = alike(means, apart) if test is not None else []
     half = (methods + 1) // 2
     step, top = 0.17, 0.5 + 0.1 * len(bars)
     height = top + step * (half + 1) + 0.35
@@ -57,7 +57,7 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
     axes.xaxis.tick_top()
     axes.set_xticks(_whole(methods))
     axes.set_yticks([])
-    if test.can_tell:
+    if test is not None and test.can_tell:
         axes.plot([0.7, 0.7 + apart], [0.1, 0.1], color=BLACK, linewidth=1.5)
         axes.text(0.7 + apart, 0.1, f"  critical difference {apart:.1f}", va="center", fontsize=7)
     for place, (low, high) in enumerate(bars):
@@ -76,15 +76,21 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
             va="center",
             fontsize=7,
         )
-    told = f"Mean rank by {glossary.label(metric)} over {blocks(test.blocks)}. "
-    if not test.can_tell:
-        told += (
-            f"Too few to tell any two of {methods} methods apart (critical difference {apart:.1f})."
-        )
-    elif np.isfinite(test.p):
-        told += f"All alike: p {'< .001' if test.p < 0.001 else f'= {test.p:.3f}'} (Friedman)."
-    entitle(figure, told)
+    entitle(figure, f"Mean rank by {glossary.label(metric)}{_says(test, methods)}")
     return figure
+
+
+def _says(test: Friedman | None, methods: int) -> str:
+    """What may be concluded from the ranks."""
+    if test is None:
+        return ". No block has all seeds of all methods, so nothing is tested."
+    told = f" over {blocks(test.blocks)}."
+    if not test.can_tell:
+        apart = f"critical difference {test.critical:.1f}"
+        return f"{told} Too few to tell any two of {methods} methods apart ({apart})."
+    if not np.isfinite(test.p):
+        return told
+    return f"{told} All alike: p {'< .001' if test.p < 0.001 else f'= {test.p:.3f}'} (Friedman)."
 
 
 def blocks(n: int) -> str:
