@@ -1,4 +1,4 @@
-"""The documentation holds: its examples run, its commands compose, its pages and links are there."""
+"""The documentation holds: examples run, commands compose, pages and links are there."""
 
 import fnmatch
 import importlib
@@ -17,6 +17,7 @@ from hydra._internal.utils import get_args_parser
 
 from unlearnbench import check, cli, commands, config, pipeline, table
 from unlearnbench.cell import AXES, Cell
+from unlearnbench.report import glossary
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -86,8 +87,8 @@ def test_an_option_of_ones_own(
 
 
 def worked(lab: pipeline.Lab, line: str, axis: str) -> Iterator[str]:
-    """Do what a command asks for, in this process, and give the options of an axis it was done of."""
-    _, *words = shlex.split(line)
+    """Do what a command asks for, in this process; the options of an axis that it was done of."""
+    _, *words = shlex.split(line, comments=True)
     if words[0] == "check":
         yield from examined(words[1:])
         return
@@ -103,12 +104,12 @@ def worked(lab: pipeline.Lab, line: str, axis: str) -> Iterator[str]:
 
 def examined(words: list[str]) -> list[str]:
     """The properties of a method that can be asked of it in no time; the suite has all of them."""
-    (cell,) = config.cells([words])
-    subject = check.subject(cell.method)
+    (option,) = check._options(words)
+    subject = check.subject(option)
     quick = list(check.properties())[:4]
     told = [check.verdict(subject, asked) for asked in quick]
     assert {one.result for one in told} <= {check.PASS, check.SKIP}, told
-    return [cell.method["name"]]
+    return [option["name"]]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -133,7 +134,8 @@ def test_every_option_is_on_its_page(axis: str) -> None:
 
 
 def test_threats_are_as_the_options_have_them() -> None:
-    told = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/attack").iterdir()}
+    paths = (ROOT / "conf" / "attack").iterdir()
+    told = {path.stem: yaml.safe_load(path.read_text()) for path in paths}
     for page in ("attacks", "glossary"):
         lines = (DOCS / f"{page}.md").read_text().splitlines()
         for name, option in told.items():
@@ -172,6 +174,9 @@ CELLS = {
         *["dataset=breast_cancer", "model=logreg", "train=dp_sgd", "train.call.epochs=1"],
         *["method=retrain", "attack=none"],
     ],
+    "relearn": [*FIGURES, "attack=relearn", "attack.call.steps=3"],
+    "weights": [*FIGURES, "attack=weights"],
+    "zrf": [*FIGURES, "attack=zrf"],
     "along": [*FIGURES, "forget=by_class", "train.trace_every=1", "attack=none"],
 }
 
@@ -189,6 +194,31 @@ def test_every_metric_of_the_rows_is_in_the_glossary(
     assert not unknown
 
 
+def rows_of(metric: str) -> list[list[str]]:
+    """The lines of the glossary's tables that a metric stands in by its own name, as columns."""
+    lines = (DOCS / "glossary.md").read_text().splitlines()
+    parts = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| `")]
+    return [[part.strip() for part in line] for line in parts if f"`{metric}`" in line[0]]
+
+
+BEST = {
+    glossary.HIGHER: r"higher|1\b",
+    glossary.LOWER: r"lower|0\b",
+    glossary.HALF: "½",
+    glossary.AS_RETRAINED: "as retrained",
+    glossary.LEAKS: "higher",
+}
+
+
+@pytest.mark.parametrize("metric", [one for one in glossary.ENTRIES if "klom" not in one])
+def test_the_page_of_a_report_says_what_the_glossary_says(metric: str) -> None:
+    entry = glossary.ENTRIES[metric]
+    ((_, _, _, best, source),) = rows_of(metric)
+    numbers = set(re.findall(r"\d{4}\.\d{5}", entry.source))
+    assert numbers <= set(re.findall(r"\d{4}\.\d{5}", source))
+    assert re.search(BEST.get(entry.better, ""), best), entry.better
+
+
 # ---------------------------------------------------------------------------------------------
 # Commands, and options named in passing.
 
@@ -197,7 +227,7 @@ def told(path: Path) -> list[str]:
     """The commands of a page: whole lines of code, and code spans."""
     text = path.read_text()
     lines = re.sub(r" *\\\n *", " ", text).splitlines()
-    found = [line.strip() for line in lines if re.match(r"(    )?(\.venv/bin/)?unlearnbench ", line)]
+    found = [line.strip() for line in lines if re.match(r" *(\.venv/bin/)?unlearnbench ", line)]
     prose = FENCED.sub("", re.sub(r"(?m)^    .*$", "", text))
     found += [" ".join(one.split()) for one in re.findall(r"`(unlearnbench [^`]+)`", prose)]
     return [line for line in found if not re.search(r"\$PWD|…|<", line)]
@@ -205,7 +235,9 @@ def told(path: Path) -> list[str]:
 
 @pytest.mark.usefixtures("composed_once")
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
-def test_every_command_composes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_composes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(tmp_path))
     for line in told(path):
         _, *words = shlex.split(line, comments=True)
@@ -222,8 +254,10 @@ def composes(words: tuple[str, ...]) -> None:
     if first == "store":
         assert rest[0] in ("verify", "du", "gc")
         return
+    if first == "check" and re.fullmatch(r"method=\w+\.\w+", rest[0]):
+        return  # of a function that the example shows, where it is run
     if first in cli.COMMANDS:
-        named, flags, overrides = commands.sorted_words(first, rest)
+        named, _, overrides = commands.sorted_words(first, rest)
         assert named is None or named in config_sweeps()
         swept = True
     else:
@@ -294,7 +328,7 @@ class Requests(HTMLParser):
         given = dict(attrs)
         if tag == "link" and given.get("rel") not in ("canonical", "prev", "next"):
             self.found.append(given.get("href") or "")
-        self.found += [value for name, value in attrs if name in ("src", "srcset", "poster") and value]
+        self.found += [given[name] or "" for name in ("src", "srcset", "poster") if name in given]
 
 
 @pytest.fixture(scope="module")
