@@ -106,7 +106,7 @@ def examined(words: list[str]) -> list[str]:
     """The properties of a method that can be asked of it in no time; the suite has all of them."""
     (option,) = check._options(words)
     subject = check.subject(option)
-    quick = list(check.properties())[:4]
+    quick = list(check.properties())[:2]
     told = [check.verdict(subject, asked) for asked in quick]
     assert {one.result for one in told} <= {check.PASS, check.SKIP}, told
     return [option["name"]]
@@ -139,11 +139,10 @@ def test_threats_are_as_the_options_have_them() -> None:
     for page in ("attacks", "glossary"):
         lines = (DOCS / f"{page}.md").read_text().splitlines()
         for name, option in told.items():
-            mine = [line for line in lines if re.match(rf"\| (`\w+`, )*`{name}`", line)]
-            if name in ("none", "ulira_deep_unlearn") or not mine:
-                assert name in ("none", "ulira_deep_unlearn")
+            if name in ("none", "ulira_deep_unlearn"):  # an option of ulira
                 continue
-            assert option["threat"] in mine[0], f"{page}: {name}"
+            mine = [line for line in lines if re.match(rf"\| (`\w+`, )*`{name}`", line)]
+            assert any(option["threat"] in line for line in mine), f"{page}: {name}"
 
 
 FIGURES = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=3", "method.call.epochs=1"]
@@ -153,7 +152,7 @@ CELLS = {
     "umia": FIGURES,
     "lira": [*FIGURES, "attack=lira", "shadows.models=8"],
     "rmia": [*FIGURES, "attack=rmia", "shadows.models=8"],
-    "ulira": [*FIGURES, "attack=ulira", "shadows.models=16"],
+    "ulira": [*FIGURES, "attack=ulira", "shadows.models=12"],
     "class_shadow": [
         *[*FIGURES, "forget=by_class", "attack=class_shadow", "attack.call.epochs=1"],
         *["attack.shadows.models=4", "attack.shadows.targets=2"],
@@ -213,7 +212,7 @@ BEST = {
 @pytest.mark.parametrize("metric", [one for one in glossary.ENTRIES if "klom" not in one])
 def test_the_page_of_a_report_says_what_the_glossary_says(metric: str) -> None:
     entry = glossary.ENTRIES[metric]
-    ((_, _, _, best, source),) = rows_of(metric)
+    ((_, _, _, best, source),) = (line for line in rows_of(metric) if len(line) == 5)
     numbers = set(re.findall(r"\d{4}\.\d{5}", entry.source))
     assert numbers <= set(re.findall(r"\d{4}\.\d{5}", source))
     assert re.search(BEST.get(entry.better, ""), best), entry.better
@@ -263,8 +262,8 @@ def composes(words: tuple[str, ...]) -> None:
     else:
         given = get_args_parser().parse_args(list(words))
         overrides, swept = given.overrides, given.multirun
-    if not overrides:
-        return
+    if not overrides or set(overrides) <= {f"sweep={name}" for name in config_sweeps()}:
+        return  # a study as it is: that each composes is held elsewhere
     config.launcher(overrides)
     own = config.without_launcher(overrides)
     study = config.study(own)
