@@ -83,7 +83,7 @@ def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.Dat
         for metric, same in numbers.groupby("metric", sort=False)
     }
     if ranked.empty:
-        return Verdict(name, None, "", "", list(_leaks("retrain", rows, numbers)))
+        return Verdict(name, None, "", "", list(_leaks("retrain", rows, numbers, means)))
     lines = (ranked["method"] + " " + ranked["own"]).str.strip()
     best = str(lines.iloc[0])
     others = [line for line in lines[ranked["best"] > 0] if line != best]
@@ -92,7 +92,7 @@ def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.Dat
         best,
         _cost(best, others, means),
         _real(best, others, len(ranked), _deviation(found)),
-        list(_leaks(best, rows, numbers)),
+        list(_leaks(best, rows, numbers, means)),
     )
 
 
@@ -191,7 +191,7 @@ NAMED = 6
 """Methods that are named; of the others their number."""
 
 
-def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Leak]:
+def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame, means: Means) -> Iterator[Leak]:
     """What attacks find of a line, of retraining and the original, and of who leaks most."""
     for metric in HEADLINES:
         of = {one["line"]: one for one in numbers[numbers["metric"] == metric].to_dict("records")}
@@ -202,6 +202,8 @@ def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Lea
         ends = [f"{words} {of[one]['mean']:.2f}" for one, words in ENDS.items() if one in of]
         if line not in ENDS and ends:
             said += f" ({', '.join(ends)})"
+        if metric == "hrec_cos" and (public := means.get("avg_cos", {}).get(line)):
+            said += f", where the mean of the public records has {public:.2f}"
         said += f": {WORDS[mine['verdict']]}." if mine["verdict"] in WORDS else "."
         guess = 0.5 if metric.endswith("_auc") else 0.0
         methods = [name for name, one in of.items() if one["method"] not in UNRANKED]
