@@ -196,6 +196,8 @@ OWN_LABELS = {
     "classical_auc": "output before AUC",
     "class_shadow_recall": "Class-shadow recall",
     "class_shadow_fpr": "Class-shadow FPR",
+    "inversion_centred_cosine": "Inversion cosine",
+    "inversion_centred_cosine_forgotten": "Inversion cosine, forgotten classes",
     "mia_test_auc": "U-MIA AUC",
     "mia_test": "U-MIA accuracy",
     "retain_acc": "retain accuracy",
