@@ -52,7 +52,7 @@ def told(axis: str, name: str) -> Told:
         return Told(name)
     says = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(says, dict)
-    settings = {}
+    settings: dict[str, Any] = {}
     for part in ("prepare", "call"):
         settings |= dict(_flat(says.get(part) or {}, part))
     return Told(says.get("label", name), says.get("threat") or "", settings, True)

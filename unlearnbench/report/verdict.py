@@ -1,6 +1,6 @@
 """A study in words: which method is closest to retraining, whether that is real, what leaks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,10 @@ from unlearnbench.report.compare import BLOCK
 from unlearnbench.report.ranking import UNRANKED
 from unlearnbench.report.runs import names
 
-AUCS = ("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc")
-AUCS += ("double_output_auc", "hrec_cos")
+HEADLINES = (
+    *("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc"),
+    *("double_output_auc", "hrec_cos"),
+)
 """What an attack is known by."""
 
 
@@ -58,8 +60,9 @@ def verdicts(rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> 
         found: their ``compare.values``.
         numbers: what ``compare.compared`` makes of them.
     """
-    numbers = numbers[(numbers["defense"] == "none") & (numbers["variant"] == "")]
+    numbers = numbers[(numbers["defense"] == "none") & numbers["mean"].notna()]
     numbers = numbers.assign(line=(numbers["method"] + " " + numbers["own"]).str.strip())
+    numbers = numbers.sort_values("variant").drop_duplicates([*BLOCK, "line", "metric"])
     groups = dict(list(rows.groupby(BLOCK, dropna=False, sort=True)))
     blocks = pd.DataFrame(list(groups), columns=BLOCK)
     values = dict(list(found.groupby(BLOCK, dropna=False, sort=False)))
@@ -69,19 +72,21 @@ def verdicts(rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> 
             yield _verdict(name, same, values[block], by_block[block])
 
 
+Means = Mapping[str, Mapping[str, float]]
+"""Mean over seeds by metric, then by line."""
+
+
 def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
     ranked, _ = ranking.ranked(rows, found, "ret_dev")
-    means = numbers.pivot_table("mean", "line", "metric")
+    means = {
+        str(metric): dict(zip(same["line"], same["mean"], strict=True))
+        for metric, same in numbers.groupby("metric", sort=False)
+    }
     if ranked.empty:
-        shown = "retrain" if "retrain" in means.index else None
-        return Verdict(name, None, "", "", list(_leaks(shown, rows, numbers, means)))
-    first = ranked.iloc[0]
-    best = f"{first['method']} {first['own']}".strip()
-    alike = ranked[ranked["best"] > 0]
-    lines = [
-        f"{method} {own}".strip() for method, own in zip(alike["method"], alike["own"], strict=True)
-    ]
-    others = [line for line in lines if line != best]
+        return Verdict(name, None, "", "", list(_leaks("retrain", rows, numbers, means)))
+    lines = (ranked["method"] + " " + ranked["own"]).str.strip()
+    best = str(lines.iloc[0])
+    others = [line for line in lines[ranked["best"] > 0] if line != best]
     return Verdict(
         name,
         best,
@@ -91,31 +96,34 @@ def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.Dat
     )
 
 
-def _cost(best: str, others: list[str], means: pd.DataFrame) -> str:
+def _cost(best: str, others: list[str], means: Means) -> str:
     """How close the best one is, what it takes, and who is as good in less time."""
-    said = f"RetDev {means.at[best, 'ret_dev']:.3f}"
-    if "test_acc" in means and "retrain" in means.index:
-        ours, theirs = (means.at[line, "test_acc"] for line in (best, "retrain"))
-        said += f", test accuracy {ours:.1%} (retraining {theirs:.1%})"
-    if "rte" not in means or not np.isfinite(means.at[best, "rte"]):
+    deviation, times = means["ret_dev"], means.get("rte", {})
+    said = f"RetDev {deviation[best]:.3f}"
+    accuracy = means.get("test_acc", {})
+    if {best, "retrain"} <= set(accuracy):
+        said += f", test accuracy {accuracy[best]:.1%} (retraining {accuracy['retrain']:.1%})"
+    if best not in times:
         return f"{said}."
-    said += f", {speed(means.at[best, 'rte'])}."
-    close = [line for line in others if means.at[line, "ret_dev"] <= _near(best, means)]
-    known = means.loc[close, "rte"].dropna()
-    if len(known) and known.max() > 1.2 * means.at[best, "rte"]:
-        fast = str(known.idxmax())
-        said += f" About as close is {fast}, {speed(known.max())} "
-        said += f"(RetDev {means.at[fast, 'ret_dev']:.3f})."
+    said += f", {speed(times[best])}."
+    near = _near(best, deviation)
+    close = [line for line in others if line in times and deviation[line] <= near]
+    fast = max(close, key=lambda line: times[line], default=best)
+    if times[fast] > FASTER * times[best]:
+        said += f" About as close is {fast}, {speed(times[fast])} (RetDev {deviation[fast]:.3f})."
     return said
 
 
-def _near(best: str, means: pd.DataFrame) -> float:
+FASTER = 1.2
+"""From how much on one method is said to be faster than another."""
+
+
+def _near(best: str, deviation: Mapping[str, float]) -> float:
     """Up to where RetDev is about that of the best: no further from it than two retrainings are.
 
     A test alone would not do: with few seeds it tells nothing apart.
     """
-    noise = means["ret_dev"].get("second_retrain", 0.0)
-    return float(means.at[best, "ret_dev"] + noise)
+    return deviation[best] + deviation.get("second_retrain", 0.0)
 
 
 def speed(rte: float) -> str:
@@ -125,37 +133,40 @@ def speed(rte: float) -> str:
     return f"slower than retraining ({1 / rte:.1f} times its time)"
 
 
-def _real(best: str, others: list[str], methods: int, deviation: pd.DataFrame) -> str:
+def _real(
+    best: str, others: list[str], methods: int, deviation: Mapping[str, Mapping[int, float]]
+) -> str:
     """Who else could be the best one, and whether it is further off than a second retraining.
 
     Args:
         best: the line.
         others: lines that cannot be told from it.
         methods: how many there are.
-        deviation: RetDev of each seed (a column) and line.
+        deviation: RetDev by line, then by seed.
     """
-    seeds = int(deviation.loc[best].notna().sum())
+    seeds = len(deviation[best])
     if seeds < 2:
         said = "One seed was run, and RetDev of one seed cannot tell methods apart."
     elif others:
         named = ", ".join(others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        said = (
-            f"Over {seeds} seeds {len(others)} of the {methods - 1} other methods cannot be told "
-        )
-        said += f"apart from it: {named}{more}."
-        if seeds < FEW:
-            said += " So few seeds show only large differences."
+        told = f"{len(others)} of the {methods - 1} other methods cannot be told apart from it"
+        said = f"Over {seeds} seeds {told}: {named}{more}."
+        said += " So few seeds show only large differences." if seeds < FEW else ""
     else:
         said = f"Over {seeds} seeds it is told apart from all {methods - 1} other methods."
-    if "second_retrain" not in deviation.index:
+    shared = deviation[best].keys() & deviation.get("second_retrain", {}).keys()
+    if not shared:
         return said
-    both = deviation.loc[[best, "second_retrain"]].dropna(axis=1).to_numpy()
-    ours, floor = both.mean(axis=1)
+    sides = (
+        [deviation[line][seed] for seed in sorted(shared)] for line in (best, "second_retrain")
+    )
+    ours_S, floor_S = map(np.array, sides)
+    ours, floor = ours_S.mean(), floor_S.mean()
     said += " Two retrainings that only their seeds tell apart have a RetDev of "
     said += f"{floor:.3f} between them"
-    p = float(statistics.t_test((both[0] - both[1])[None])[0])
-    if seeds < 2 or np.isnan(p):
+    p = float(statistics.t_test((ours_S - floor_S)[None])[0])
+    if np.isnan(p):
         return f"{said}."
     if p >= 1 - statistics.LEVEL:
         return f"{said}: {best}, at {ours:.3f}, cannot be told from one (p = {p:.2f})."
@@ -163,11 +174,14 @@ def _real(best: str, others: list[str], methods: int, deviation: pd.DataFrame) -
     return f"{said}: {best}, at {ours:.3f}, is {side} (p = {p:.2g})."
 
 
-def _deviation(found: pd.DataFrame) -> pd.DataFrame:
-    """RetDev of each line (down) and seed (across)."""
+def _deviation(found: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """RetDev by line, then by seed."""
     found = found[found["metric"] == "ret_dev"]
     lines = (found["method"] + " " + found["own"]).str.strip()
-    return found.assign(line=lines).pivot_table("value", "line", "seed", aggfunc="first")
+    each: dict[str, dict[int, float]] = {}
+    for line, seed, value in zip(lines, found["seed"], found["value"], strict=True):
+        each.setdefault(line, {})[int(seed)] = float(value)
+    return each
 
 
 FEW = 5
@@ -177,31 +191,31 @@ NAMED = 6
 """Methods that are named; of the others their number."""
 
 
-def _leaks(
-    line: str | None, rows: pd.DataFrame, numbers: pd.DataFrame, means: pd.DataFrame
-) -> Iterator[Leak]:
+def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame, means: Means) -> Iterator[Leak]:
     """What attacks find of a line, of retraining and the original, and of who leaks most."""
-    for name in AUCS:
-        if line is None or name not in means or not np.isfinite(means[name].get(line, np.nan)):
+    for metric in HEADLINES:
+        of = {one["line"]: one for one in numbers[numbers["metric"] == metric].to_dict("records")}
+        if line not in of:
             continue
-        of = numbers[numbers["metric"] == name].set_index("line")
-        attack = str(of.at[line, "attack"])
-        said = f"{glossary.label(name)} {means.at[line, name]:.2f}"
-        controls = [one for one in ("retrain", "original") if one in of.index and one != line]
-        words = {"retrain": "retraining", "original": "the original"}
-        if controls:
-            told = (f"{words[one]} {means.at[one, name]:.2f}" for one in controls)
-            said += f" ({', '.join(told)})"
-        verdict = str(of.at[line, "verdict"])
-        said += f": {WORDS[verdict]}." if verdict in WORDS else "."
-        ours = of[~of["method"].isin(UNRANKED)]["mean"]
-        away = (ours - (0.5 if name.endswith("_auc") else 0)).abs()
-        if len(away) and away.idxmax() != line:
-            most = str(away.idxmax())
-            told = "Farthest from a guess is" if name.endswith("_auc") else "Most shows"
-            said += f" {told} {most}: {ours[most]:.2f}."
-        yield Leak(glossary.attack(attack), threat(rows, attack), said)
+        mine = of[line]
+        said = f"{glossary.label(metric)} {mine['mean']:.2f}"
+        ends = [f"{words} {of[one]['mean']:.2f}" for one, words in ENDS.items() if one in of]
+        if line not in ENDS and ends:
+            said += f" ({', '.join(ends)})"
+        if metric == "hrec_cos" and (public := means.get("avg_cos", {}).get(line)):
+            said += f", where the mean of the public records has {public:.2f}"
+        said += f": {WORDS[mine['verdict']]}." if mine["verdict"] in WORDS else "."
+        guess = 0.5 if metric.endswith("_auc") else 0.0
+        methods = [name for name, one in of.items() if one["method"] not in UNRANKED]
+        most = max(methods, key=lambda name: abs(of[name]["mean"] - guess), default=line)
+        if most != line:
+            told = "Farthest from a guess is" if guess else "Most shows"
+            said += f" {told} {most}: {of[most]['mean']:.2f}."
+        attack = " ".join([glossary.attack(mine["attack"]), *mine["variant"].split()])
+        yield Leak(attack, threat(rows, mine["attack"]), said)
 
+
+ENDS = {"retrain": "retraining", "original": "the original"}
 
 WORDS = {
     compare.DIFFERS: "differs from retraining",

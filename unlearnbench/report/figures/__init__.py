@@ -129,10 +129,11 @@ def _of_cells(study: Study) -> Iterator[tuple[str, str, Figure | None]]:
             yield "reconstructions", str(setting), leakage.reconstructions(same, str(setting))
     files = {path.stem[-8:]: path for path in (study.folder / "pictures").glob("*.png")}
     seen = cells[cells["key"].str[:8].isin(files)]
-    for (attack, setting), same in seen.groupby(["attack", "setting"], sort=True):
-        first = same.sort_values("seed").drop_duplicates("line").set_index("line")
-        by_line = {line: files[first.at[line, "key"][:8]] for line in order(same)}
-        yield f"pictures_of_{attack}", str(setting), leakage.pictures(by_line, str(setting))
+    for (whose, where), same in seen.groupby(["attack", "setting"], sort=True):
+        first = same.sort_values("seed").drop_duplicates("line")
+        keys = dict(zip(first["line"], first["key"], strict=True))
+        by_line = {line: files[keys[line][:8]] for line in order(same)}
+        yield f"pictures_of_{whose}", str(where), leakage.pictures(by_line, str(where))
 
 
 def named(kind: str, setting: str) -> str:

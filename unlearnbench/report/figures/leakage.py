@@ -111,8 +111,10 @@ def leak(fpr: NDArray[np.floating], tpr: NDArray[np.floating]) -> float:
     return float(np.log(np.maximum(tpr, fpr[0] / 10)).mean())
 
 
-AUCS = ("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc")
-AUCS += ("classical_auc", "double_output_auc")
+AUCS = (
+    *("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc"),
+    *("classical_auc", "double_output_auc"),
+)
 
 
 @styled
@@ -157,9 +159,9 @@ def two_outputs(found: pd.DataFrame) -> Figure | None:
     """
     if not {"double_output_auc", "classical_auc"} <= set(found):
         return None
-    means = found.groupby("line")[
-        [name for name in found if name.startswith(("double_output_auc", "classical_auc"))]
-    ].mean()
+    ends = ["double_output_auc_low", "double_output_auc_high"]
+    shown = ["classical_auc", "double_output_auc", *(name for name in ends if name in found)]
+    means = found.groupby("line")[shown].mean()
     means = means.dropna(subset=["double_output_auc"])
     lines = [line for line in order(found, "double_output_auc") if line in means.index]
     figure, grid = panels(1, 1, 1.0 + 0.17 * len(lines))
@@ -169,14 +171,15 @@ def two_outputs(found: pd.DataFrame) -> Figure | None:
     at = np.arange(len(lines))
     axes.axvline(0.5, color="#555555", linestyle=":", linewidth=0.8)
     if "retrain" in table.index:
-        reference = float(table.at["retrain", "double_output_auc"])
+        reference = table["double_output_auc"].to_dict()["retrain"]
         axes.axvline(reference, color=BLACK, linestyle="--", linewidth=0.8)
     axes.hlines(
         at, table["classical_auc"], table["double_output_auc"], color=QUIET, linewidth=1, zorder=1
     )
-    if "double_output_auc_low" in table:
-        ends = table["double_output_auc_low"], table["double_output_auc_high"]
-        axes.hlines(at, *ends, color=BLUE, linewidth=2.2, alpha=0.35, zorder=2)
+    if set(ends) <= set(table):
+        axes.hlines(
+            at, *(table[end] for end in ends), color=BLUE, linewidth=2.2, alpha=0.35, zorder=2
+        )
     axes.plot(table["classical_auc"], at, "D", ms=3.5, color=ORANGE, label="output before alone")
     axes.plot(table["double_output_auc"], at, "o", ms=4.5, color=BLUE, label="both outputs")
     axes.set_xlabel("AUC")
@@ -262,4 +265,5 @@ def pictures(files: dict[str, Path], title: str) -> Figure | None:
 
 def shape(picture: NDArray[np.floating]) -> float:
     """Width over height."""
-    return picture.shape[1] / picture.shape[0]
+    height, width = picture.shape[:2]
+    return float(width / height)

@@ -1,5 +1,7 @@
 """What a method gives for what: forgetting against utility against time, seeds, all settings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,8 +24,10 @@ from unlearnbench.report.figures.style import (
 )
 from unlearnbench.report.runs import order
 
-FORGETTING = ("ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc", "mia_test_auc")
-FORGETTING += ("forget_acc", "rmse_forget")
+FORGETTING = (
+    *("ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc", "mia_test_auc"),
+    *("forget_acc", "rmse_forget"),
+)
 """Where forgetting is read, the strongest attack that was run first."""
 
 UTILITY = ("test_acc", "rmse_test")
@@ -37,8 +41,8 @@ def front(points_NK: NDArray[np.floating]) -> NDArray[np.bool_]:
     """
     no_worse_NN = (points_NK[:, None] >= points_NK[None]).all(axis=2)
     better_NN = (points_NK[:, None] > points_NK[None]).any(axis=2)
-    beaten: NDArray[np.bool_] = (no_worse_NN & better_NN).any(axis=0)
-    return ~beaten
+    beaten_N = (no_worse_NN & better_NN).any(axis=0)
+    return np.logical_not(beaten_N)
 
 
 def against(found: pd.DataFrame) -> pd.DataFrame | None:
@@ -140,7 +144,7 @@ def pareto(found: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _ticks(low: float, high: float) -> Sequence[float]:
     """1, 2 and 5 times powers of ten between two ends; even steps where there are too few."""
     steps = [m * 10.0**e for e in range(-5, 1) for m in (1, 2, 5)]
     found = [step for step in steps if low <= step <= high]

@@ -24,7 +24,7 @@ DASHES = ("-", "--", ":", "-.")
 WIDE, WIDER = 4.8, 6.8
 """Inches: between one column of a paper and two, so that text is still read on a phone; and two."""
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {  # matplotlib's own type of it lists all that there are
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titleweight": "bold",
