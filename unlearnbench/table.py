@@ -20,7 +20,7 @@ from unlearnbench.outputs import (
     zoo_accuracies,
     zoo_predictions,
 )
-from unlearnbench.pipeline import Failed, Lab, white_box
+from unlearnbench.pipeline import Failed, Lab, compared, white_box
 from unlearnbench.record import commit
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 
@@ -193,9 +193,10 @@ def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     beside: dict[str, tuple[float, int]] = {}
     if (cell.attack.get("traits") or {}).get("white_box"):
         if cell.defense["call"] is not None:
-            held = f"attack={cell.attack['name']} holds the model itself"
-            raise Skip(f"{held}: defense={cell.defense['name']} changes its outputs only")
-        given = [white_box(lab, cell)]
+            told = f"attack={cell.attack['name']} holds the model itself"
+            raise Skip(f"{told}: defense={cell.defense['name']} changes its outputs only")
+        held = compared if cell.attack["traits"].get("compared") else white_box
+        given = [held(lab, cell)]
     elif cell.attack.get("deletions"):
         if cell.defense["call"] is not None:
             told = f"{cell.attack['name']} reads parameters"

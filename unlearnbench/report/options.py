@@ -17,6 +17,7 @@ TRAITS = {
     "prepares_blind": "prepares before the request is known",
     "seed_offset": "is of the next seed",
     "white_box": "holds the model itself",
+    "compared": "beside the original and the retrained one",
 }
 """A trait as rows name it, in words."""
 
