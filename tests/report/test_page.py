@@ -165,7 +165,9 @@ def test_text_is_told_from_its_ground(
 ) -> None:
     opened = Reader(browser, index, color_scheme=scheme)
     grounds = {}
-    for what in ("body", ".card", "#board tbody th", "#board tbody tr.control td.number"):
+    cells = ("#board tbody th", "#board tbody tr.control td.number", "#board thead th")
+    plain = "#board tbody tr:not(.control) td.number"
+    for what in ("body", ".card", plain, *cells, ".filters select"):
         colours = opened.page.locator(what).first.evaluate(COLOURS)
         text, ground = (luminance(colour) for colour in colours)
         grounds[what] = ground

@@ -38,7 +38,7 @@ ZHAO = "Zhao et al., What makes unlearning hard (2406.01257)"
 LIN = "Lin (IEEE Transactions on Information Theory 1991)"
 
 _JS = "Mean Jensen–Shannon divergence from the retrained model's answers on {}, bits."
-_AUC = "Area under the ROC of {}, forgotten against never seen records."
+_AUC = "Area under the ROC of {} forgotten against never seen records."
 _CORRECT = "The same, of records that the original classifies right, as published."
 
 ENTRIES = {
@@ -74,7 +74,7 @@ ENTRIES = {
     "classical_auc": Entry(
         "The same classifier on the output before the deletion alone.", HALF, DOUBLE
     ),
-    "class_shadow_auc": Entry(_AUC.format("the shadow attack on a class"), HALF, AMNESIAC),
+    "class_shadow_auc": Entry(_AUC.format("the shadow attack on a class,"), HALF, AMNESIAC),
     "class_shadow_recall": Entry(
         "Share of members of the forgotten class that the shadow attack finds.",
         "best is the false positive rate",
@@ -196,6 +196,8 @@ OWN_LABELS = {
     "classical_auc": "output before AUC",
     "class_shadow_recall": "Class-shadow recall",
     "class_shadow_fpr": "Class-shadow FPR",
+    "inversion_centred_cosine": "Inversion cosine",
+    "inversion_centred_cosine_forgotten": "Inversion cosine, forgotten classes",
     "mia_test_auc": "U-MIA AUC",
     "mia_test": "U-MIA accuracy",
     "retain_acc": "retain accuracy",

@@ -71,12 +71,16 @@ function show(cell, by = cell) {
   const parts = [name, heading.dataset.tip, cell === heading ? "" : cell.dataset.tip];
   tip.replaceChildren(...parts.filter(Boolean).map((part) => Object.assign(document.createElement("p"), { textContent: part })));
   tip.hidden = false;
-  const box = cell.getBoundingClientRect();
+  put();
+  by.setAttribute("aria-describedby", "tip");
+}
+function put() {
+  if (!told) return;
+  const box = told.getBoundingClientRect();
   const left = Math.min(box.left, document.documentElement.clientWidth - tip.offsetWidth - 8);
   const above = box.top - tip.offsetHeight - 6;
   tip.style.left = `${Math.max(8, left)}px`;
   tip.style.top = `${above > 0 ? above : box.bottom + 6}px`;
-  by.setAttribute("aria-describedby", "tip");
 }
 function hide() {
   described?.removeAttribute("aria-describedby");
@@ -87,7 +91,7 @@ const near = (event) => (event.target instanceof Element ? event.target.closest(
 document.addEventListener("mouseover", (event) => (near(event) ? show(near(event)) : hide()));
 document.addEventListener("focusin", (event) => (near(event) ? show(near(event), event.target) : hide()));
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-document.addEventListener("scroll", hide, { capture: true, passive: true });
+document.addEventListener("scroll", put, { capture: true, passive: true }); // focus scrolls too
 board.on("key-focus", (_, __, cell) => show(cell.node().closest("[data-tip]"), document.activeElement));
 board.on("key-blur draw", hide);
 document.documentElement.dataset.ready = "";

@@ -21,7 +21,7 @@ from unlearnbench.report import figures, glossary, missing, options, tables
 from unlearnbench.report.compare import BLOCK, LINE
 from unlearnbench.report.leaderboard import CONTROLS
 from unlearnbench.report.ranking import UNRANKED
-from unlearnbench.report.runs import names, needed
+from unlearnbench.report.runs import differing, names, needed
 from unlearnbench.report.study import Study
 from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
 from unlearnbench.report.text import Section
@@ -208,12 +208,17 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     """A line for each method under each defense; a model's utility stands under every defense."""
     shown = numbers[numbers["metric"].isin([column.metric for column in columns])]
+    short = shown.assign(
+        setup=differing(shown, "setup", BLOCK[:4]),
+        variant=differing(shown, "variant", BLOCK[:4]),
+        own=differing(shown, "own", ["method"]),
+    )
     bare = (shown["defense"] == "none") & (shown["variant"] == "")
     of_model = shown["attack"] == "none"
     utility = dict(list(shown[bare & of_model].groupby([*BLOCK, *LINE], sort=False, dropna=False)))
     line = [*BLOCK, "defense", "variant", *LINE]
     for key, own in shown.groupby(line, sort=True, dropna=False):
-        told = dict(zip(line, map(str, key), strict=True))
+        told = short.loc[own.index[0], line].astype(str)
         each = [own, utility.get((*key[: len(BLOCK)], *key[-2:]), own.iloc[:0])]
         cells = {one.metric: one for part in each for one in part.itertuples()}
         yield {

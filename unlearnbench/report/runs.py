@@ -27,7 +27,7 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
     alone = [*SETTING[:-1], "attack"]
     several = cells.groupby(alone, dropna=False)["asked"].transform("nunique") > 1
     cells["variant"] = cells["asked"].where(several, "")
-    cells["line"] = (cells["method"] + " " + _differing(cells, "own", ["method"])).str.strip()
+    cells["line"] = (cells["method"] + " " + differing(cells, "own", ["method"])).str.strip()
     cells["setting"] = names(cells, SETTING)
     return cells
 
@@ -44,7 +44,7 @@ def runs(wide: pd.DataFrame) -> pd.DataFrame:
     return cells.groupby(one, dropna=False, sort=True)[metrics].first().reset_index()
 
 
-def _differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
+def differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
     """The words of a column without those that all cells have that are alike in other columns."""
     short = {}
     for key, same in cells.groupby(alike, sort=False)[column]:
@@ -83,7 +83,7 @@ def names(cells: pd.DataFrame, parts: Sequence[str]) -> list[str]:
     words = {name: cells[name].astype(str) for name in said}
     before = [name for name in said if name in ("dataset", "model", "train", "forget")]
     for name in {"setup", "variant"} & set(said):
-        words[name] = _differing(cells, name, before)
+        words[name] = differing(cells, name, before)
     if "defense" in said:
         words["defense"] = cells["defense"].where(cells["defense"] != "none", "")
     rows = zip(*words.values(), strict=True)

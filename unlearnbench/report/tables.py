@@ -21,7 +21,7 @@ COLUMNS = {
     "js_test": ("JS T ↓", 1, 4),
     "zrf": ("ZRF", 1, 3),
     "weight_distance": ("weights", 1, 3),
-    "relearn_steps": ("relearn", 1, 1),
+    "relearn_ratio": ("relearn →1", 1, 2),
     "klom_retrain_unlearned_forget_p95": ("KLOM F", 1, 3),
     "rte_prepared": ("RTE with preparing ↑", 1, 1),
     "peak_bytes": ("peak MB", 1e-6, 0),

@@ -13,7 +13,7 @@ from unlearnbench.report.runs import names
 
 HEADLINES = (
     *("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc"),
-    *("double_output_auc", "hrec_cos"),
+    *("double_output_auc", "hrec_cos", "inversion_centred_cosine_forgotten"),
 )
 """What an attack is known by."""
 
@@ -77,40 +77,53 @@ Means = Mapping[str, Mapping[str, float]]
 
 
 def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
-    ranked, _ = ranking.ranked(rows, found, "ret_dev")
+    for measure in ("ret_dev", "tow"):  # RetDev has no value where retraining is never right
+        ranked, _ = ranking.ranked(rows, found, measure)
+        if not ranked.empty:
+            break
     means = {
         str(metric): dict(zip(same["line"], same["mean"], strict=True))
         for metric, same in numbers.groupby("metric", sort=False)
     }
     if ranked.empty:
-        return Verdict(name, None, "", "", list(_leaks("retrain", rows, numbers)))
+        return Verdict(name, None, "", "", list(_leaks("retrain", rows, numbers, means)))
     lines = (ranked["method"] + " " + ranked["own"]).str.strip()
     best = str(lines.iloc[0])
     others = [line for line in lines[ranked["best"] > 0] if line != best]
     return Verdict(
         name,
         best,
-        _cost(best, others, means),
-        _real(best, others, len(ranked), _deviation(found)),
-        list(_leaks(best, rows, numbers)),
+        _cost(best, others, measure, means),
+        _real(best, others, len(ranked), measure, _distances(found, measure)),
+        list(_leaks(best, rows, numbers, means)),
     )
 
 
-def _cost(best: str, others: list[str], means: Means) -> str:
+NAMES = {"ret_dev": "RetDev", "tow": "1 − ToW"}
+"""Distances from retraining: 0 is as retrained."""
+
+
+def _distance(measure: str, value: float) -> float:
+    return 1 - value if measure == "tow" else value
+
+
+def _cost(best: str, others: list[str], measure: str, means: Means) -> str:
     """How close the best one is, what it takes, and who is as good in less time."""
-    deviation, times = means["ret_dev"], means.get("rte", {})
-    said = f"RetDev {deviation[best]:.3f}"
+    times = means.get("rte", {})
+    distance = {line: _distance(measure, value) for line, value in means[measure].items()}
+    said = f"{NAMES[measure]} {distance[best]:.3f}"
     accuracy = means.get("test_acc", {})
     if {best, "retrain"} <= set(accuracy):
         said += f", test accuracy {accuracy[best]:.1%} (retraining {accuracy['retrain']:.1%})"
     if best not in times:
         return f"{said}."
     said += f", {speed(times[best])}."
-    near = _near(best, deviation)
-    close = [line for line in others if line in times and deviation[line] <= near]
+    near = _near(best, distance)
+    close = [line for line in others if line in times and distance[line] <= near]
     fast = max(close, key=lambda line: times[line], default=best)
     if times[fast] > FASTER * times[best]:
-        said += f" About as close is {fast}, {speed(times[fast])} (RetDev {deviation[fast]:.3f})."
+        told = f"{NAMES[measure]} {distance[fast]:.3f}"
+        said += f" About as close is {fast}, {speed(times[fast])} ({told})."
     return said
 
 
@@ -118,12 +131,12 @@ FASTER = 1.2
 """From how much on one method is said to be faster than another."""
 
 
-def _near(best: str, deviation: Mapping[str, float]) -> float:
-    """Up to where RetDev is about that of the best: no further from it than two retrainings are.
+def _near(best: str, distance: Mapping[str, float]) -> float:
+    """Up to where a distance is about that of the best: no further off than two retrainings are.
 
     A test alone would not do: with few seeds it tells nothing apart.
     """
-    return deviation[best] + deviation.get("second_retrain", 0.0)
+    return distance[best] + distance.get("second_retrain", 0.0)
 
 
 def speed(rte: float) -> str:
@@ -134,7 +147,11 @@ def speed(rte: float) -> str:
 
 
 def _real(
-    best: str, others: list[str], methods: int, deviation: Mapping[str, Mapping[int, float]]
+    best: str,
+    others: list[str],
+    methods: int,
+    measure: str,
+    distance: Mapping[str, Mapping[int, float]],
 ) -> str:
     """Who else could be the best one, and whether it is further off than a second retraining.
 
@@ -142,11 +159,12 @@ def _real(
         best: the line.
         others: lines that cannot be told from it.
         methods: how many there are.
-        deviation: RetDev by line, then by seed.
+        measure: what the distance is of.
+        distance: the distance by line, then by seed.
     """
-    seeds = len(deviation[best])
+    seeds = len(distance[best])
     if seeds < 2:
-        said = "One seed was run, and RetDev of one seed cannot tell methods apart."
+        said = "One seed was run, and a distance of one seed cannot tell methods apart."
     elif others:
         named = ", ".join(others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
@@ -154,17 +172,15 @@ def _real(
         said = f"Over {seeds} seeds {told}: {named}{more}."
         said += " So few seeds show only large differences." if seeds < FEW else ""
     else:
-        said = f"Over {seeds} seeds it is told apart from all {methods - 1} other methods."
-    shared = deviation[best].keys() & deviation.get("second_retrain", {}).keys()
+        said = f"Over {seeds} seeds all {methods - 1} others are further off by more than chance."
+    shared = distance[best].keys() & distance.get("second_retrain", {}).keys()
     if not shared:
         return said
-    sides = (
-        [deviation[line][seed] for seed in sorted(shared)] for line in (best, "second_retrain")
-    )
+    sides = ([distance[line][seed] for seed in sorted(shared)] for line in (best, "second_retrain"))
     ours_S, floor_S = map(np.array, sides)
     ours, floor = ours_S.mean(), floor_S.mean()
-    said += " Two retrainings that only their seeds tell apart have a RetDev of "
-    said += f"{floor:.3f} between them"
+    said += " Two retrainings that only their seeds tell apart have a "
+    said += f"{NAMES[measure]} of {floor:.3f} between them"
     p = float(statistics.t_test((ours_S - floor_S)[None])[0])
     if np.isnan(p):
         return f"{said}."
@@ -174,13 +190,13 @@ def _real(
     return f"{said}: {best}, at {ours:.3f}, is {side} (p = {p:.2g})."
 
 
-def _deviation(found: pd.DataFrame) -> dict[str, dict[int, float]]:
-    """RetDev by line, then by seed."""
-    found = found[found["metric"] == "ret_dev"]
+def _distances(found: pd.DataFrame, measure: str) -> dict[str, dict[int, float]]:
+    """The distance by line, then by seed."""
+    found = found[found["metric"] == measure]
     lines = (found["method"] + " " + found["own"]).str.strip()
     each: dict[str, dict[int, float]] = {}
     for line, seed, value in zip(lines, found["seed"], found["value"], strict=True):
-        each.setdefault(line, {})[int(seed)] = float(value)
+        each.setdefault(line, {})[int(seed)] = _distance(measure, float(value))
     return each
 
 
@@ -191,7 +207,7 @@ NAMED = 6
 """Methods that are named; of the others their number."""
 
 
-def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Leak]:
+def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame, means: Means) -> Iterator[Leak]:
     """What attacks find of a line, of retraining and the original, and of who leaks most."""
     for metric in HEADLINES:
         of = {one["line"]: one for one in numbers[numbers["metric"] == metric].to_dict("records")}
@@ -202,6 +218,8 @@ def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Lea
         ends = [f"{words} {of[one]['mean']:.2f}" for one, words in ENDS.items() if one in of]
         if line not in ENDS and ends:
             said += f" ({', '.join(ends)})"
+        if metric == "hrec_cos" and (public := means.get("avg_cos", {}).get(line)):
+            said += f", where the mean of the public records has {public:.2f}"
         said += f": {WORDS[mine['verdict']]}." if mine["verdict"] in WORDS else "."
         guess = 0.5 if metric.endswith("_auc") else 0.0
         methods = [name for name, one in of.items() if one["method"] not in UNRANKED]
