@@ -433,11 +433,13 @@ def test_klom_has_a_direction() -> None:
 def test_klom_clips_keeps_the_right_end_and_takes_each_record_for_itself() -> None:
     near, far = np.zeros((50, 2)), np.zeros((50, 2))
     far[:, 0] = 100
-    infinite = far.copy()
-    infinite[:, 0] = 1e9
     found = metric.klom(near, far)
     assert found == pytest.approx([50 / 70 * np.log(51), 0.0])
-    assert metric.klom(near, infinite) == pytest.approx(found)
+    spread, infinite = far.copy(), far.copy()
+    spread[:25, 0] = infinite[:25, 0] = 90
+    infinite[25:, 0] = 1e9
+    assert metric.klom(near, infinite) == pytest.approx(metric.klom(near, spread))
+    assert metric.klom(near, spread)[0] != pytest.approx(found[0])
     assert metric.klom(1000 + near, 1000 + near[:, ::-1]) == pytest.approx([0.0, 0.0])
 
 

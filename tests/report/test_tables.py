@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from report.studies import frame, rows, trouble
 
-from unlearnbench.report import compare, missing, tables, text
+from unlearnbench.report import compare, glossary, missing, tables, text
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -139,6 +139,10 @@ def test_a_difference_is_in_the_metrics_unit() -> None:
     floor = gaps.loc[tables.FLOOR]
     assert floor["FA %"] == "2.6"  # √((.04² + .02² + .01²) / 3)
     assert "retrain" not in gaps.index
+
+
+def test_every_column_is_explained_on_the_page() -> None:
+    assert set(tables.COLUMNS) <= set(glossary.ENTRIES)
 
 
 def test_controls_first_then_by_ret_dev() -> None:

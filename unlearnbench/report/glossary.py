@@ -127,9 +127,9 @@ ENTRIES = {
         "Chundawat et al. (2205.08096)",
     ),
     "weight_distance": Entry("Distance of the parameters from the retrained model's.", LOWER),
-    "relearn_steps": Entry(
-        "Steps of finetuning on forget rows until the original's loss is reached again. Fewer than "
-        "retraining takes: the model still knew.",
+    "relearn_ratio": Entry(
+        "Steps of finetuning on forget rows until nearly the original's loss is reached again, "
+        "over those the retrained model takes. Below 1 the model still knew.",
         AS_RETRAINED,
         "Golatkar et al. (1911.04933)",
     ),
