@@ -121,6 +121,7 @@ def test_verdicts() -> None:
     told = compared(
         controls(),
         rows("far", {"test_acc": shifted([0.2 + more for more in jitter])}),
+        rows("below", {"test_acc": shifted([-0.2 + more for more in jitter])}),
         rows("near", {"test_acc": shifted([0.01 + more for more in jitter])}),
         rows("loose", {"test_acc": shifted([0.2 + 60 * more for more in jitter])}),
         rows("same", {"test_acc": shifted([more for more in jitter])}),
@@ -129,8 +130,10 @@ def test_verdicts() -> None:
         rows("single", {"test_acc": [0.9, None, None, None]}),
         *(rows(f"other_{k}", {"test_acc": shifted([-0.01, 0.01, 0.02, -0.02])}) for k in range(9)),
     )
-    found = {name: line(told, name)["verdict"] for name in ("far", "near", "loose", "same")}
-    assert found == {"far": DIFFERS, "near": WITHIN, "loose": ALONE, "same": ALIKE}
+    found = {
+        name: line(told, name)["verdict"] for name in ("far", "below", "near", "loose", "same")
+    }
+    assert list(found.values()) == [DIFFERS, DIFFERS, WITHIN, ALONE, ALIKE]
     others = {name: line(told, name)["verdict"] for name in ("equal", "constant", "single")}
     assert others == {"equal": ALIKE, "constant": UNTESTED, "single": UNTESTED}
     assert line(told, "loose")["p"] < 0.05 <= line(told, "loose")["p_holm"]

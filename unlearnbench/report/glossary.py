@@ -128,8 +128,8 @@ ENTRIES = {
     ),
     "weight_distance": Entry("Distance of the parameters from the retrained model's.", LOWER),
     "relearn_ratio": Entry(
-        "Steps of finetuning on forget rows until nearly the original's loss is reached again, over "
-        "those the retrained model takes. Below 1 the model still knew.",
+        "Steps of finetuning on forget rows until nearly the original's loss is reached again, "
+        "over those the retrained model takes. Below 1 the model still knew.",
         AS_RETRAINED,
         "Golatkar et al. (1911.04933)",
     ),

@@ -7,49 +7,27 @@ import importlib.util
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from unlearnbench.report import figures, glossary, missing, options, tables
-from unlearnbench.report.compare import BLOCK, LINE
+from unlearnbench.report import figures, glossary, missing, options
+from unlearnbench.report.board import MAIN, board, cell, records
+from unlearnbench.report.compare import BLOCK
 from unlearnbench.report.leaderboard import CONTROLS
 from unlearnbench.report.ranking import UNRANKED
-from unlearnbench.report.runs import differing, names, needed
+from unlearnbench.report.runs import names
 from unlearnbench.report.study import Study
-from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
+from unlearnbench.report.tables import COLUMNS
 from unlearnbench.report.text import Section
-from unlearnbench.report.verdict import WORDS, threat, verdicts
+from unlearnbench.report.verdict import Record, threats, verdicts
 
 HERE = Path(__file__).parent
-
-AXES = {
-    "dataset": "Data set",
-    "model": "Model",
-    "train": "Training",
-    "forget": "Forget set",
-    "setup": "Settings",
-    "forget_hash": "Forget rows",
-    "defense": "Defense",
-    "variant": "Attack settings",
-}
-"""Columns beside the method, and their headings."""
-
-ALWAYS = ("dataset", "model", "forget", "defense")
-"""Axes that have a column whether they vary or not."""
-
-MAIN = (
-    *("test_acc", "ret_dev", "rte", "mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc"),
-    *("double_output_auc", "class_shadow_auc", "hrec_cos", "inversion_centred_cosine_forgotten"),
-    *("rmse_test", "rmse_forget"),
-)
-"""Metrics that are shown before a reader asks for others."""
 
 
 def write(
@@ -80,17 +58,18 @@ def write(
         lstrip_blocks=True,
     )
     engine.filters["coded"] = _coded
+    given, held = records(numbers), threats(rows)
     library = _library()
     page = engine.get_template("page.html").render(
         study=study,
         summary=_summary(study, rows),
         notes=notes,
         verdicts=list(verdicts(rows, found, numbers)),
-        board=_board(rows, numbers),
+        board=board(numbers, given, held),
         figures=_figures(drawn),
         sections=[section for section in sections if section.tables],
-        methods=list(_methods(rows, numbers)),
-        threats=list(_threats(rows)),
+        methods=list(_methods(rows, given)),
+        threats=_threats(held),
         provenance=_provenance(study),
         glossary=_glossary(numbers),
         style=(HERE / "page.css").read_text(),
@@ -137,121 +116,6 @@ def _summary(study: Study, rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 # ---------------------------------------------------------------------------------------------
-# The leaderboard: a line a method, setting and defense.
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric's column.
-
-    Attributes:
-        metric: its name in the rows.
-        heading: above it.
-        attack: whose it is.
-        main: whether it is shown at first.
-        tip: what it means.
-    """
-
-    metric: str
-    heading: str
-    attack: str
-    main: bool
-    tip: str
-
-
-def _board(rows: pd.DataFrame, numbers: pd.DataFrame) -> dict[str, Any]:
-    """Columns in groups, one an attack, and lines of cells."""
-    there = set(numbers.loc[numbers["mean"].notna(), "metric"])
-    columns = [_column(name) for name in ORDER if name in there]
-    columns.sort(key=lambda column: list(glossary.GROUPS).index(column.attack))
-    apart = needed(numbers, list(AXES))
-    axes = [name for name in AXES if name in ALWAYS or name in apart]
-    groups: list[dict[str, Any]] = []
-    for column in columns:
-        if not groups or groups[-1]["attack"] != column.attack:
-            own = numbers.loc[numbers["metric"] == column.metric, "attack"].iloc[0]
-            tip = "" if own == "none" else f"The attacker holds: {threat(rows, own)}."
-            heading = glossary.GROUPS[column.attack]
-            groups.append({"attack": column.attack, "heading": heading, "tip": tip, "columns": []})
-        groups[-1]["columns"].append(column)
-    return {
-        "axes": {name: AXES[name] for name in axes},
-        "groups": groups,
-        "columns": columns,
-        "lines": list(_lines(numbers, axes, columns)),
-        "order": _first_order(axes, columns),
-    }
-
-
-def _column(name: str) -> Column:
-    entry = glossary.ENTRIES[name]
-    parts = [
-        entry.definition,
-        f"{entry.better[:1].upper()}{entry.better[1:]}." * bool(entry.better),
-    ]
-    tip = " ".join(filter(None, parts))
-    return Column(name, COLUMNS[name][0], glossary.attack_of(name), name in MAIN, tip)
-
-
-def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:
-    """By block, then by the first of these metrics that there is."""
-    by = [1 + axes.index(name) for name in ("dataset", "model", "forget", "defense")]
-    names = [column.metric for column in columns]
-    last = next((names.index(name) for name in ("ret_dev", "rmse_test") if name in names), None)
-    if last is not None:
-        by.append(1 + len(axes) + last)
-    return json.dumps([[place, "asc"] for place in by])
-
-
-def _lines(
-    numbers: pd.DataFrame, axes: Sequence[str], columns: Sequence[Column]
-) -> Iterator[dict[str, Any]]:
-    """A line for each method under each defense; a model's utility stands under every defense."""
-    shown = numbers[numbers["metric"].isin([column.metric for column in columns])]
-    short = shown.assign(
-        setup=differing(shown, "setup", BLOCK[:4]),
-        variant=differing(shown, "variant", BLOCK[:4]),
-        own=differing(shown, "own", ["method"]),
-    )
-    bare = (shown["defense"] == "none") & (shown["variant"] == "")
-    of_model = shown["attack"] == "none"
-    utility = dict(list(shown[bare & of_model].groupby([*BLOCK, *LINE], sort=False, dropna=False)))
-    line = [*BLOCK, "defense", "variant", *LINE]
-    for key, own in shown.groupby(line, sort=True, dropna=False):
-        told = short.loc[own.index[0], line].astype(str)
-        each = [own, utility.get((*key[: len(BLOCK)], *key[-2:]), own.iloc[:0])]
-        cells = {one.metric: one for part in each for one in part.itertuples()}
-        yield {
-            "method": told["method"],
-            "own": told["own"],
-            "control": told["method"] in CONTROLS,
-            "axes": [told[name] or "–" for name in axes],
-            "cells": [_cell(cells.get(column.metric)) for column in columns],
-        }
-
-
-def _cell(one: Any) -> dict[str, Any] | None:
-    if one is None or not np.isfinite(one.mean):
-        return None
-    seeds = f"n = {one.seeds}" + ("" if one.seeds == one.asked else f" of {one.asked}")
-    said = [f"{seeds} seed{'s' if one.seeds != 1 else ''}"]
-    if np.isfinite(one.half):
-        said.append("± is half of the 95 % interval (Student)")
-    if one.verdict in WORDS:
-        said.append(WORDS[one.verdict])
-    text = tables.written(one.metric, one.mean, one.half)
-    mean, _, half = text.partition(" ± ")
-    mark = MARKS.get(one.verdict, "")
-    return {
-        "sort": f"{one.mean:.9g}",
-        "mean": mean,
-        "half": half,
-        "mark": mark,
-        "tip": "; ".join(said),
-    }
-
-
-# ---------------------------------------------------------------------------------------------
 # What stands beside it.
 
 
@@ -285,47 +149,48 @@ def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
     )
 
 
-def _methods(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, Any]]:
     """Each method: its settings, what it gave where, what failed."""
-    bare = numbers[(numbers["defense"] == "none") & (numbers["variant"] == "")]
-    shown = [name for name in MAIN if (bare["metric"] == name).any()]
-    troubles = missing.troubles(rows)
-    blocks = bare.drop_duplicates(BLOCK)[BLOCK]
-    keys = list(blocks.itertuples(index=False, name=None))
-    called = dict(zip(keys, names(blocks, BLOCK), strict=True))
-    bad = dict(list(troubles.groupby("method", sort=False)))
-    given = dict(list(bare.groupby("method", sort=False)))
-    traits = rows.drop_duplicates("method").set_index("method")["traits"].fillna("")
-    for method in sorted(set(rows["method"]), key=lambda m: (m in CONTROLS, m)):
+    bare = [one for one in given if (one["defense"], one["variant"]) == ("none", "")]
+    there = {one["metric"] for one in bare}
+    shown = [name for name in MAIN if name in there]
+    each = sorted({tuple(one[part] for part in BLOCK) for one in bare})
+    blocks = pd.DataFrame(each, columns=BLOCK)
+    called = dict(zip(each, names(blocks, BLOCK), strict=True))
+    found: dict[str, dict[tuple[str, str], dict[str, Record]]] = {}
+    for one in bare:
+        where = called[tuple(one[part] for part in BLOCK)], one["own"]
+        found.setdefault(one["method"], {}).setdefault(where, {})[one["metric"]] = one
+    failures: dict[str, Counter[tuple[str, str]]] = {}
+    for bad in missing.troubles(rows)[["method", "status", "reason"]].itertuples(index=False):
+        failures.setdefault(bad.method, Counter())[bad.status, bad.reason] += 1
+    traits = rows.drop_duplicates("method").set_index("method")["traits"].fillna("").to_dict()
+    for method in sorted(traits, key=lambda name: (name in CONTROLS, name)):
         about = options.told("method", method)
-        results = []
-        own = given.get(method, bare.iloc[:0])
-        for key, same in own.groupby([*BLOCK, "own"], sort=True, dropna=False):
-            cells = {one.metric: _cell(one) for one in same.itertuples() if one.metric in shown}
-            where = f"{called[key[:-1]]} {key[-1]}".strip()
-            results.append({"where": where, "cells": [cells.get(name) for name in shown]})
-        reasons = bad.get(method, troubles.iloc[:0])
-        failures = [
-            {"status": status, "reason": reason, "n": len(same)}
-            for (status, reason), same in reasons.groupby(["status", "reason"], sort=True)
+        own = found.get(method, {})
+        results = [
+            {"where": " ".join(filter(None, where)), "cells": [cell(of.get(m)) for m in shown]}
+            for where, of in sorted(own.items())
         ]
+        bad_ones = sorted(failures.get(method, Counter()).items())
         yield {
             "name": method,
             "label": about.label,
             "known": about.known,
             "settings": about.settings,
-            "changed": sorted({word for text in own["own"].unique() for word in text.split()}),
+            "changed": sorted({word for _, words in own for word in words.split()}),
             "traits": [options.TRAITS.get(trait, trait) for trait in traits[method].split()],
             "columns": [COLUMNS[name][0] for name in shown],
             "results": results,
-            "failures": failures,
+            "failures": [{"status": s, "reason": why, "n": n} for (s, why), n in bad_ones],
         }
 
 
-def _threats(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
-    for attack in sorted(set(rows["attack"]) - {"none"}):
-        label = options.told("attack", attack).label
-        yield {"name": attack, "label": label, "threat": threat(rows, attack)}
+def _threats(held: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        {"name": name, "label": options.told("attack", name).label, "threat": holds}
+        for name, holds in held.items()
+    ]
 
 
 def _provenance(study: Study) -> dict[str, list[str]]:

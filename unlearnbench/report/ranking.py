@@ -88,7 +88,7 @@ def _ranked(
     rank_BK = np.where(there_BK, statistics.ranks(means_BK, "min"), np.nan)
     low_K, high_K = statistics.rank_intervals(values_BKS, there_BK)
     incomplete_BK = there_BK & ~failed_BK & (counts_BK < seeds_B[:, None])
-    best_BK = np.stack([_like_the_best(one) for one in values_BKS])
+    best_BK = np.stack([like_the_best(one) for one in values_BKS])
     told = methods.assign(
         mean_rank=statistics.mean(rank_BK.T),
         low=low_K,
@@ -112,7 +112,7 @@ def _ranked(
     return told, test
 
 
-def _like_the_best(values_KS: Array) -> Mask:
+def like_the_best(values_KS: Array) -> Mask:
     """Which methods (K,) cannot be told from the best of a block: seed-paired t, Holm."""
     means_K = statistics.mean(values_KS)
     if np.isnan(means_K).all():

@@ -1,13 +1,14 @@
 """A study in words: which method is closest to retraining, whether that is real, what leaks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from unlearnbench.report import compare, glossary, options, ranking, statistics
-from unlearnbench.report.compare import BLOCK
+from unlearnbench.report.compare import BLOCK, LINE
 from unlearnbench.report.ranking import UNRANKED
 from unlearnbench.report.runs import names
 
@@ -52,6 +53,17 @@ class Verdict:
     leaks: list[Leak]
 
 
+Record = Mapping[str, Any]
+"""A row of ``compare.compared``."""
+
+Block = tuple[str, ...]
+Means = Mapping[str, Mapping[str, float]]
+"""Mean over seeds by metric, then by line."""
+
+BESIDE = ("ret_dev", "tow", "test_acc", "rte", "avg_cos")
+"""What is told beside the attacks."""
+
+
 def verdicts(rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[Verdict]:
     """One for each block.
 
@@ -61,41 +73,75 @@ def verdicts(rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> 
         numbers: what ``compare.compared`` makes of them.
     """
     numbers = numbers[(numbers["defense"] == "none") & numbers["mean"].notna()]
-    numbers = numbers.assign(line=(numbers["method"] + " " + numbers["own"]).str.strip())
-    numbers = numbers.sort_values("variant").drop_duplicates([*BLOCK, "line", "metric"])
-    groups = dict(list(rows.groupby(BLOCK, dropna=False, sort=True)))
-    blocks = pd.DataFrame(list(groups), columns=BLOCK)
-    values = dict(list(found.groupby(BLOCK, dropna=False, sort=False)))
-    by_block = dict(list(numbers.groupby(BLOCK, dropna=False, sort=False)))
-    for name, (block, same) in zip(names(blocks, BLOCK), groups.items(), strict=True):
-        if block in by_block:
-            yield _verdict(name, same, values[block], by_block[block])
+    numbers = numbers[numbers["metric"].isin([*HEADLINES, *BESIDE])]
+    by_block: dict[Block, dict[str, dict[str, Record]]] = {}
+    for one in numbers.sort_values("variant").to_dict("records"):  # those without one first
+        metrics = by_block.setdefault(tuple(one[part] for part in BLOCK), {})
+        metrics.setdefault(one["metric"], {}).setdefault(_line(one["method"], one["own"]), one)
+    blocks = pd.DataFrame(sorted(by_block), columns=BLOCK)
+    distances, failed, held = _distances(found), _failed(rows), threats(rows)
+    for name, block in zip(names(blocks, BLOCK), sorted(by_block), strict=True):
+        by_seed = distances.get(block, {})
+        yield _verdict(name, by_block[block], by_seed, failed.get(block, set()), held)
 
 
-Means = Mapping[str, Mapping[str, float]]
-"""Mean over seeds by metric, then by line."""
+def _line(method: str, own: str) -> str:
+    return f"{method} {own}".strip()
 
 
-def _verdict(name: str, rows: pd.DataFrame, found: pd.DataFrame, numbers: pd.DataFrame) -> Verdict:
-    for measure in ("ret_dev", "tow"):  # RetDev has no value where retraining is never right
-        ranked, _ = ranking.ranked(rows, found, measure)
-        if not ranked.empty:
-            break
+def _failed(rows: pd.DataFrame) -> dict[Block, set[str]]:
+    """Lines of which a seed failed, by block: what is left of them is no fair mean."""
+    bad = rows[(rows["status"] == "failed") & (rows["defense"] == "none")]
+    found: dict[Block, set[str]] = {}
+    for *block, method, own in bad[[*BLOCK, *LINE]].drop_duplicates().to_numpy():
+        found.setdefault(tuple(block), set()).add(_line(method, own))
+    return found
+
+
+def _distances(found: pd.DataFrame) -> dict[Block, dict[str, dict[str, dict[int, float]]]]:
+    """Distances from retraining by block, measure, line and seed."""
+    found = found[found["metric"].isin(list(NAMES)) & (found["defense"] == "none")]
+    each: dict[Block, dict[str, dict[str, dict[int, float]]]] = {}
+    columns = found[[*BLOCK, "metric", *LINE, "seed", "value"]].to_numpy()
+    for *block, measure, method, own, seed, value in columns:
+        lines = each.setdefault(tuple(block), {}).setdefault(measure, {})
+        lines.setdefault(_line(method, own), {})[int(seed)] = _distance(measure, float(value))
+    return each
+
+
+def _verdict(
+    name: str,
+    numbers: Mapping[str, Mapping[str, Record]],
+    by_seed: Mapping[str, Mapping[str, Mapping[int, float]]],
+    failed: Collection[str],
+    held: Mapping[str, str],
+) -> Verdict:
     means = {
-        str(metric): dict(zip(same["line"], same["mean"], strict=True))
-        for metric, same in numbers.groupby("metric", sort=False)
+        metric: {line: float(one["mean"]) for line, one in lines.items()}
+        for metric, lines in numbers.items()
     }
-    if ranked.empty:
-        return Verdict(name, None, "", "", list(_leaks("retrain", rows, numbers, means)))
-    lines = (ranked["method"] + " " + ranked["own"]).str.strip()
-    best = str(lines.iloc[0])
-    others = [line for line in lines[ranked["best"] > 0] if line != best]
+    for measure in NAMES:
+        lines = [
+            line
+            for line, one in numbers.get(measure, {}).items()
+            if one["method"] not in UNRANKED and line not in failed
+        ]
+        if lines:
+            break
+    else:
+        return Verdict(name, None, "", "", list(_leaks("retrain", numbers, means, held)))
+    distance = by_seed[measure]
+    seeds = sorted({seed for line in lines for seed in distance[line]})
+    values_KS = np.array([[distance[k].get(seed, np.nan) for seed in seeds] for k in lines])
+    place = np.argsort(statistics.mean(values_KS), kind="stable")
+    alike = ranking.like_the_best(values_KS)
+    best, others = lines[place[0]], [lines[k] for k in place[1:] if alike[k]]
     return Verdict(
         name,
         best,
         _cost(best, others, measure, means),
-        _real(best, others, len(ranked), measure, _distances(found, measure)),
-        list(_leaks(best, rows, numbers, means)),
+        _real(best, others, len(lines), measure, distance),
+        list(_leaks(best, numbers, means, held)),
     )
 
 
@@ -190,16 +236,6 @@ def _real(
     return f"{said}: {best}, at {ours:.3f}, is {side} (p = {p:.2g})."
 
 
-def _distances(found: pd.DataFrame, measure: str) -> dict[str, dict[int, float]]:
-    """The distance by line, then by seed."""
-    found = found[found["metric"] == measure]
-    lines = (found["method"] + " " + found["own"]).str.strip()
-    each: dict[str, dict[int, float]] = {}
-    for line, seed, value in zip(lines, found["seed"], found["value"], strict=True):
-        each.setdefault(line, {})[int(seed)] = _distance(measure, float(value))
-    return each
-
-
 FEW = 5
 """Seeds below which a test is said to have little power."""
 
@@ -207,28 +243,33 @@ NAMED = 6
 """Methods that are named; of the others their number."""
 
 
-def _leaks(line: str, rows: pd.DataFrame, numbers: pd.DataFrame, means: Means) -> Iterator[Leak]:
+def _leaks(
+    line: str,
+    numbers: Mapping[str, Mapping[str, Record]],
+    means: Means,
+    held: Mapping[str, str],
+) -> Iterator[Leak]:
     """What attacks find of a line, of retraining and the original, and of who leaks most."""
     for metric in HEADLINES:
-        of = {one["line"]: one for one in numbers[numbers["metric"] == metric].to_dict("records")}
+        of = numbers.get(metric, {})
         if line not in of:
             continue
-        mine = of[line]
-        said = f"{glossary.label(metric)} {mine['mean']:.2f}"
-        ends = [f"{words} {of[one]['mean']:.2f}" for one, words in ENDS.items() if one in of]
+        mine, found = of[line], means[metric]
+        said = f"{glossary.label(metric)} {found[line]:.2f}"
+        ends = [f"{words} {found[one]:.2f}" for one, words in ENDS.items() if one in of]
         if line not in ENDS and ends:
             said += f" ({', '.join(ends)})"
         if metric == "hrec_cos" and (public := means.get("avg_cos", {}).get(line)):
             said += f", where the mean of the public records has {public:.2f}"
         said += f": {WORDS[mine['verdict']]}." if mine["verdict"] in WORDS else "."
         guess = 0.5 if metric.endswith("_auc") else 0.0
-        methods = [name for name, one in of.items() if one["method"] not in UNRANKED]
-        most = max(methods, key=lambda name: abs(of[name]["mean"] - guess), default=line)
+        away = {k: abs(found[k] - guess) for k, one in of.items() if one["method"] not in UNRANKED}
+        most = max(away, key=lambda k: away[k], default=line)
         if most != line:
             told = "Farthest from a guess is" if guess else "Most shows"
-            said += f" {told} {most}: {of[most]['mean']:.2f}."
+            said += f" {told} {most}: {found[most]:.2f}."
         attack = " ".join([glossary.attack(mine["attack"]), *mine["variant"].split()])
-        yield Leak(attack, threat(rows, mine["attack"]), said)
+        yield Leak(attack, held.get(mine["attack"], ""), said)
 
 
 ENDS = {"retrain": "retraining", "original": "the original"}
@@ -242,7 +283,9 @@ WORDS = {
 }
 
 
-def threat(rows: pd.DataFrame, attack: str) -> str:
-    """What the attacker holds: as the rows say, else as the option does."""
-    said = rows.loc[rows["attack"] == attack, "threat"].dropna()
-    return str(said.iloc[0]) if len(said) else options.told("attack", attack).threat
+def threats(rows: pd.DataFrame) -> dict[str, str]:
+    """What the attacker of each attack holds: as the rows say, else as its option does."""
+    each = rows.drop_duplicates(["attack", "threat"])[["attack", "threat"]]
+    said = dict(each.dropna().to_numpy().tolist())
+    attacks = sorted(set(each["attack"]) - {"none"})
+    return {name: said.get(name) or options.told("attack", name).threat for name in attacks}
