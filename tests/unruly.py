@@ -118,3 +118,26 @@ def shrunk(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
         for value in model.parameters():
             shrink(value)
     return model.eval()
+
+
+def off(model: nn.Module, task: Task, *, strength: float, steps: int) -> nn.Module:
+    """The original while the strength is within a quarter of 0.6, else wrong about everything.
+
+    Each call adds a line to the file UNRULY_LOG names. After UNRULY_AFTER lines it waits for the
+    file UNRULY_GATE. A strength below UNRULY_RAISES raises.
+    """
+    if path := os.environ.get("UNRULY_LOG"):
+        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(log, f"{strength} {steps}\n".encode())
+        os.close(log)
+        after = int(os.environ.get("UNRULY_AFTER", "1000000"))
+        with open(path) as lines:
+            full = len(lines.readlines()) >= after
+        while full and not os.path.exists(os.environ["UNRULY_GATE"]):
+            time.sleep(0.02)
+    if strength < float(os.environ.get("UNRULY_RAISES", "-inf")):
+        raise KeyError("on purpose")
+    with torch.no_grad():
+        for value in model.parameters():
+            value.mul_(1 - 4 * abs(strength - 0.6))
+    return model.eval()

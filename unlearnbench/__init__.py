@@ -1,7 +1,7 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
-``load_results``, ``load_scores`` and ``load_predictions`` read what was computed, ``run`` computes
-cells. Importing this imports no torch.
+``load_results``, ``load_scores`` and ``load_predictions`` read what was computed, ``load_trials``
+what was searched, ``run`` computes cells. Importing this imports no torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from unlearnbench.loading import load_predictions, load_results, load_scores, typed
+from unlearnbench.results import load_trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "load_predictions", "load_results", "load_scores", "run"]
+__all__ = [
+    "__version__",
+    "load_predictions",
+    "load_results",
+    "load_scores",
+    "load_trials",
+    "run",
+]
 __version__ = version("unlearnbench")
 
 

@@ -123,6 +123,7 @@ class Cell:
         shadow: options in which the attacker's own models differ, by axis: transfer.
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
+        tuned: where its method's settings were found, ``name``, and what that took, ``seconds``.
         keep: ``all``, or ``predictions``: no weights of unlearned models; in no key.
     """
 
@@ -141,6 +142,7 @@ class Cell:
     cuda_graphs: bool = True
     shadow: Mapping[str, Option] = field(default_factory=dict)
     keep: str = "all"
+    tuned: Option | None = None
 
     @property
     def names(self) -> dict[str, str]:
@@ -238,7 +240,8 @@ class Cell:
         names = {**self.names, "defense": "none", "attack": "none"}
         privacy = [self.train["privacy"]] if "privacy" in self.train else []  # what ε is of
         about = self.seed, compared, written(self.forget), *privacy
-        return digest("rows", ROWS_VERSION, names, *about)
+        found = [] if self.tuned is None else [dict(self.tuned)]  # rows tell what that cost
+        return digest("rows", ROWS_VERSION, names, *about, *found)
 
     @cached_property
     def key(self) -> str:

@@ -1,8 +1,10 @@
 """The command ``unlearnbench``: a Hydra application around cells, plan and launch."""
 
+import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +70,40 @@ class Bar(launch.Watcher):
         self.progress.update(self.bar, advance=1, description=f"left: {told}" if told else "done")
 
 
+class Search(launch.Watcher):
+    """The same of a search: how many trials are left, the time, and the latest best score."""
+
+    def __init__(self, plan: Plan) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(*columns, TimeRemainingColumn(), console=console)
+        self.methods = {job.key: job.cells[0].names["method"] for job in plan.jobs if job.slot}
+        self.fresh = {job.key for job in plan.jobs if job.slot and job.slot.fresh}
+        self.best: dict[str, float] = {}
+        self.said: Counter[tuple[str, str]] = Counter()
+        shown = bool(plan.jobs)
+        self.bar = self.progress.add_task("starting", total=len(plan.jobs), visible=shown)
+
+    def __enter__(self) -> "Search":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        for (status, reason), count in self.said.items():
+            console.print(f"{status}: {count:,} jobs: {reason}", soft_wrap=True)
+
+    def event(self, event: Event) -> None:
+        """Count a settled job."""
+        self.progress.advance(self.bar)
+        if event.status != "done" and event.key not in self.fresh:
+            self.said[event.status, event.reason] += 1
+        method = self.methods.get(event.key, "")
+        if event.score is not None and event.score < self.best.get(method, math.inf):
+            self.best[method] = event.score
+            told = f"best of {method}: {event.score:.4f}"
+            self.progress.update(self.bar, description=told)
+
+
 def execute(
     overrides: Sequence[Sequence[str]],
     settings: dict[str, Any],
@@ -91,6 +127,8 @@ def execute(
         Whether no cell failed.
     """
     cells = config.cells(overrides, settings["controls"])
+    for told in config.notes(overrides):
+        console.print(told, soft_wrap=True)
     sweep = study or (record.unnamed(cells) if swept else None)
     frame = launch.run(cells, settings, sweep=sweep, words=words, only=only, watch=Bar)
     return tables(frame, Path(settings["paths"]["results"]), study)
@@ -225,6 +263,17 @@ def one_cell(composed: DictConfig) -> None:
     sys.exit(0 if works else 1)
 
 
+def show_plain(table: pd.DataFrame) -> None:
+    """Print a table whose first column is names, and the others figures."""
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        first = column == table.columns[0]
+        drawn.add_column(column, justify="left" if first else "right", overflow="fold")
+    for one in table.to_numpy():
+        drawn.add_row(*one)
+    console.print(drawn)
+
+
 def check(words: Sequence[str]) -> bool:
     """``unlearnbench check``: the conformance suite on the methods that the words ask for.
 
@@ -245,15 +294,6 @@ def check(words: Sequence[str]) -> bool:
     return FAIL not in totals
 
 
-def _by_wave(lines: pd.DataFrame) -> Table:
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in lines.columns:
-        drawn.add_column(column, justify="left" if column == "wave" else "right")
-    for line in lines.to_numpy():
-        drawn.add_row(*line)
-    return drawn
-
-
 def plan(words: Sequence[str]) -> bool:
     """``unlearnbench plan``: what a sweep would do and is expected to cost, without doing it."""
     from unlearnbench import commands
@@ -262,7 +302,7 @@ def plan(words: Sequence[str]) -> bool:
     line, bill, unknown = commands.plan(overrides)
     console.print(line)
     if len(bill):
-        console.print(_by_wave(bill))
+        show_plain(bill)
     for told in unknown:
         console.print(told, soft_wrap=True)
     return True
@@ -285,13 +325,39 @@ def submit(
     return True
 
 
+def tune(words: Sequence[str]) -> bool:
+    """``unlearnbench tune``: search for the settings of methods.
+
+    Returns:
+        Whether settings were found for all of them.
+    """
+    from unlearnbench import tune
+
+    asked = tune.ask(words)
+    for name, reason in asked.left_out.items():
+        console.print(f"left out: {name}, which {reason}", soft_wrap=True)
+    todo = tune.plan(asked)
+    if todo.jobs and tune.on_slurm(asked):
+        for told in tune.submit(asked, todo):
+            console.print(told, soft_wrap=True)
+        return True
+    console.print(tune.line(asked, todo))
+    tune.run(asked, todo, Search)
+    there = tune.found(asked)
+    show_plain(tune.table(there))
+    for folder in tune.write(asked, there):
+        console.print(f"wrote {folder}: take these settings with tuned={folder}", soft_wrap=True)
+    console.print(f"trials in {asked.results / 'trials'}, studies in {asked.results / 'studies'}")
+    return all(one.chosen is not None for one in there)
+
+
 def status(words: Sequence[str]) -> bool:
     """``unlearnbench status``: how far a sweep is."""
     from unlearnbench import commands
 
     sweep, _, overrides = commands.sorted_words("status", words)
     counts, told = commands.status(sweep, overrides)
-    console.print(_by_wave(counts))
+    show_plain(counts)
     for line in told:
         console.print(line, soft_wrap=True)
     return True
@@ -367,6 +433,7 @@ def compact(words: Sequence[str]) -> bool:
 COMMANDS = {
     "check": check,
     "plan": plan,
+    "tune": tune,
     "status": status,
     "retry": retry,
     "cancel": cancel,
@@ -385,6 +452,7 @@ def main() -> None:
         with mistakes_in_one_line():
             works = COMMANDS[first](words)
         sys.exit(0 if works else 1)
+    sys.argv = [sys.argv[0], *map(config.plain_value, sys.argv[1:])]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     application = hydra.main(str(config.folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():

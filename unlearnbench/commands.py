@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 import secrets
+import shlex
 import signal
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ WAVES = {
     "unlearned": "unlearned",
     "traced": "seen on their way",
     "rows": "rows",
+    "trial": "trials",
 }
 
 SHOWN = 3
@@ -55,22 +57,28 @@ def sorted_words(command: str, words: Sequence[str]) -> tuple[str | None, set[st
     Raises:
         ConfigError: more than one sweep is named.
     """
-    parser = argparse.ArgumentParser(f"unlearnbench {command}", allow_abbrev=False)
+    told = (config.folder() / "tuning.yaml").read_text() if command == "tune" else None
+    parser = argparse.ArgumentParser(
+        f"unlearnbench {command}",
+        allow_abbrev=False,
+        epilog=told and f"beside cells it takes, as key=value:\n\n{told}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for flag, what in FLAGS.get(command, {}).items():
         parser.add_argument(flag, action="store_true", help=what)
     parser.add_argument("-m", "--multirun", action="store_true", help="as in the sweep; no matter")
     parser.add_argument("-cd", "--config-dir", help="a folder of options of your own")
     parser.add_argument("words", nargs="*", help="a sweep's name, overrides such as seed=3")
-    told = vars(parser.parse_intermixed_args(list(words)))
-    names = [word for word in told["words"] if "=" not in word]
-    overrides = [word for word in told["words"] if "=" in word]
-    if told["config_dir"]:
-        overrides.append(f"hydra.searchpath=[file://{Path(told['config_dir']).resolve()}]")
-    if len(names) > (command != "plan" and command != "compact"):
+    given = vars(parser.parse_intermixed_args(list(words)))
+    names = [word for word in given["words"] if "=" not in word]
+    overrides = [word for word in given["words"] if "=" in word]
+    if given["config_dir"]:
+        overrides.append(f"hydra.searchpath=[file://{Path(given['config_dir']).resolve()}]")
+    if len(names) > (command not in ("plan", "compact", "tune")):
         raise ConfigError(
             f"unlearnbench {command}: {' '.join(names)}: one sweep at most, key=value"
         )
-    flags = {flag for flag in FLAGS.get(command, ()) if told[flag.strip("-")]}
+    flags = {flag for flag in FLAGS.get(command, ()) if given[flag.strip("-")]}
     return (names[0] if names else None), flags, overrides
 
 
@@ -208,14 +216,51 @@ def submit(
     """
     launch.check(settings)
     todo = launch.planned(cells, settings, only)
-    mark = secrets.token_hex(2)
-    ready, options = _prepared(todo, words, settings, f"{sweep}-{mark}")
+    ready, options = _prepared(todo, words, settings, _marked(sweep))
     assert options is not None
     yield todo.line(sum(len(array.tasks) for array in ready.arrays))
     launch.keep_list(cells, settings, sweep)
     if not todo.jobs:
         yield f"the tables: unlearnbench collect {sweep}"
         return
+    yield _handed_in(ready, options, words, settings, sweep)
+    yield f"how far it is: unlearnbench status {sweep}; its tables: unlearnbench collect {sweep}"
+
+
+def submit_search(
+    todo: Plan, words: Sequence[str], settings: Mapping[str, Any], name: str
+) -> Iterator[str]:
+    """Submit the trials of a search to SLURM; say where they are.
+
+    Args:
+        todo: its jobs, of which there are some.
+        words: that it was asked with, the launcher's among them.
+        settings: of the config.
+        name: of the search.
+
+    Raises:
+        slurm.Refused: SLURM does not take it.
+    """
+    ready, options = _prepared(todo, words, settings, _marked(name))
+    assert options is not None
+    yield _handed_in(ready, options, words, settings, name)
+    yield f"how far it is: unlearnbench status {name}"
+
+
+def _marked(sweep: str) -> str:
+    """A name for the arrays of this go at it."""
+    return f"{sweep}-{secrets.token_hex(2)}"
+
+
+def _handed_in(
+    ready: Prepared,
+    options: Options,
+    words: Sequence[str],
+    settings: Mapping[str, Any],
+    sweep: str,
+) -> str:
+    """Submit what is prepared, as a run with a folder; returns where it is."""
+    todo = ready.plan
     launcher = {"name": "slurm", **vars(options)}
     run = record.begin(sweep, todo, settings, words=list(words), launcher=launcher)
     tasks = {
@@ -231,8 +276,7 @@ def submit(
         run.tell(refused=str(error))
         raise
     numbers = ", ".join(array["job"] for array in run.told["arrays"])
-    yield f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"
-    yield f"how far it is: unlearnbench status {sweep}; its tables: unlearnbench collect {sweep}"
+    return f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"
 
 
 def found(sweep: str | None, words: Sequence[str]) -> tuple[Path, list[Run]]:
@@ -304,7 +348,7 @@ def _times(at: Progress) -> Iterator[str]:
 
 
 def _name(job: "pd.Series[Any]") -> str:
-    what = job["method"] if job["kind"] in ("unlearned", "traced") else job["kind"]
+    what = job["method"] if job["kind"] in ("unlearned", "traced", "trial") else job["kind"]
     return f"{what} of {job['dataset']} × {job['model']} seed {job['seed']}"
 
 
@@ -358,6 +402,7 @@ def retry(sweep: str | None, flags: Collection[str], words: Sequence[str]) -> Ag
     """
     at = _progress(sweep, words)
     run = at.runs[-1]
+    _no_search(run)
     chosen = at.chosen(failed="--failed" in flags, memory="--oom" in flags)
     launcher = run.told["launcher"]
     again = _merged(run.told["words"], words)
@@ -369,6 +414,17 @@ def retry(sweep: str | None, flags: Collection[str], words: Sequence[str]) -> Ag
     told = ", ".join(f"{states[state]:,} {state}" for state in STATES if state in states)
     reason = f"nothing to try again; cells: {told}"
     return Again(run.sweep, study, launcher["name"], again, chosen, reason)
+
+
+def _no_search(run: Run) -> None:
+    """Refuse what is for sweeps, where it is about a search.
+
+    Raises:
+        ConfigError: the run is one of ``unlearnbench tune``.
+    """
+    if run.told["words"][:1] == ["tune"]:
+        again = shlex.join(["unlearnbench", *run.told["words"]])
+        raise ConfigError(f"{run.sweep} is a search, with no rows: it goes on with {again}")
 
 
 def _more_memory(launcher: Mapping[str, Any], words: Sequence[str]) -> list[str]:
@@ -407,6 +463,7 @@ def _is_at_work(run: Run) -> bool:
 def rows_there(sweep: str | None, words: Sequence[str]) -> tuple[str, Path, int]:
     """A sweep's name, the results folder, and how many of its cells have no rows."""
     folder, runs = found(sweep, words)
+    _no_search(runs[-1])
     store = Path(runs[-1].told["settings"]["paths"]["store"])
     at = progress(folder, store, runs)
     missing = ~at.cells["state"].isin(["done", "skipped", "failed"])

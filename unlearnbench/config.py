@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,16 +66,20 @@ def cells(overrides: Iterable[Sequence[str]], extra_methods: Sequence[str] = ())
     alike = {_but_for_method(cell): cell for cell in asked}
     # Hyper-parameters of a method say nothing about its controls.
     controls = [
-        replace(cell, method=method, overrides=overrides)
+        replace(cell, method=method, overrides=overrides, tuned=None)
         for method in methods
         for (overrides, *_), cell in alike.items()
     ]
     return list({cell.key: cell for cell in [*controls, *asked]}.values())
 
 
+OF_METHOD = ("method.", "tuned=")
+"""How overrides begin that are about the method alone."""
+
+
 def _but_for_method(cell: Cell) -> tuple[Any, ...]:
     """What cells have in common that share their controls."""
-    overrides = " ".join(o for o in cell.overrides.split() if not o.startswith("method."))
+    overrides = " ".join(o for o in cell.overrides.split() if not o.startswith(OF_METHOD))
     options = [getattr(cell, axis) for axis in AXES if axis != "method"]
     parts = [*options, cell.split, *cell.shadow.values()]
     # Options are composed once, and told apart by which they are, not by what is in them.
@@ -104,6 +108,37 @@ def study(overrides: Sequence[str]) -> list[str]:
         words = [*search_words(overrides), *chosen]
         composed = compose("config", overrides=words, return_hydra_config=True)
     return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
+
+
+def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What ``unlearnbench tune`` is told beside cells, with its defaults; and the other overrides.
+
+    Args:
+        overrides: of both kinds; lists may be written as sweeps are, ``seeds=range(3)``.
+
+    Raises:
+        ConfigError: a value is not of its default's type.
+    """
+    with hydra_ready():
+        usual = _plain(compose("tuning"))
+        assert isinstance(usual, dict)
+        told, rest = dict(usual), []
+        known = [*usual, *(str(key) for key in compose("config")), "sweep", "hydra"]
+        for text in overrides:
+            override = _parse(text)
+            name = str(override.key_or_group)
+            top = re.split(r"[./@]", name)[0]
+            if top not in known:
+                raise ConfigError(f"{name} is no key here{_nearest(top, known)}")
+            if name not in usual:
+                rest.append(text)
+            elif override.is_sweep_override():
+                told[name] = list(override.sweep_iterator())
+            else:
+                told[name] = _plain(OmegaConf.create({"": override.value()}))[""]
+    for name in ("seeds", "fresh"):
+        told[name] = told[name] if isinstance(told[name], list) else [told[name]]
+    return _conform(told, usual, ""), rest
 
 
 def launcher(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -152,7 +187,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with hydra_ready():
-        grid: list[list[str]] = list(BasicSweeper.split_arguments(check(overrides), None)[0])
+        split = BasicSweeper.split_arguments(check(overrides), None)[0]
+        grid = [[plain_value(text) for text in one] for one in split]
     if not grid:
         raise ConfigError(f"nothing to run: a sweep is empty in {' '.join(overrides)}")
     return grid
@@ -173,6 +209,7 @@ class Parts:
         self._seen: dict[tuple[str, tuple[str, ...]], set[str]] = {}
         self._lines: dict[tuple[str, tuple[str, ...], int], list[str]] = {}
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._found: dict[tuple[str, str], Tuned | None] = {}
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         if overrides not in self._composed:
@@ -246,18 +283,21 @@ class Parts:
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
         """One cell from its overrides."""
-        mine: dict[str, list[str]] = {axis: [] for axis in ("", *AXES)}
-        for text in overrides:
-            axis = _axis(_parse(text))
-            if axis in mine:
-                mine[axis].append(text)
-        parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
+        mine = _by_axis(overrides)
         top = self.option("", tuple(mine[""]))
+        found = self._tuned(top, tuple(mine["method"]))
+        if found is not None:  # what was typed comes after it
+            overrides = (*found.words, *overrides)
+            mine = _by_axis(overrides)
+        parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
         if (keep := top["store"]["keep"]) not in KEEP:
             raise ConfigError(f"store.keep={keep}: no such word{_nearest(keep, KEEP)}")
-        changed = [
-            line for axis in AXES for line in self._changed(axis, tuple(mine[axis]), parts[axis])
-        ] + [line for line in self._changed("", tuple(mine[""]), top) if _keyed_line(line)]
+        changed = [] if found is None else [f"tuned={found.name}"]
+        for axis in AXES:
+            usual = found.words if axis == "method" and found is not None else ()
+            changed += self._changed(axis, tuple(mine[axis]), parts[axis], usual)
+        lines = self._changed("", tuple(mine[""]), top, ())
+        changed += [line for line in lines if _keyed_line(line)]
         transfer = parts["attack"].get("transfer") or {}
         shadow = {
             axis: self.option(axis, (f"{axis}={name}",))
@@ -274,13 +314,36 @@ class Parts:
             overrides=" ".join(changed),
             cuda_graphs=top["cuda_graphs"],
             keep=top["store"]["keep"],
+            tuned=None if found is None else {"name": found.name, "seconds": found.seconds},
         )
 
-    def _changed(self, axis: str, overrides: tuple[str, ...], value: Option) -> list[str]:
-        """The lines that make the option out of its default; options are compared once."""
+    def _tuned(self, top: Option, overrides: tuple[str, ...]) -> "Tuned | None":
+        """What ``tuned=`` says of the method that the overrides choose; None if it says nothing."""
+        if (name := top["tuned"]["name"]) is None:
+            return None
+        method = self._default("method", overrides)
+        place = str(name), str(method["name"])
+        if place not in self._found:
+            self._found[place] = _tuned(top, method)
+        return self._found[place]
+
+    def _changed(
+        self, axis: str, overrides: tuple[str, ...], value: Option, usual: tuple[str, ...]
+    ) -> list[str]:
+        """The lines that make the option out of its default; options are compared once.
+
+        Args:
+            axis: of the option.
+            overrides: that made it.
+            value: the option.
+            usual: those of the overrides that count as its default.
+        """
         place = axis, overrides, id(value)
         if place not in self._lines:
-            default = dict(leaves(self._default(axis, overrides), axis))
+            plain = self._default(axis, overrides)
+            if usual:
+                plain = self.option(axis, (*_choice(axis, overrides), *usual))
+            default = dict(leaves(plain, axis))
             self._lines[place] = [
                 f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
                 for path, leaf in leaves(value, axis)
@@ -288,6 +351,114 @@ class Parts:
                 and path.split(".")[-1] not in ("root", "trace_every", "checkpoint_minutes")
             ]
         return self._lines[place]
+
+
+# ---------------------------------------------------------------------------------------------
+# Settings that a search has found.
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search has found for a method.
+
+    Attributes:
+        name: of the folder, as ``tuned=`` says it.
+        words: overrides that make the method so.
+        seconds: that the search took.
+        seeds: that it looked at.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    seconds: float
+    seeds: tuple[int, ...]
+
+
+def _tuned_folder(name: str, results: str) -> Path:
+    """The folder that ``tuned=`` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    places = (folder() / "tuned", Path(results) / "tuned")
+    for path in (*(place / name for place in places), Path(name)):
+        if path.is_dir():
+            return path
+    known = sorted({path.name for place in places for path in place.glob("*") if path.is_dir()})
+    near = _nearest(name, known) if known else "; unlearnbench tune makes them"
+    raise ConfigError(f"tuned={name}: no such settings{near}")
+
+
+def _tuned(top: Option, method: Option) -> Tuned | None:
+    """What a search has found for a method; None where the folder has no file of it.
+
+    Raises:
+        ConfigError: the file is of another version of the method, or is none.
+    """
+    name = str(top["tuned"]["name"])
+    path = _tuned_folder(name, top["paths"]["results"]) / f"{method['name']}.yaml"
+    if not path.is_file():
+        return None
+    told = _plain(OmegaConf.load(path))
+    try:
+        about, call = told["provenance"], told["call"]
+        seconds, version = float(about["seconds"]), about["method_version"]
+        seeds = (*about["seeds"], *about["fresh_seeds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"tuned={name}: {path} is not as unlearnbench tune writes it") from error
+    if version != method["version"]:
+        of = f"{path} was found for version {version} of method={method['name']}"
+        raise ConfigError(f"tuned={name}: {of}, which is {method['version']} now: tune it again")
+    words = tuple(f"method.{key}={_word(value)}" for key, value in leaves(call, "call"))
+    return Tuned(name, words, seconds, seeds)
+
+
+def _word(value: Any) -> str:
+    """A value as Hydra reads it."""
+    return "null" if value is None else json.dumps(value)
+
+
+def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
+    """What is to be known of ``tuned=`` in lists of overrides: what it leaves alone, old seeds.
+
+    Args:
+        overrides: one list a cell.
+    """
+    untold: dict[str, set[str]] = {}
+    seen: dict[str, set[int]] = {}
+    with hydra_ready():
+        grid = [tuple(one) for one in overrides]
+        parts = Parts(search_words(grid[0] if grid else ()))
+        for one in grid:
+            mine = _by_axis(one)
+            top = parts.option("", tuple(mine[""]))
+            if top["tuned"]["name"] is None:
+                continue
+            found = parts._tuned(top, tuple(mine["method"]))
+            if found is None:
+                method = parts._default("method", tuple(mine["method"]))["name"]
+                untold.setdefault(str(top["tuned"]["name"]), set()).add(method)
+            elif top["seed"] in found.seeds:
+                seen.setdefault(found.name, set()).add(top["seed"])
+    told = [
+        f"tuned={name}: holds nothing for {', '.join(sorted(methods))}; defaults are kept"
+        for name, methods in untold.items()
+    ]
+    return told + [
+        f"tuned={name}: found on seed {', '.join(map(str, sorted(seeds)))} among others, where it"
+        " looks better than it is"
+        for name, seeds in seen.items()
+    ]
+
+
+def _by_axis(overrides: Iterable[str]) -> dict[str, list[str]]:
+    """The overrides by the axis that they are about, "" for the top level."""
+    mine: dict[str, list[str]] = {axis: [] for axis in ("", *AXES)}
+    for text in overrides:
+        axis = _axis(_parse(text))
+        if axis in mine:
+            mine[axis].append(text)
+    return mine
 
 
 def _choice(axis: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
@@ -300,10 +471,15 @@ def _keyed_line(line: str) -> bool:
     return top in KEYED_SETTINGS and top != "seed"
 
 
+def plain_value(text: str) -> str:
+    """The word ``tuned=…`` as one of a value: Hydra takes it for a choice of ``conf/tuned``."""
+    return re.sub(r"^(\+*)tuned=", r"\1tuned.name=", text)
+
+
 @lru_cache(maxsize=100_000)
 def _parse(text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        return OverridesParser.create().parse_override(plain_value(text))
     except HydraException as error:
         raise ConfigError(f"{text}: {_one_line(error)}") from error
 

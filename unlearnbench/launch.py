@@ -117,21 +117,44 @@ def run(
             from there.
     """
     check(settings)
-    folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(settings["paths"]["results"])
     todo = planned(cells, settings, only)
     if sweep is not None:
         keep_list(cells, settings, sweep)
+    carry_out(todo, settings, sweep or record.SINGLE, words, watch)
+    keys = {key for cell in cells for key in cell.row_keys}
+    return results.load_results(folder, keys=keys)
+
+
+def carry_out(
+    todo: Plan,
+    settings: Mapping[str, Any],
+    sweep: str,
+    words: Sequence[str],
+    watch: Callable[[Plan], Watcher],
+) -> None:
+    """Do the jobs of a plan on worker processes of this machine, as a run with a folder.
+
+    Args:
+        todo: the plan.
+        settings: ``paths``, ``device`` and ``workers`` of the config.
+        sweep: the name of what it is a go at.
+        words: that it was asked with.
+        watch: given the plan, returns who is told of its progress.
+
+    Raises:
+        WorkerError: the working process died, or could not write rows.
+    """
+    folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
+    folder.mkdir(parents=True, exist_ok=True)
     with watch(todo) as watcher:
         if todo.jobs:
             told = {"words": list(words), "launcher": {"name": "local"}}
-            run = record.begin(sweep or record.SINGLE, todo, settings, **told)
+            run = record.begin(sweep, todo, settings, **told)
             record.write_jobs(run, record.listed(todo.jobs, dict.fromkeys(todo.keys, "local")))
             device, workers = settings["device"], settings["workers"]
             orders = Orders(todo.jobs, folder, store, run.folder, "local", device, workers)
             _work(orders, watcher)
-    keys = {key for cell in cells for key in cell.row_keys}
-    return results.load_results(folder, keys=keys)
 
 
 def keep_list(cells: Sequence[Cell], settings: Mapping[str, Any], sweep: str) -> None:

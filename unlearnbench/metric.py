@@ -544,3 +544,30 @@ def modified_entropy(logits: Floats, y_N: Labels) -> NDArray[np.float64]:
     terms = np.where(at_y_NC, np.exp(log_not_p) * log_p, np.exp(log_p) * log_not_p)
     found: NDArray[np.float64] = -terms.sum(axis=-1)
     return found
+
+
+# ---------------------------------------------------------------------------------------------
+# What a search for hyper-parameters makes small.
+
+
+def tuning_values(
+    unlearned: tuple[float, float, float], wished: tuple[float, float, float], mia: float
+) -> tuple[float, float, float, float]:
+    """The four objectives of a search, each 0 at best.
+
+        J = (|RA_U − RA|/3, |FA_U − FA|/3, |VA_U − VA|/3, Disc),   Disc = |2·MIA − 1|
+
+    Deep Unlearn (arXiv 2410.01276), whose RA, FA, VA are the retrained model's.
+
+    Args:
+        unlearned: accuracies on retain, forget and validation rows.
+        wished: those that it should have.
+        mia: accuracy of the attack that tells forget rows from validation rows.
+    """
+    retain, forget, val = (abs(u - w) / 3 for u, w in zip(unlearned, wished, strict=True))
+    return retain, forget, val, 1 - indisc(mia)
+
+
+def tuning_score(values: Sequence[float]) -> float:
+    """Euclidean norm of the objectives: what they are ranked by."""
+    return float(np.linalg.norm(values))

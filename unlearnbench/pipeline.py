@@ -441,6 +441,14 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
     return _run(lab, cell, left)[0]
 
 
+def in_memory(lab: Lab, cell: Cell) -> nn.Module:
+    """The model after the cell's method, made here and now and stored nowhere.
+
+    What it starts from is: the original, and what a ``prepare`` step left.
+    """
+    return _run(lab, cell, prepared(lab, cell))[0]
+
+
 def white_box(lab: Lab, cell: Cell) -> WhiteBox:
     """The cell's model itself, for an attack that holds it, and the one that judges the attack."""
     assert cell.judge is not None

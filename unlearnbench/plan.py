@@ -10,6 +10,7 @@ from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, digest
 from unlearnbench.deletion import deletions
 from unlearnbench.population import originals, shadows
 from unlearnbench.store import Store
+from unlearnbench.study import Slot
 from unlearnbench.zoo import zoo
 
 ROWS_AT_ONCE = 50
@@ -22,18 +23,21 @@ class Job:
 
     Attributes:
         kind: what it makes: an original, a retrained or an unlearned model with its predictions,
-            what one said on its way, or the rows of some cells.
+            what one said on its way, the rows of some cells, or a trial of a search.
         key: of the predictions, of the trace, or of the file of rows.
         cells: the cell it is about, or those whose rows it writes.
         needs: keys of the jobs that come before it.
         wave: 1 trained from scratch, 2 unlearned, 3 rows; with traces these are 3, and rows 4.
+            Of a search, 2 are trials and 3 the best of them once more.
+        slot: of a trial.
     """
 
-    kind: Literal["original", "retrained", "unlearned", "traced", "rows"]
+    kind: Literal["original", "retrained", "unlearned", "traced", "rows", "trial"]
     key: str
     cells: tuple[Cell, ...]
     needs: tuple[str, ...]
     wave: int
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,13 @@ class Orders:
 
 @dataclass(frozen=True)
 class Event:
-    """What became of a job: ``done``, ``skipped`` or ``failed``, and why."""
+    """What became of a job: ``done``, ``skipped`` or ``failed``, and why; of a trial its score."""
 
     key: str
     kind: str
     status: str
     reason: str = ""
+    score: float | None = None
 
 
 NOUNS = {
@@ -227,3 +232,37 @@ def _rows(cells: Sequence[Cell], reads: Sequence[Sequence[str]]) -> list[Job]:
             wave = 4 if any(cell.trace_key for cell in chunk) else 3
             jobs.append(Job("rows", key, chunk, tuple(needs), wave))
     return jobs
+
+
+def searched(slots: Sequence[Slot], store: Store) -> Plan:
+    """The jobs of some trials, and of the models that they are measured against.
+
+    Trials of a number stand together, whatever study they are of: so those of one study are
+    seldom at work at once, and each can learn from those before it.
+
+    Args:
+        slots: what is to be tried.
+        store: where these models may be already.
+    """
+    models: dict[str, Cell] = {}
+    needs: dict[str, tuple[str, ...]] = {}
+    for slot in slots:
+        measures = {cell.predictions_key: cell for cell in slot.study.needs(slot.fresh)}
+        models |= measures
+        needs[slot.key] = tuple(measures)
+    present = store.present(models)
+    in_store = {kind: 0 for kind in ("original", "retrained")}
+    jobs = []
+    for key, cell in models.items():
+        if key in present:
+            in_store[_kind(cell)] += 1
+        else:
+            jobs.append(Job(_kind(cell), key, (cell,), (), 1))
+    first = [slot for slot in slots if not slot.fresh]
+    for slot in sorted(first, key=lambda slot: slot.number):
+        jobs.append(Job("trial", slot.key, slot.study.cells, needs[slot.key], 2, slot))
+    for slot in sorted((slot for slot in slots if slot.fresh), key=lambda slot: slot.number):
+        before = (one.key for one in first if one.study.key == slot.study.key)
+        wanted = (*needs[slot.key], *before)
+        jobs.append(Job("trial", slot.key, slot.study.fresh, wanted, 3, slot))
+    return Plan(tuple(jobs), 0, in_store)

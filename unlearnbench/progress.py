@@ -131,7 +131,7 @@ def _stated(
     ):
         line = lines.get((run, key), {})
         did = line.get("did")
-        there = key in stored if kind != "rows" else did == "done"
+        there = did == "done" if kind in ("rows", "trial") else key in stored
         if there:
             state = "done"
         elif did in ("skipped", "failed"):

@@ -64,6 +64,35 @@ ROC = pa.schema(
     [("key", pa.string()), ("fpr", pa.float64()), ("tpr", pa.float64()), ("others", pa.int64())]
 )
 
+TRIALS = pa.schema(
+    [
+        ("study", pa.string()),
+        ("dataset", pa.string()),
+        ("model", pa.string()),
+        ("train", pa.string()),
+        ("forget", pa.string()),
+        ("method", pa.string()),
+        ("overrides", pa.string()),  # settings that differ from the options' defaults
+        ("objective", pa.string()),  # retrained, no_retrain
+        ("sampler", pa.string()),
+        ("trial", pa.int64()),  # 0: the method's defaults
+        ("settings", pa.string()),  # JSON: hyper-parameters by dotted name
+        ("trial_status", pa.string()),  # complete, pruned, failed, skipped
+        ("phase", pa.string()),  # search, or fresh: the best once more
+        ("seed", pa.int64()),
+        ("retain_gap", pa.float64()),  # |RA − wished| / 3
+        ("forget_gap", pa.float64()),
+        ("val_gap", pa.float64()),
+        ("disc_val", pa.float64()),  # |2 Val-MIA − 1|
+        ("score", pa.float64()),  # the norm of these four; infinite where it failed
+        ("status", pa.string()),  # of this seed: complete, failed, skipped
+        ("reason", pa.string()),
+        ("seconds", pa.float64()),  # of the method and of measuring it
+        ("commit", pa.string()),
+        ("version", pa.string()),
+    ]
+)
+
 SWEEP = pa.schema([("sweep", pa.string()), ("key", pa.string()), ("model_key", pa.string())])
 
 CELL = ["dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"]
@@ -275,6 +304,25 @@ def sweeps(results: Path) -> list[str]:
     """Names of the sweeps in a results folder, the latest last."""
     paths = (results / "sweeps").glob("*.parquet")
     return [path.stem for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.stem))]
+
+
+def load_trials(results: str | Path | None = None) -> pd.DataFrame:
+    """All trials of all searches as a pandas frame: one row a trial and seed.
+
+    Args:
+        results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
+
+    Raises:
+        FileNotFoundError: nothing was tuned there.
+    """
+    folder = Path(results) if results is not None else default_folder()
+    if not (folder / "trials").is_dir():
+        raise FileNotFoundError(f"no trials in {folder}: run unlearnbench tune, or name another")
+    frame: pd.DataFrame = _read(folder / "trials", TRIALS).to_pandas()
+    order = ["dataset", "model", "train", "forget", "method", "study", "trial", "phase", "seed"]
+    # The search before what was run again, as it was.
+    frame = frame.sort_values(order, key=lambda c: c == "fresh" if c.name == "phase" else c)
+    return frame.reset_index(drop=True)
 
 
 def _deduplicated(table: pa.Table) -> pa.Table:

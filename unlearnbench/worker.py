@@ -32,6 +32,7 @@ from unlearnbench.cell import Cell
 from unlearnbench.journal import BEAT, Journal
 from unlearnbench.plan import Event, Job, Orders
 from unlearnbench.store import Store
+from unlearnbench.study import Slot
 from unlearnbench.values import Skip
 
 _fork = multiprocessing.get_context("fork")
@@ -84,6 +85,8 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
         folder: of the results.
         begin: told the key of each cell before its rows are computed.
     """
+    if job.slot is not None:
+        return _try(job, job.slot, lab, folder)
     if job.kind != "rows":
         try:
             (trace.trace if job.kind == "traced" else outputs.predict)(lab, job.cells[0])
@@ -109,6 +112,24 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
     rows = {(r["key"], r.get("metric"), r.get("step")): r for one in found for r in one.rows}
     results.write(folder / "rows", job.key, list(rows.values()), results.ROWS)
     return Event(job.key, job.kind, "done")
+
+
+def _try(job: Job, slot: Slot, lab: pipeline.Lab, folder: Path) -> Event:
+    """Do a trial of a search. One that fails is a trial too; without its models there is none."""
+    from unlearnbench import search, trial  # Optuna takes half a second, which only these need
+
+    impossible = [lab.failures[key] for key in job.needs if key in lab.failures]
+    if impossible:
+        return Event(job.key, job.kind, "failed", impossible[0])
+    if slot.until is not None and time.time() > slot.until:
+        return Event(job.key, job.kind, "skipped", "timeout: its time was over before it began")
+    evaluate = trial.evaluator(lab, slot.study, lambda error: _keep(folder, job.key, error))
+    over = search.run(folder, slot, evaluate, slurm.known)
+    if over is None:
+        return Event(job.key, job.kind, "skipped", "there are fewer that could be run again")
+    if over.status == search.SKIPPED:
+        return Event(job.key, job.kind, "skipped", over.reason)
+    return Event(job.key, job.kind, "done", over.reason, over.score)
 
 
 def _without(lab: pipeline.Lab, cell: Cell) -> pipeline.Lab:
@@ -308,7 +329,7 @@ class Host:
         """The first job that can be done; those that somebody else has done are settled."""
         while self.ready:
             job = self.jobs[heappop(self.ready)[1]]
-            if job.kind == "rows" or not self.store.has(job.key):
+            if job.kind in ("rows", "trial") or not self.store.has(job.key):
                 return job
             self.told.append(self._settled(job, Event(job.key, job.kind, "done")))
         return None
@@ -316,6 +337,8 @@ class Host:
     def _made(self, job: Job) -> list[Path]:
         """Where what the job makes will lie."""
         cell, folder = job.cells[0], self.orders.results
+        if job.kind == "trial":
+            return []  # a line in its study's journal
         if job.kind == "rows":
             return [folder / table / f"{job.key}.parquet" for table in ("rows", "scores", "roc")]
         keys = [job.key] if job.kind == "traced" else [job.key, cell.model_key]
@@ -337,7 +360,8 @@ class Host:
         if self.deadline is not None and told.status == "failed":
             return None  # perhaps for being asked to stop: it is done again
         seconds, size = time.monotonic() - worker.began, sum(map(_bytes, worker.absent))
-        taken = {"seconds": round(seconds, 3), "bytes": size} if worker.absent else {}
+        measured = worker.absent or job.kind == "trial"
+        taken = {"seconds": round(seconds, 3), "bytes": size} if measured else {}
         return self._settled(job, told, device=worker.device, **taken)
 
     def _settled(self, job: Job, event: Event, **told: Any) -> Event:

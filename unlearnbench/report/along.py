@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.leaderboard import CONTROLS, OWN
 
 SHOWN = [
     *("test_acc_forgotten", "test_acc_others", "retain_acc", "forget_acc", "test_acc"),
@@ -27,8 +27,8 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """
     along = frame[frame["step"].notna() & frame["value"].notna()]
     words = along["overrides"].str.split()
-    own = words.map(lambda each: [w for w in each if w.startswith("method.")])
-    setup = words.map(lambda each: [w for w in each if not w.startswith(("method.", "attack."))])
+    own = words.map(lambda each: [w for w in each if w.startswith(OWN)])
+    setup = words.map(lambda each: [w for w in each if not w.startswith((*OWN, "attack."))])
     along = along.assign(
         setup=setup.str.join(" "), line=(along["method"] + " " + own.str.join(" ")).str.strip()
     )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from unlearnbench import results
 from unlearnbench.picture import cumulative, save
-from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.leaderboard import CONTROLS, OWN
 
 SETTING = ["dataset", "model", "train", "setup"]
 BASELINES = {"avg": "Avg", "max_diff": "MaxDiff"}
@@ -36,8 +36,8 @@ def draw(wide: pd.DataFrame, folder: Path, sweep: str | None = None) -> list[Pat
     if cells.empty:
         return []
     words = cells["overrides"].str.split()
-    own = words.map(lambda each: [word for word in each if word.startswith("method.")])
-    rest = words.map(lambda each: [word for word in each if not word.startswith("method.")])
+    own = words.map(lambda each: [word for word in each if word.startswith(OWN)])
+    rest = words.map(lambda each: [word for word in each if not word.startswith(OWN)])
     cells = cells.assign(setup=rest.str.join(" "), ways=own.str.join(" "))
     scores = results.load_scores(folder, cells["key"]).merge(cells, on="key")
     made = []

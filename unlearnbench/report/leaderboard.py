@@ -11,6 +11,9 @@ CONTROLS = ("original", "retrain", "second_retrain")
 SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash", "defense", "variant"]
 """What makes a table; within it a line is a method with its own overrides, over seeds."""
 
+OWN = ("method.", "tuned=")
+"""How overrides begin that set up a method; they stand beside its name."""
+
 COLUMNS = {
     "retain_acc": ("RA %", 100, 1),
     "forget_acc": ("FA %", 100, 1),
@@ -42,6 +45,7 @@ COLUMNS = {
     "inversion_centred_cosine": ("inversion cos", 1, 3),
     "inversion_centred_cosine_forgotten": ("of the forgotten", 1, 3),
     "rte": ("RTE ↑", 1, 1),
+    "rte_tuned": ("RTE with tuning", 1, 4),
     "rmse_retain": ("RMSE retain", 1, 3),
     "rmse_forget": ("RMSE forget", 1, 3),
     "rmse_test": ("RMSE test", 1, 3),
@@ -118,12 +122,10 @@ def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame
     """Cells by setting, with ``attacks`` in words; an attack set up in two ways is two settings."""
     words = wide["overrides"].str.split()
     wide = wide.assign(
-        overrides=words.map(lambda each: [w for w in each if w.startswith("method.")]).str.join(
-            " "
-        ),
+        overrides=words.map(lambda each: [w for w in each if w.startswith(OWN)]).str.join(" "),
         asked=words.map(lambda each: [w for w in each if w.startswith("attack.")]).str.join(" "),
         setup=words.map(
-            lambda each: [w for w in each if not w.startswith(("method.", "attack."))]
+            lambda each: [w for w in each if not w.startswith((*OWN, "attack."))]
         ).str.join(" "),
     )
     wide["forget_hash"] = _forget_sets(wide)

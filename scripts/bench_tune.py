@@ -1,0 +1,69 @@
+"""What does a search cost beyond its trials? A study of 20 trials, by one worker.
+
+    python scripts/bench_tune.py --method finetune
+
+The study is run as a worker runs it, in this process: Optuna's sampler, its journal on this disk,
+locks and pruning. Originals and retrained models are made first, as a plan makes them, and are not
+counted. Printed are the seconds of the study, those that its trials say they took (unlearning, the
+forward passes, the attack), and their ratio; then the same of the whole command, which also starts
+Python, imports torch and Optuna, and writes tables. It asserts nothing.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as workers have it
+
+from unlearnbench import load_trials, outputs, search, slurm, trial, tune, worker
+from unlearnbench.pipeline import Lab
+from unlearnbench.store import Store
+
+
+def main() -> None:
+    """Run the study twice: in this process, and by the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", default="finetune")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("words", nargs="*", help="dataset=mnist, dataset.limit=10000, …")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        words = [f"method={given.method}", f"trials={given.trials}", "workers=1", *given.words]
+        store = f"paths.store={folder}/store"
+        asked = tune.ask([*words, store, f"paths.results={folder}/here"])
+        (study,) = asked.studies
+        worker.configure("cpu")
+        lab = Lab(Store(Path(folder) / "store", slurm.known), "cpu")
+        for fresh in (False, True):
+            for cell in study.needs(fresh):
+                outputs.predict(lab, cell)
+        evaluate = trial.evaluator(lab, study, lambda error: None)
+        slots = [job.slot for job in tune.plan(asked).jobs if job.slot is not None]
+        start = time.perf_counter()
+        for slot in slots:
+            search.run(asked.results, slot, evaluate, slurm.known)
+        taken = time.perf_counter() - start
+        tune.log(asked)
+        told("in this process", taken, asked.results)
+        program = str(Path(sys.executable).with_name("unlearnbench"))
+        other = Path(folder) / "command"
+        command = [program, "tune", *words, store, f"paths.results={other}"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        told("by the command", time.perf_counter() - start, other)
+
+
+def told(how: str, taken: float, results: Path) -> None:
+    """Print a line about one of the two."""
+    trials = load_trials(results)
+    own, seeds = trials["seconds"].sum(), len(trials)
+    line = f"{how}: {taken:.1f} s for {seeds} evaluations that took {own:.1f} s"
+    print(f"{line}: {taken / own:.3f} times as long")
+
+
+if __name__ == "__main__":
+    main()
