@@ -1,4 +1,4 @@
-.PHONY: help demo test check slow slurm clean
+.PHONY: help demo test check docs slow slurm clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -31,5 +31,9 @@ check: .venv/installed  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/installed  ## the documentation, as pages in site/
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove the environment and what was computed
-	rm -rf .venv results/store results/rows results/scores results/roc results/sweeps results/runs results/failures
+	rm -rf .venv site results/store results/rows results/scores results/roc results/sweeps results/runs results/failures

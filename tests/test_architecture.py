@@ -82,6 +82,7 @@ MAY_IMPORT = {
         "cell",
         "convex",
         "deletion",
+        "loading",
         "nets",
         "parameters",
         "pipeline",
@@ -92,6 +93,7 @@ MAY_IMPORT = {
         "values",
         "zoo",
     },
+    "loading": {"results", "store"},
     "trace": {"cell", "metric", "pipeline", "train", "values"},
     "table": {"cell", "outputs", "pipeline", "record", "values", "metric", "results", "trace"},
     "trial": {
@@ -155,7 +157,7 @@ MAY_IMPORT = {
         "study",
     },
     "upkeep": {"cell", "config", "lock", "store"},
-    "report": {"picture", "results", "report"},
+    "report": {"config", "metric", "picture", "results", "report"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
     "cli": {
         "check",
@@ -169,7 +171,7 @@ MAY_IMPORT = {
         "tune",
         "upkeep",
     },
-    "__init__": {"config", "launch", "results"},
+    "__init__": {"config", "launch", "loading"},
 }
 ONLY_IN = {
     "lightning": {"train"},

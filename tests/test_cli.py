@@ -222,7 +222,7 @@ def test_run_from_python_gives_the_same_rows(
     folder, _ = single
     paths = {"results": str(folder)}
     frame = unlearnbench.run([*FAST, "method=finetune", "seed=1"], paths=paths)
-    pd.testing.assert_frame_equal(frame, load_results(folder))
+    pd.testing.assert_frame_equal(frame, unlearnbench.load_results(folder))
     code, sweep = preloaded.run([], tmp_path, partial(by_keywords, tmp_path))
     assert code == 0, sweep.err
     pd.testing.assert_frame_equal(table(tmp_path), table(folder))

@@ -20,7 +20,7 @@ GIVEN = {  # what the harness passes beside the YAML's `call`
     "method": {"model", "task"},
     "model": {"shape", "n_classes"},
     "dataset": {"root", "path", "fingerprint"},
-    "attack": {"predictions", "shadow", "deletions", "white_box"},
+    "attack": {"predictions", "shadow", "deletions", "white_box", "models"},
     "defense": {"predictions"},
 }
 MANDATORY = {"npz": "dataset.path=x.npz", "rows": "forget.path=x.npy"}

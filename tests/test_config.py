@@ -171,6 +171,18 @@ def test_compositions_do_not_grow_with_seeds_under_a_population(
     assert compositions(1) == compositions(100) < 12
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["dataset=npz", "dataset.path=x.npz"], "dataset.path"),
+        (["model=timm", "model.call.architecture=resnet10t,resnet18"], "model.call.architecture"),
+    ],
+)
+def test_a_key_without_a_default_is_one_in_a_sweep_too(words: list[str], key: str) -> None:
+    grid = config.expand([*words, "seed=0,1"])
+    assert all(any(word.startswith(f"{key}=") for word in one) for one in grid)
+
+
 def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text(

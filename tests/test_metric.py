@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
 from scipy.special import ndtr, softmax
 from scipy.stats import ttest_rel
 
@@ -360,3 +361,113 @@ def test_ssim_is_symmetric_and_broadcast_over_leading_axes() -> None:
     np.testing.assert_allclose(found, metric.ssim(y, x))
     assert found[1, 1] == pytest.approx(metric.ssim(x[1, 1], y[1]))
     assert (np.abs(found) <= 1).all()
+
+
+def test_gaps_are_signed_and_absolute() -> None:
+    assert metric.gap(0.7, 0.9) == pytest.approx(-0.2)
+    assert metric.absolute_gap(0.7, 0.9) == pytest.approx(0.2)
+    seeds = np.array([0.5, 0.9])
+    assert metric.gap(seeds, np.array([0.6, 0.8])) == pytest.approx([-0.1, 0.1])
+
+
+def test_rte_with_what_was_done_before() -> None:
+    assert metric.rte(10.0, 2.0, 3.0) == 2.0
+    assert np.isnan(metric.rte(10.0, 0.0, 0.0))
+
+
+def test_tug_of_war() -> None:
+    """(1 − .1)(1 − .5)(1 − .2) = .36, whichever side is higher; 1 = as retrained."""
+    retrained = (0.9, 0.5, 0.6)
+    assert metric.tug_of_war((0.8, 1.0, 0.8), retrained) == pytest.approx(0.36)
+    assert metric.tug_of_war((1.0, 0.0, 0.4), retrained) == pytest.approx(0.36)
+    assert metric.tug_of_war(retrained, retrained) == 1
+    assert metric.tug_of_war((0.9, 0.3, 0.6), (0.9, 0.0, 0.6)) == pytest.approx(0.7)  # no RetDev
+    assert metric.tug_of_war_mia((0.8, 0.75, 0.6), (0.9, 0.5, 0.6)) == pytest.approx(0.675)
+    over_seeds = metric.tug_of_war([np.array([0.8, 0.9])] * 3, [np.array([0.9, 0.9])] * 3)
+    assert over_seeds == pytest.approx([0.729, 1.0])
+
+
+def test_js_divergence_by_hand() -> None:
+    """Of (½, ½) and (1, 0), m = (¾, ¼): ½ (½ log ½/¾ + ½ log ½/¼) + ½ log 1/¾ = .3113 bits."""
+    even, sure = np.zeros((1, 2)), np.array([[800.0, 0.0]])
+    assert metric.js_divergence(even, sure) == pytest.approx([0.311278], abs=1e-6)
+    assert metric.js_divergence(sure, even) == pytest.approx([0.311278], abs=1e-6)
+    assert metric.js_divergence(sure, -sure) == pytest.approx([1.0])
+    assert metric.js_divergence(sure + 7, sure) == pytest.approx([0.0])
+
+
+def test_js_divergence_is_scipys() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.normal(0, 4, (2, 50, 7)).astype(np.float32)
+    expected = jensenshannon(softmax(one, 1), softmax(other, 1), base=2, axis=1) ** 2
+    found = metric.js_divergence(one, other)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_zrf() -> None:
+    even, sure = np.zeros((2, 2)), np.array([[800.0, 0.0], [0.0, 0.0]])
+    assert metric.zrf(even, sure) == pytest.approx(1 - 0.311278 / 2)
+    assert metric.zrf(sure, sure) == 1
+    assert np.isnan(metric.zrf(even[:0], sure[:0]))
+
+
+def test_klom_by_hand() -> None:
+    """50 models at 0 and 50 at 1: bins 0 and 19, one added to each of 20, of 70 in all."""
+    low, high = np.zeros((50, 1)), np.ones((50, 1))
+    assert metric.klom(low, high) == pytest.approx([50 / 70 * np.log(51)])
+    assert metric.klom(low, low) == [0]
+
+
+def test_klom_has_a_direction() -> None:
+    """From a half at each end to a tenth at one: the two directions differ."""
+    ends, end = np.zeros((60, 1)), np.zeros((60, 1))
+    ends[:30], end[:6] = 1, 1
+    p, q = (np.array([60 - k + 1, k + 1] + [1] * 18) / 80 for k in (30, 6))
+    there, back = (p * np.log(p / q)).sum(), (q * np.log(q / p)).sum()
+    assert metric.klom(ends, end) == pytest.approx([there])
+    assert metric.klom(end, ends) == pytest.approx([back])
+    assert abs(there - back) > 0.01
+
+
+def test_klom_clips_keeps_the_right_end_and_takes_each_record_for_itself() -> None:
+    near, far = np.zeros((50, 2)), np.zeros((50, 2))
+    far[:, 0] = 100
+    found = metric.klom(near, far)
+    assert found == pytest.approx([50 / 70 * np.log(51), 0.0])
+    spread, infinite = far.copy(), far.copy()
+    spread[:25, 0] = infinite[:25, 0] = 90
+    infinite[25:, 0] = 1e9
+    assert metric.klom(near, infinite) == pytest.approx(metric.klom(near, spread))
+    assert metric.klom(near, spread)[0] != pytest.approx(found[0])
+    assert metric.klom(1000 + near, 1000 + near[:, ::-1]) == pytest.approx([0.0, 0.0])
+
+
+def test_klom_needs_fifty_models_a_side() -> None:
+    enough, few = np.zeros((50, 3)), np.zeros((49, 3))
+    assert np.isnan(metric.klom(enough, few)).all()
+    assert np.isnan(metric.klom(few, enough)).all()
+    assert metric.klom(enough, enough).tolist() == [0, 0, 0]
+
+
+def test_weight_distance_by_layer() -> None:
+    """Layer a: 3 and 4 off a norm of 10; layer b: as it was; together 5 of √(100 + 44)."""
+    retrained = {"a.weight": np.array([[6.0]]), "a.bias": np.array([8.0]), "b": np.full(11, 2.0)}
+    unlearned = {"a.weight": np.array([[9.0]]), "a.bias": np.array([4.0]), "b": np.full(11, 2.0)}
+    assert metric.weight_distance(unlearned, retrained) == {
+        "a": (5.0, 0.5),
+        "b": (0.0, 0.0),
+        "": (5.0, pytest.approx(5 / 12)),
+    }
+    assert np.isnan(metric.weight_distance({"a": np.ones(1)}, {"a": np.zeros(1)})["a"][1])
+    with pytest.raises(ValueError, match="a is in one"):
+        metric.weight_distance({"a": np.ones(1)}, {})
+
+
+def test_relearn_time_is_between_steps() -> None:
+    """From 4 to 1 in a step, 2 is two thirds of the way."""
+    assert metric.relearn_time([5.0, 4.0, 1.0, 0.5], 2.0) == pytest.approx(1 + 2 / 3)
+    assert metric.relearn_time([5.0, 4.0, 1.0], 1.0) == 2
+    assert metric.relearn_time([0.3, 9.0], 0.3) == 0
+    assert np.isnan(metric.relearn_time([5.0, 4.0], 2.0))
+    assert np.isnan(metric.relearn_time([5.0, np.inf, 1.0], 2.0))

@@ -10,7 +10,9 @@ import pytest
 from unlearnbench import config, metric, pipeline, results, table
 from unlearnbench.cell import Cell
 from unlearnbench.dp_sgd import epsilon
+from unlearnbench.outputs import predictions
 from unlearnbench.pipeline import Lab
+from unlearnbench.values import FORGET, RETAIN, TEST
 
 METHODS = ("original", "retrain", "finetune")
 ENDS = {"lira": ("floor", "ceiling"), "double_output": ("null", "reference")}
@@ -160,3 +162,34 @@ def test_private_training_tells_its_epsilon(lab: Lab) -> None:
         assert rows[method]["epsilon"] == epsilon(n, **settings)
         assert rows[method]["delta"] == 1e-5
     assert "epsilon" not in rows["finetune"], "its steps see the rows as they are"
+
+
+def test_divergence_from_retraining_is_that_of_the_outputs(lab: Lab, found: Tables) -> None:
+    """Of each part's records in the stored outputs; of retraining to itself none."""
+    rows = told(found["lira", "finetune"])
+    ours, theirs = (predictions(lab, composed()["lira", name]) for name in ("finetune", "retrain"))
+    js_N = metric.js_divergence(ours.logits_MQNC[0, 0], theirs.logits_MQNC[0, 0])
+    for part, code in (("retain", RETAIN), ("forget", FORGET), ("test", TEST)):
+        assert rows[f"js_{part}"] == pytest.approx(js_N[ours.split_N == code].mean())
+    assert len({rows[f"js_{part}"] for part in ("retain", "forget", "test")}) == 3
+    itself = told(found["lira", "retrain"])
+    assert [itself[f"js_{part}"] for part in ("retain", "forget", "test")] == pytest.approx([0] * 3)
+
+
+def test_rows_name_the_outputs_they_are_of(lab: Lab, found: Tables) -> None:
+    one = composed()["lira", "finetune"]
+    assert {row["predictions_key"] for row in found["lira", "finetune"].rows} == {
+        one.predictions_key
+    }
+    assert lab.store.has(one.predictions_key)
+
+
+def test_what_is_prepared_counts_against_a_method(lab: Lab) -> None:
+    """Its seconds are its own, and with those of preparing it is that much slower."""
+    words = ["model=mlp", "train.call.epochs=2", "method=amnesiac"]
+    (cell,) = config.cells([words])
+    rows = told(table.rows(lab, cell))
+    own = lab.store.load(cell.model_key).manifest["seconds"]
+    prepared = lab.store.load(cell.prepared_key).manifest["seconds"]
+    assert rows["prepared_seconds"] == prepared
+    assert rows["rte_prepared"] == pytest.approx(rows["rte"] * own / (own + prepared))

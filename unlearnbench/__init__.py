@@ -1,19 +1,27 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
-``load_results`` reads result tables, ``load_trials`` those of searches, ``run`` computes cells.
-Importing this imports no torch.
+``load_results``, ``load_scores`` and ``load_predictions`` read what was computed, ``load_trials``
+what was searched, ``run`` computes cells. Importing this imports no torch.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unlearnbench.results import load_results, load_trials
+from unlearnbench.loading import load_predictions, load_results, load_scores, typed
+from unlearnbench.results import load_trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "load_results", "load_trials", "run"]
+__all__ = [
+    "__version__",
+    "load_predictions",
+    "load_results",
+    "load_scores",
+    "load_trials",
+    "run",
+]
 __version__ = version("unlearnbench")
 
 
@@ -40,7 +48,7 @@ def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
         grid = config.expand([*config.study(words), *words])
         told = config.settings(grid[0])
         cells = config.cells(grid, told["controls"])
-    return launch.run(cells, told, words=words)
+    return typed(launch.run(cells, told, words=words))
 
 
 def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:

@@ -25,7 +25,7 @@ NOT_KEYED = (
 )
 KEYED_SETTINGS = ("seed", "split", "precision")
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Goes up when a utility metric changes its numbers."""
 
 Option = Mapping[str, Any]
@@ -310,10 +310,13 @@ class Cell:
     def judge(self) -> "Cell | None":
         """The original that measures an attack on the model itself; None for other attacks.
 
+        An attack with the trait ``compared`` measures by the cell's own original and retraining.
+
         Of the seed after the next, which is that of ``second_retrain``; trained here, where the
         original under attack was brought.
         """
-        if not (self.attack.get("traits") or {}).get("white_box"):
+        traits = self.attack.get("traits") or {}
+        if not traits.get("white_box") or traits.get("compared"):
             return None
         trained = {k: v for k, v in self.train.items() if k not in ("path", "content")}
         return replace(self, method=UNTOUCHED, train=trained, seed=self.seed + 2)

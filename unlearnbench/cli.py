@@ -407,6 +407,18 @@ def collect(words: Sequence[str]) -> bool:
     return works and not missing
 
 
+def report(words: Sequence[str]) -> bool:
+    """``unlearnbench report``: tables and figures of a sweep in files, from Parquet alone."""
+    from unlearnbench import commands
+    from unlearnbench.report import files
+
+    sweep, _, overrides = commands.sorted_words("report", words)
+    folder = Path(config.settings(overrides)["paths"]["results"])
+    for path in files.report(files.study(folder, sweep or files.latest(folder))):
+        console.print(f"wrote {path}", soft_wrap=True)
+    return True
+
+
 def compact(words: Sequence[str]) -> bool:
     """``unlearnbench compact``: the files of rows, of scores and of ROC curves into one each."""
     from unlearnbench import commands
@@ -426,6 +438,7 @@ COMMANDS = {
     "retry": retry,
     "cancel": cancel,
     "collect": collect,
+    "report": report,
     "compact": compact,
     "store": upkeep.command,
 }

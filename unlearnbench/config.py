@@ -673,8 +673,8 @@ def _check_path(
     chosen = f"; name {axis}=… beside it, as sweep={study} does" if unnamed else ""
     node: Any = composed(*words)
     for part in name.split("."):
-        if not OmegaConf.is_dict(node) or part not in node:
-            valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []
+        valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []
+        if part not in valid:  # OmegaConf's own `in` does not find what has no default
             raise ConfigError(f"{name} is no key here{_nearest(part, valid)}{chosen}")
         node = node._get_node(part)
 

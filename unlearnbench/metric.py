@@ -1,6 +1,6 @@
 """Metrics: arrays in, floats out. NumPy and SciPy only. Axes: N records, C classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,9 +62,208 @@ def indisc(mia: float) -> float:
     return 1 - abs(2 * mia - 1)
 
 
-def rte(retrain_seconds: float, unlearn_seconds: float) -> float:
-    """Run-time efficiency: seconds of retraining over those of unlearning; larger is better."""
-    return retrain_seconds / unlearn_seconds if unlearn_seconds else float("nan")
+def rte(retrain_seconds: float, unlearn_seconds: float, beside: float = 0.0) -> float:
+    """Run-time efficiency: seconds of retraining over those of unlearning; larger is better.
+
+    Above 0, 1 = as long as retraining; Deep Unlearn (arXiv 2410.01276). It compares only times
+    taken on one kind of device, under one load.
+
+    Args:
+        retrain_seconds: of the retraining.
+        unlearn_seconds: of the method's own call.
+        beside: what it takes besides: preparing while the original is trained, tuning.
+    """
+    seconds = unlearn_seconds + beside
+    return retrain_seconds / seconds if seconds else float("nan")
+
+
+# ---------------------------------------------------------------------------------------------
+# How near an unlearned model is to the retrained one of its seed. Figures of both may be arrays,
+# one entry a seed.
+
+
+def gap(unlearned: Floats | float, retrained: Floats | float) -> Any:
+    """Signed gap a_U − a_R of a figure, such as an accuracy: 0 = as retrained.
+
+    In [−1, 1] for shares; above 0 where the unlearned model has more of it. Neither direction is
+    the better one.
+    """
+    return np.subtract(unlearned, retrained)
+
+
+def absolute_gap(unlearned: Floats | float, retrained: Floats | float) -> Any:
+    """Absolute gap |a_U − a_R| of a figure: 0 = as retrained, lower is better.
+
+    Its mean over seeds is above 0 even between two retrainings: hold it to that of those.
+    """
+    return np.abs(gap(unlearned, retrained))
+
+
+def tug_of_war(
+    unlearned: Sequence[Floats | float], retrained: Sequence[Floats | float]
+) -> NDArray[np.float64]:
+    """Tug of war ToW = Π over X ∈ {R, F, T} of (1 − |a_U(X) − a_R(X)|).
+
+    In [0, 1], 1 = as retrained, higher is better. Defined where RetDev is not, with a_R(F) = 0.
+    Zhao et al., "What makes unlearning hard" (NeurIPS 2024, arXiv 2406.01257).
+
+    Args:
+        unlearned: accuracies on retain, forget and test rows.
+        retrained: the same of the retrained model.
+    """
+    terms = [1 - absolute_gap(u, r) for u, r in zip(unlearned, retrained, strict=True)]
+    product: NDArray[np.float64] = np.prod(terms, axis=0)
+    return product
+
+
+def tug_of_war_mia(
+    unlearned: Sequence[Floats | float], retrained: Sequence[Floats | float]
+) -> NDArray[np.float64]:
+    """ToW-MIA: tug of war with an attack's accuracy on the forget set in place of a(F).
+
+        (1 − |a_U(R) − a_R(R)|) (1 − |mia_U − mia_R|) (1 − |a_U(T) − a_R(T)|)
+
+    In [0, 1], 1 = as retrained, higher is better. Zhao et al. (NeurIPS 2024, arXiv 2406.01257).
+
+    Args:
+        unlearned: accuracy on retain rows, accuracy of the attack, accuracy on test rows.
+        retrained: the same of the retrained model.
+    """
+    return tug_of_war(unlearned, retrained)
+
+
+def js_divergence(logits_NC: Floats, others_NC: Floats) -> NDArray[np.float64]:
+    """Jensen–Shannon divergence (N,) of two models' posteriors on each record, in bits.
+
+        ½ KL(p ‖ m) + ½ KL(q ‖ m),   m = (p + q) / 2
+
+    In [0, 1], symmetric; 0 = the same posteriors, 1 = no class in common. Lin (IEEE Transactions
+    on Information Theory 1991).
+    """
+    log_p, log_q = (log_softmax(z.astype(np.float64), axis=-1) for z in (logits_NC, others_NC))
+    log_m = np.logaddexp(log_p, log_q) - np.log(2)
+    sides = (np.exp(log) * (log - log_m) for log in (log_p, log_q))
+    nats = np.sum([side.sum(axis=-1) for side in sides], axis=0) / 2
+    found: NDArray[np.float64] = np.clip(nats / np.log(2), 0.0, 1.0)  # but for rounding inside
+    return found
+
+
+def zrf(logits_NC: Floats, others_NC: Floats) -> float:
+    """Zero retrain forgetting 1 − mean JS(p_U, p) over the forget set, in [0, 1].
+
+    1 = the unlearned model answers as the other one. That is a net of fresh random weights in
+    Chundawat et al. (AAAI 2023, arXiv 2205.08096), where higher is called better; but retraining
+    does not answer at random either, so hold it to the retrained model's own ZRF. NaN for no
+    record.
+    """
+    if not len(logits_NC):
+        return float("nan")
+    return float(1 - js_divergence(logits_NC, others_NC).mean())
+
+
+KLOM_MODELS, KLOM_BINS, KLOM_MARGIN = 50, 20, 100.0
+"""Models a side below which KLOM is NaN; bins; the largest margin either way."""
+
+
+def klom(from_MN: Floats, to_KN: Floats) -> NDArray[np.float64]:
+    """KL divergence of margins (N,) in nats, KL(from ‖ to) over models, record by record.
+
+        Σ_b P_b log(P_b / Q_b),   P_b = (1 + models of ``from`` in bin b) / (M + 20)
+
+    From 0 up, 0 = alike; lower is better. Margins are log p_y − log Σ_{c≠y} p_c, clipped to ±100,
+    in 20 equal bins over the range of both sides' margins of that record, its right end in the
+    last one; one is added to each bin. It is no distance: KL(retrained ‖ unlearned) and
+    KL(unlearned ‖ retrained) differ, so whoever calls this names the direction. Two samples of one
+    law are above 0 too. After Georgiev et al., "Attribute-to-delete" (2024, arXiv 2410.23232).
+
+    Args:
+        from_MN: margins of M independently trained models on N records.
+        to_KN: those of K others.
+
+    Returns:
+        NaN with fewer than 50 models on a side; 0 where all margins are the same.
+    """
+    sides = [np.clip(one.astype(np.float64), -KLOM_MARGIN, KLOM_MARGIN) for one in (from_MN, to_KN)]
+    if min(map(len, sides)) < KLOM_MODELS:
+        return np.full(from_MN.shape[1], np.nan)
+    low_N = np.minimum(*(side.min(axis=0) for side in sides))
+    width_N = np.maximum(*(side.max(axis=0) for side in sides)) - low_N
+    records = np.arange(len(low_N))
+    log_share = []
+    for side in sides:
+        place = KLOM_BINS * (side - low_N) / np.where(width_N > 0, width_N, 1)
+        bin_MN = np.minimum(place.astype(np.int64), KLOM_BINS - 1)
+        found = np.bincount(
+            (records * KLOM_BINS + bin_MN).ravel(), minlength=len(low_N) * KLOM_BINS
+        )
+        log_share.append(np.log(found.reshape(-1, KLOM_BINS) + 1.0) - np.log(len(side) + KLOM_BINS))
+    log_p, log_q = log_share
+    apart = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    found_N: NDArray[np.float64] = np.where(width_N > 0, apart, 0.0)
+    return found_N
+
+
+def weight_distance(
+    unlearned: Mapping[str, Floats], retrained: Mapping[str, Floats]
+) -> dict[str, tuple[float, float]]:
+    """Distance ‖θ_U − θ_R‖₂ of the parameters, of each layer and of all, and its share of ‖θ_R‖₂.
+
+    From 0 up, 0 = the same weights; the share is NaN where θ_R is 0. Two retrainings from other
+    initial weights are far apart, though nobody could tell their answers apart: hold it to theirs.
+
+    Args:
+        unlearned: arrays by name, ``layer.weight`` and ``layer.bias`` of one layer.
+        retrained: the same of the retrained model, of the same shapes.
+
+    Returns:
+        (distance, share of the norm) by layer, and under ``""`` of all parameters.
+
+    Raises:
+        ValueError: the two have other names.
+    """
+    if unlearned.keys() != retrained.keys():
+        wrong = min(unlearned.keys() ^ retrained.keys())
+        raise ValueError(f"weight_distance: {wrong} is in one model alone")
+    squares: dict[str, list[float]] = {}
+    for name, theta_U in unlearned.items():
+        theta_R = retrained[name].astype(np.float64)
+        both = np.sum((theta_U - theta_R) ** 2), np.sum(theta_R**2)
+        for layer in (name.rpartition(".")[0] or name, ""):
+            so_far = squares.setdefault(layer, [0.0, 0.0])
+            so_far[0] += float(both[0])
+            so_far[1] += float(both[1])
+    return {
+        layer: (float(np.sqrt(d)), float(np.sqrt(d / norm)) if norm else float("nan"))
+        for layer, (d, norm) in squares.items()
+    }
+
+
+def relearn_time(losses: Sequence[float], target: float) -> float:
+    """Steps of finetuning on the forget set after which its loss is at most ``target``.
+
+        k + (L_k − target) / (L_k − L_{k+1})      where L_{k+1} is the first at or below it
+
+    From 0 up; 0 = it is there already. Fewer steps than the retrained model takes say that the
+    model still knew. NaN if it is never reached, and where a loss on the way is not finite.
+    Golatkar et al., "Eternal Sunshine" (CVPR 2020, arXiv 1911.04933), who count whole epochs.
+
+    Args:
+        losses: mean loss on the forget set after 0, 1, 2 … steps.
+        target: that of the original, or a little above.
+    """
+    for step, loss in enumerate(losses):
+        if not np.isfinite(loss):
+            break
+        if loss <= target:
+            if step == 0:
+                return 0.0
+            before = losses[step - 1]
+            return float(step - 1 + (before - target) / (before - loss))
+    return float("nan")
+
+
+# ---------------------------------------------------------------------------------------------
+# What tells members from others.
 
 
 def auc(members: Floats, others: Floats) -> float:

@@ -14,6 +14,7 @@ from unlearnbench import train
 from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.convex import Audit
 from unlearnbench.deletion import deletions
+from unlearnbench.loading import OUTPUTS
 from unlearnbench.nets import NetAudit
 from unlearnbench.parameters import audit, changes
 from unlearnbench.pipeline import (
@@ -44,8 +45,6 @@ from unlearnbench.values import (
     Skip,
 )
 from unlearnbench.zoo import HALVES, request, training_rows, zoo
-
-OUTPUTS = "predictions.safetensors"
 
 
 def predict(lab: Lab, cell: Cell) -> None:

@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from safetensors.torch import save_file as save_tensors
 from torch import Tensor, nn
 
 from unlearnbench import train
-from unlearnbench.cell import Cell, target
+from unlearnbench.cell import UNTOUCHED, Cell, target
 from unlearnbench.checkpoint import NOBODY, Keeper
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.model.linear import LOSSES
@@ -34,6 +34,7 @@ from unlearnbench.store import Store
 from unlearnbench.values import (
     Artifact,
     Batches,
+    Compared,
     Compute,
     Dataset,
     Loss,
@@ -457,6 +458,17 @@ def white_box(lab: Lab, cell: Cell) -> WhiteBox:
         judge=original(lab, cell.judge),
         data=data,
         split=split_of(cell, data),
+    )
+
+
+def compared(lab: Lab, cell: Cell) -> Compared:
+    """The cell's model beside the retrained one and the original of its seed."""
+    data = dataset(cell, lab.device)
+    return Compared(
+        model=unlearned(lab, cell),
+        retrained=unlearned(lab, replace(cell, method=cell.reference)),
+        original=original(lab, replace(cell, method=UNTOUCHED)),
+        task=task(cell, data, split_of(cell, data)),
     )
 
 

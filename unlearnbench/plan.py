@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.cell import NOTHING, Cell, digest
+from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, digest
 from unlearnbench.deletion import deletions
 from unlearnbench.population import originals, shadows
 from unlearnbench.store import Store
@@ -195,6 +195,8 @@ def _models(cell: Cell) -> Iterable[Cell]:
     yield cell
     if cell.judge:
         yield cell.judge
+    if (cell.attack.get("traits") or {}).get("compared"):
+        yield replace(cell, method=UNTOUCHED)
     yield from originals(cell)
     for shadow in shadows(cell):
         yield replace(shadow, method=cell.reference)

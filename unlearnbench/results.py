@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 ROWS = pa.schema(
     [
@@ -42,6 +42,7 @@ ROWS = pa.schema(
         ("seconds", pa.float64()),  # of the method's own call
         ("key", pa.string()),
         ("model_key", pa.string()),  # of the utility rows of the same model
+        ("predictions_key", pa.string()),  # of the model's outputs in the store
         ("commit", pa.string()),
         ("version", pa.string()),
         ("device", pa.string()),
@@ -156,13 +157,18 @@ def statuses(results: Path) -> pd.DataFrame:
 
 
 def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    return _plain(_listed(folder, schema, columns), schema)
+    return _plain(_listed([folder], schema, columns), schema)
 
 
-def _listed(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """The table with its strings as numbers of entries in a list: few stand in many rows."""
+def _listed(
+    folders: Sequence[Path], schema: pa.Schema, columns: list[str] | None = None
+) -> pa.Table:
+    """The table with its strings as numbers of entries in a list: few stand in many rows.
+
+    What a part of an earlier schema lacks is null.
+    """
     # Files are named one by one: a part that is being written begins with a dot.
-    paths = sorted(str(path) for path in folder.glob("*.parquet"))
+    paths = [str(path) for folder in folders for path in sorted(folder.glob("*.parquet"))]
     texts = [field.name for field in schema if field.type == pa.string()]
     form = ds.ParquetFileFormat(dictionary_columns=texts)
     listed = pa.schema([(f.name, LISTED if f.name in texts else f.type) for f in schema])
@@ -184,17 +190,31 @@ def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
-def load_scores(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
+def load_scores(results: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
     """What attacks gave each record they attacked; a record that was attacked twice stands once.
+
+    Args:
+        results: the results folder.
+        keys: of the cells; all by default.
+    """
+    table = _read(Path(results) / "scores", SCORES)
+    if keys is not None:
+        table = table.filter(pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string())))
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.drop_duplicates(["key", "pool", "row"])
+
+
+def load_roc(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
+    """The ROC curves of cells, a row a point; of one computed twice each point stands once.
 
     Args:
         results: the results folder.
         keys: of the cells.
     """
-    table = _read(Path(results) / "scores", SCORES)
+    table = _read(Path(results) / "roc", ROC)
     wanted = pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string()))
     frame: pd.DataFrame = table.filter(wanted).to_pandas()
-    return frame.drop_duplicates(["key", "pool", "row"])
+    return frame.drop_duplicates(["key", "fpr"])
 
 
 def default_folder() -> Path:
@@ -202,8 +222,28 @@ def default_folder() -> Path:
     return Path(os.environ.get("UNLEARNBENCH_RESULTS", "results"))
 
 
+Folders = str | Path | Sequence[str | Path] | None
+"""A results folder, or those of several machines; None is the one that is there by default."""
+
+
+def folders(results: Folders) -> list[Path]:
+    """These as a list.
+
+    Raises:
+        FileNotFoundError: there are no rows in one of them.
+    """
+    if results is None or isinstance(results, str | Path):
+        found = [default_folder() if results is None else Path(results)]
+    else:
+        found = [Path(one) for one in results]
+    for folder in found:
+        if not (folder / "rows").is_dir():
+            raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
+    return found
+
+
 def load_results(
-    results: str | Path | None = None,
+    results: Folders = None,
     *,
     sweep: str | None = None,
     keys: Iterable[str] | None = None,
@@ -214,30 +254,56 @@ def load_results(
     One row a number; of rows computed twice one is kept, ``ok`` before ``failed``.
 
     Args:
-        results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
+        results: the results folder, or several; ``results/`` or UNLEARNBENCH_RESULTS by default.
         sweep: only the cells of the sweep of that name.
         keys: only the rows with these keys.
         wide: one row a cell instead, one column a metric, utility beside the attack's own.
 
     Raises:
         FileNotFoundError: there is no such folder, or no such sweep in it.
+        ValueError: a newer version has written rows that this one does not know how to read.
     """
-    folder = Path(results) if results is not None else default_folder()
-    if not (folder / "rows").is_dir():
-        raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
-    table = _listed(folder / "rows", ROWS)
+    where = folders(results)
+    table = _listed([folder / "rows" for folder in where], ROWS)
+    newest = pa.compute.max(table["schema"]).as_py()
+    if newest is not None and newest > SCHEMA_VERSION:
+        told = f"this version reads up to {SCHEMA_VERSION}"
+        raise ValueError(f"rows of schema {newest} in {where[0]}: {told}; update unlearnbench")
     if sweep is not None:
-        path = folder / "sweeps" / f"{sweep}.parquet"
-        if not path.is_file():
-            known = sorted(p.stem for p in path.parent.glob("*.parquet"))
-            raise FileNotFoundError(f"no sweep {sweep} in {folder}; there are: {', '.join(known)}")
-        listed = pq.read_table(path).to_pandas()
+        listed = load_sweep(where, sweep)
         keys = {*listed["key"], *listed["model_key"]}
     if keys is not None:
         wanted = pa.array(sorted(set(keys)), pa.string())
         table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), wanted))
     frame: pd.DataFrame = _plain(_deduplicated(table), ROWS).to_pandas(split_blocks=True)
     return widen(frame) if wide else frame
+
+
+def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
+    """What a sweep asks for: ``key`` and ``model_key`` of each cell, whether there are rows or not.
+
+    Args:
+        results: the results folder, or several, of which each may have a part of it.
+        sweep: its name.
+
+    Raises:
+        FileNotFoundError: there is no such sweep.
+    """
+    where = folders(results)
+    paths = [folder / "sweeps" / f"{sweep}.parquet" for folder in where]
+    there = [pq.read_table(path, columns=["key", "model_key"]) for path in paths if path.is_file()]
+    if not there:
+        known = ", ".join(sorted({name for one in where for name in sweeps(one)})) or "none"
+        told = ", ".join(map(str, where))
+        raise FileNotFoundError(f"no sweep {sweep} in {told}; there are: {known}")
+    frame: pd.DataFrame = joined(there).to_pandas()
+    return frame.drop_duplicates("key", ignore_index=True)
+
+
+def sweeps(results: Path) -> list[str]:
+    """Names of the sweeps in a results folder, the latest last."""
+    paths = (results / "sweeps").glob("*.parquet")
+    return [path.stem for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.stem))]
 
 
 def load_trials(results: str | Path | None = None) -> pd.DataFrame:
@@ -353,7 +419,7 @@ def compact(results: Path) -> dict[str, int]:
         merged[name] = len(paths) if len(paths) > 1 else 0
         if not merged[name]:
             continue
-        table = _listed(folder, schema)
+        table = _listed([folder], schema)
         if name == "rows":
             table = _deduplicated(table)
         digest = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()

@@ -20,7 +20,7 @@ from unlearnbench.outputs import (
     zoo_accuracies,
     zoo_predictions,
 )
-from unlearnbench.pipeline import Failed, Lab, white_box
+from unlearnbench.pipeline import Failed, Lab, compared, white_box
 from unlearnbench.record import commit
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 
@@ -50,7 +50,19 @@ def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, 
         metric.ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
         sum(counts[part] for part in compared),
     )
-    return {**told, **private, **_cost(lab, cell)}
+    return {**told, **_divergences(found, reference, counts), **private, **_cost(lab, cell)}
+
+
+def _divergences(
+    found: Predictions, reference: Predictions, counts: Mapping[str, int]
+) -> dict[str, tuple[float, int]]:
+    """How far answers are from the retrained model's, record by record: mean over each part."""
+    js_N = metric.js_divergence(found.logits_MQNC[0, 0], reference.logits_MQNC[0, 0])
+    return {
+        f"js_{part}": (float(js_N[found.split_N == PARTS[part]].mean()), counts[part])
+        for part in ("retain", "forget", "test")
+        if counts[part]
+    }
 
 
 def _privacy(cell: Cell, counts: Mapping[str, int]) -> dict[str, tuple[float, int]]:
@@ -74,7 +86,9 @@ def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
     if cell.tuned is not None:
         told["rte_tuned"] = metric.rte(retrain["seconds"], own["seconds"] + cell.tuned["seconds"])
     if cell.method.get("prepare") is not None:
-        told["prepared_bytes"] = lab.store.load(cell.prepared_key).manifest["bytes"]
+        left = lab.store.load(cell.prepared_key).manifest
+        told |= {"prepared_bytes": left["bytes"], "prepared_seconds": left["seconds"]}
+        told["rte_prepared"] = metric.rte(retrain["seconds"], own["seconds"], left["seconds"])
     return {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
 
 
@@ -181,9 +195,10 @@ def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     beside: dict[str, tuple[float, int]] = {}
     if (cell.attack.get("traits") or {}).get("white_box"):
         if cell.defense["call"] is not None:
-            held = f"attack={cell.attack['name']} holds the model itself"
-            raise Skip(f"{held}: defense={cell.defense['name']} changes its outputs only")
-        given = [white_box(lab, cell)]
+            told = f"attack={cell.attack['name']} holds the model itself"
+            raise Skip(f"{told}: defense={cell.defense['name']} changes its outputs only")
+        held = compared if cell.attack["traits"].get("compared") else white_box
+        given = [held(lab, cell)]
     elif cell.attack.get("deletions"):
         if cell.defense["call"] is not None:
             told = f"{cell.attack['name']} reads parameters"
@@ -279,6 +294,7 @@ def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "key": cell.key,
         "model_key": cell.utility_key,
+        "predictions_key": cell.predictions_key,
         "commit": commit(),
         "version": version("unlearnbench"),
         "device": device_name(lab.device),

@@ -421,6 +421,23 @@ class WhiteBox:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What an attack gets that holds the model beside those it is to be like and unlike.
+
+    Attributes:
+        model: the net under attack, in eval mode, on the data's device.
+        retrained: the same seed's, trained without the forget rows.
+        original: the same seed's, trained with them.
+        task: rows to retain and to forget, the loss, fresh nets, as a method gets them.
+    """
+
+    model: nn.Module
+    retrained: nn.Module
+    original: nn.Module
+    task: Task
+
+
+@dataclass(frozen=True)
 class Scores:
     """What an attack found: figures, and one score for each record it attacked.
 

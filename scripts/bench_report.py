@@ -1,0 +1,95 @@
+"""How long a report takes: ``unlearnbench report`` on rows without a meaning.
+
+    python scripts/bench_report.py --folder /tmp/report
+
+21 methods, controls among them, × 10 seeds on 5 data sets × 2 models × so many forget sets, 24
+metrics each. Prints rows, seconds on the clock and of the processor of the whole command, and what
+of it the parts take once modules are imported.
+"""
+
+import argparse
+import hashlib
+import itertools
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+METHODS = "original retrain second_retrain finetune gradient_ascent random_labels neggrad_plus cf_k"
+METHODS += " eu_k scrub bad_teacher fisher influence salun fcs msg cfw prmq ct kde rni"
+DATASETS = "mnist fashion_mnist cifar10 cifar100 utkface"
+UTILITY = (
+    "retain_acc forget_acc val_acc test_acc ret_dev js_retain js_forget js_test rte peak_bytes"
+)
+ATTACK = "mia_test mia_val mia_test_auc mia_val_auc indisc_test indisc_val"
+ATTACK += " mia_test_confidence_auc mia_val_confidence_auc mia_test_entropy_auc mia_val_entropy_auc"
+ATTACK += " mia_test_modified_entropy_auc mia_val_modified_entropy_auc"
+ATTACK += " mia_test_tpr_at_1pct mia_val_tpr_at_1pct"
+SEEDS = 10
+
+
+def make(folder: Path, forget_sets: int) -> int:
+    """Write the rows of such a sweep; their number."""
+    from unlearnbench import results
+
+    random = np.random.default_rng(0)
+    rows: list[dict[str, object]] = []
+    cells = []
+    axes = DATASETS.split(), ("resnet18", "tiny_vit"), range(forget_sets), METHODS.split()
+    for dataset, model, forget, method, seed in itertools.product(*axes, range(SEEDS)):
+        told = f"{dataset} {model} {forget} {method} {seed}"
+        keys = [hashlib.sha256(f"{told} {end}".encode()).hexdigest() for end in ("", "umia")]
+        about = {"dataset": dataset, "model": model, "train": "default", "forget": "random"}
+        about |= {"forget_hash": f"{forget:016x}", "method": method, "defense": "none"}
+        about |= {"traits": "", "overrides": f"forget.call.seed={forget}", "seed": seed}
+        about |= {"status": "ok", "seconds": 1.0, "model_key": keys[0], "version": "0.1.0"}
+        about |= {"commit": "0" * 12, "device": "cpu", "schema": results.SCHEMA_VERSION, "n": 1000}
+        for key, attack, names in zip(keys, ("none", "umia"), (UTILITY, ATTACK), strict=True):
+            rows += [
+                {**about, "key": key, "attack": attack, "metric": name, "value": random.random()}
+                for name in names.split()
+            ]
+        cells.append({"sweep": "bench", "key": keys[1], "model_key": keys[0]})
+    results.write(folder / "rows", "all", rows, results.ROWS)
+    results.write(folder / "sweeps", "bench", cells, results.SWEEP)
+    return len(rows)
+
+
+def parts(folder: Path) -> None:
+    """Seconds of each part, in this process."""
+    from unlearnbench.report import files
+
+    files.report(files.study(folder, "bench"))  # so that all is imported
+    started = time.perf_counter()
+    study = files.study(folder, "bench")
+    loaded = time.perf_counter()
+    files.report(study)
+    print(f"load {loaded - started:.2f} s, report {time.perf_counter() - loaded:.2f} s")
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--forget-sets", type=int, default=2, help="50,400 rows each")
+    parser.add_argument("--folder", type=Path, required=True, help="for what is made; is kept")
+    given = parser.parse_args()
+    print(f"{make(given.folder, given.forget_sets):,} rows")
+    command = [str(Path(sys.executable).with_name("unlearnbench")), "report", "bench"]
+    for again in range(2):
+        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        environment = {**os.environ, "UNLEARNBENCH_RESULTS": str(given.folder)}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        wall = time.perf_counter() - started
+        print(f"unlearnbench report, run {again + 1}: {wall:.2f} s, {used:.2f} s of processor time")
+    parts(given.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""KLOM: none between equal models, more the more is left, each part by its own models."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from attack.populations import phi_of, shadowed
+from cells import compose
+
+from unlearnbench import metric
+from unlearnbench.attack.klom import klom
+from unlearnbench.population import shadows
+from unlearnbench.values import FORGOTTEN, Predictions, Skip
+
+M, N = 200, 30
+BACK = "unlearned_retrain"
+
+
+def figures(found: Predictions, direction: str = "retrain_unlearned") -> dict[str, float]:
+    scores = klom(found, direction=direction)
+    assert {n for _, n in scores.metrics.values()} == {N}
+    assert len(scores.row) == 0
+    return {name.removeprefix(f"klom_{direction}_"): v for name, (v, _) in scores.metrics.items()}
+
+
+def test_retraining_compared_with_itself_is_nothing() -> None:
+    assert set(figures(shadowed("retrained", M, N, 2.0)).values()) == {0.0}
+
+
+def test_what_is_left_shows_in_the_forget_part_alone() -> None:
+    """Retain and unseen records are of one law on both sides: they are the noise."""
+    nothing, left = (figures(shadowed("unlearned", M, N, 2.0, left=by)) for by in (0.0, 3.0))
+    assert left["forget_p50"] > 2 * nothing["forget_p50"]
+    assert nothing["forget_p50"] == pytest.approx(nothing["retain_p50"], rel=0.5)
+    assert left["retain_p50"] == pytest.approx(nothing["retain_p50"], rel=0.5)
+    assert left["unseen_p50"] < left["forget_p50"]
+    assert left["forget_p50"] < left["forget_p95"] < left["forget_p99"]
+
+
+@pytest.mark.parametrize("direction", ["retrain_unlearned", BACK])
+def test_figures_are_those_of_a_loop_over_records(direction: str) -> None:
+    found = shadowed("unlearned", M, N, 2.0, left=1.0)
+    phi = phi_of(found)[:, 0]
+    kinds, audited = np.array(found.kind_M), np.array(found.audited_M)
+    each = []
+    for record in range(N):
+        gone = found.status_MN[:, record] == FORGOTTEN
+        ours, theirs = phi[audited & gone, record], phi[(kinds == "retrained") & gone, record]
+        sides = (theirs, ours) if direction != BACK else (ours, theirs)
+        each.append(metric.klom(*(side[:, None] for side in sides))[0])
+    told = figures(found, direction)
+    expected = np.percentile(each, [50, 95, 99])
+    assert [told[f"forget_p{p}"] for p in (50, 95, 99)] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_direction_matters() -> None:
+    found = shadowed("unlearned", M, N, 2.0, left=3.0)
+    one, other = figures(found)["forget_p50"], figures(found, BACK)["forget_p50"]
+    assert one != pytest.approx(other, rel=1e-3)
+
+
+def test_too_few_models_are_skipped_with_what_is_needed() -> None:
+    with pytest.raises(Skip, match=r"49 models a side, 50 .*shadows\.models=200"):
+        klom(shadowed("unlearned", 196, N, 2.0), direction="retrain_unlearned")
+
+
+def test_an_unbalanced_population_is_skipped() -> None:
+    found = shadowed("unlearned", M + 8, N, 2.0)
+    status = found.status_MN.copy()
+    first = np.flatnonzero(status[: M + 8, 0] == FORGOTTEN)[0]
+    status[first, 0] = 0
+    with pytest.raises(Skip, match="balanced"):
+        klom(replace(found, status_MN=status), direction="retrain_unlearned")
+
+
+def test_unknown_directions_and_regressions_are_refused() -> None:
+    found = shadowed("unlearned", M, N, 2.0)
+    with pytest.raises(ValueError, match="direction=back: must be one of retrain_unlearned"):
+        klom(found, direction="back")
+    with pytest.raises(Skip, match="classes"):
+        klom(replace(found, y_N=found.y_N.astype(np.float32)), direction=BACK)
+
+
+def test_its_population_is_large_enough_and_that_of_other_attacks_if_asked() -> None:
+    assert len(shadows(compose("attack=klom", "method=finetune"))) == 200
+    same = [
+        {one.predictions_key for one in shadows(compose(f"attack={name}", *words))}
+        for name, words in (("klom", []), ("lira", ["shadows.models=200"]))
+    ]
+    assert same[0] == same[1]

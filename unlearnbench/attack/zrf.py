@@ -1,0 +1,36 @@
+"""ZRF: does the model answer on the forget set as a net that has never learned, or as retrained?"""
+
+from unlearnbench import metric
+from unlearnbench.attack.weights import measured
+from unlearnbench.train import logits
+from unlearnbench.values import Compared, Scores, Skip
+
+
+def zrf(models: Compared) -> Scores:
+    """Compare answers on the forget rows with a fresh net's and with the retrained model's.
+
+        ZRF = 1 − mean over D_F of JS(p_U(x) ‖ p(x)),   JS in bits
+
+    Chundawat et al. (AAAI 2023, arXiv 2205.08096), with p a net of fresh random weights, of this
+    seed and no training's. Retraining does not answer at random, and its own ZRF stands beside.
+
+    Returns:
+        ``zrf`` to the fresh net, ``zrf_of_retrained`` of the retrained model to it, and
+        ``zrf_to_retrained`` between the two models, which is 1 − ``js_forget``.
+
+    Raises:
+        Skip: a regression, or a model that answers nothing before it is trained.
+    """
+    task = models.task
+    if not task.n_classes:
+        raise Skip("zrf needs classes; this is a regression")
+    if not any(True for _ in models.model.parameters()):
+        raise Skip("zrf: the model has no weights to be drawn afresh")
+    nets = models.model, models.retrained, task.fresh("zrf")
+    ours, retrained, fresh = (logits(net, task.forget).numpy() for net in nets)
+    found = {
+        "zrf": metric.zrf(ours, fresh),
+        "zrf_of_retrained": metric.zrf(retrained, fresh),
+        "zrf_to_retrained": metric.zrf(ours, retrained),
+    }
+    return measured({name: (value, len(ours)) for name, value in found.items()})

@@ -1,0 +1,133 @@
+"""What a user loads into pandas and NumPy. Imports no torch."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from unlearnbench import results as stored
+from unlearnbench.results import Folders
+from unlearnbench.store import KEY, Store
+
+OUTPUTS = "predictions.safetensors"
+
+CATEGORIES = (
+    *("dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"),
+    *("traits", "threat", "overrides", "metric", "status", "commit", "version", "device"),
+)
+"""Columns of few words in many rows."""
+
+COUNTS = ("step", "n")
+"""Whole numbers that not every row has."""
+
+SINCE: Mapping[int, Mapping[str, Any]] = {2: {"traits": ""}}
+"""What a column that is new in a schema says in rows of earlier ones; others are null in them."""
+
+
+def load_results(
+    results: Folders = None,
+    *,
+    sweep: str | None = None,
+    keys: Iterable[str] | None = None,
+    wide: bool = False,
+) -> pd.DataFrame:
+    """The result rows as a pandas frame: names are categories, counts whole numbers.
+
+    One row a number; of rows computed twice one is kept, ``ok`` before ``failed``. Rows of several
+    machines and versions stand side by side: what an earlier version did not write is null, and
+    ``schema`` says which it was. Five recipes stand in ``results/README.md``.
+
+    Args:
+        results: the results folder, or several; ``results/`` or UNLEARNBENCH_RESULTS by default.
+        sweep: only the cells of the sweep of that name.
+        keys: only the rows with these keys.
+        wide: one row a cell instead, one column a metric, utility beside the attack's own.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no such sweep in it.
+        ValueError: a newer version has written rows that this one does not know how to read.
+    """
+    return typed(stored.load_results(results, sweep=sweep, keys=keys, wide=wide))
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with their types set, and earlier schemas brought to this one.
+
+    Args:
+        frame: rows as they are stored, long or wide.
+    """
+    told = {}
+    for schema, columns in SINCE.items():
+        for name, value in columns.items():
+            told[name] = frame[name].mask((frame["schema"] < schema) & frame[name].isna(), value)
+    frame = frame.assign(**told)
+    types = {**dict.fromkeys(CATEGORIES, "category"), **dict.fromkeys(COUNTS, "Int64")}
+    return frame.astype({name: kind for name, kind in types.items() if name in frame})
+
+
+def load_scores(
+    results: str | Path | None = None,
+    *,
+    sweep: str | None = None,
+    keys: Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """What attacks gave each record: ``key``, ``pool``, ``row``, ``member``, ``score``.
+
+    A score is higher for members; ``row`` is the record's place in the data set, and ``pool`` what
+    it was compared within. Merge with ``load_results(wide=True)`` on ``key``.
+
+    Args:
+        results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
+        sweep: only the cells of the sweep of that name.
+        keys: only the cells with these keys; all by default.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no such sweep in it.
+    """
+    (folder,) = stored.folders(results)
+    if sweep is not None:
+        listed = set(stored.load_sweep(folder, sweep)["key"])
+        keys = listed if keys is None else listed & set(keys)
+    return stored.load_scores(folder, keys)
+
+
+def load_predictions(
+    key: str, results: str | Path | None = None, *, store: str | Path | None = None
+) -> dict[str, NDArray[Any]]:
+    """The stored outputs of a cell's model on every row of its data set.
+
+    Args:
+        key: of the cell, or of its model's outputs (``predictions_key``).
+        results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
+        store: where artifacts are; ``store/`` in the results folder by default.
+
+    Returns:
+        ``logits_NC`` in float32 (of a regression one column, the prediction), ``y_N`` and
+        ``is_test_N``, by row of the data set. Which rows were forgotten stands in ``load_scores``.
+
+    Raises:
+        KeyError: there are no rows with such a key.
+        FileNotFoundError: the outputs are not in the store.
+        ValueError: the rows were written before they named their model's outputs.
+    """
+    (folder,) = stored.folders(results)
+    root = Store(Path(store) if store is not None else folder / "store")
+    if not KEY.fullmatch(key) or not root.has(key):
+        found = stored.load_results(folder, keys=[key])
+        if found.empty:
+            raise KeyError(f"no rows with the key {key} in {folder}")
+        name = found["predictions_key"].iloc[0]
+        if pd.isna(name):
+            told = "run its sweep again: only rows are computed anew"
+            raise ValueError(f"rows of schema {found['schema'].iloc[0]} name no outputs: {told}")
+        key = str(name)
+    if not root.has(key):
+        raise FileNotFoundError(f"no outputs {key} in {root.root}; name the store with store=")
+    arrays: dict[str, NDArray[Any]] = load(root.load(key).read(OUTPUTS))
+    if "is_test_N" in arrays:
+        arrays["is_test_N"] = arrays["is_test_N"].astype(np.bool_)
+    return arrays

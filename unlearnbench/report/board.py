@@ -1,0 +1,168 @@
+"""The leaderboard of the page: columns in groups, lines, cells with what is to be said of them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unlearnbench.report import glossary, tables
+from unlearnbench.report.compare import BLOCK, LINE, SETTING
+from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.runs import differing, needed
+from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
+from unlearnbench.report.verdict import WORDS, Record
+
+AXES = {
+    "dataset": "Data set",
+    "model": "Model",
+    "train": "Training",
+    "forget": "Forget set",
+    "setup": "Settings",
+    "forget_hash": "Forget rows",
+    "defense": "Defense",
+    "variant": "Attack settings",
+}
+"""Columns beside the method, and their headings."""
+
+ALWAYS = ("dataset", "model", "forget", "defense")
+"""Axes that have a column whether they vary or not."""
+
+MAIN = (
+    *("test_acc", "ret_dev", "rte", "mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc"),
+    *("double_output_auc", "class_shadow_auc", "hrec_cos", "inversion_centred_cosine_forgotten"),
+    *("rmse_test", "rmse_forget"),
+)
+"""Metrics that are shown before a reader asks for others."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's column.
+
+    Attributes:
+        metric: its name in the rows.
+        heading: above it.
+        attack: whose it is.
+        main: whether it is shown at first.
+        tip: what it means.
+    """
+
+    metric: str
+    heading: str
+    attack: str
+    main: bool
+    tip: str
+
+
+def board(
+    numbers: pd.DataFrame, given: Sequence[Record], held: Mapping[str, str]
+) -> dict[str, Any]:
+    """Columns in groups, one an attack, and lines of cells.
+
+    Args:
+        numbers: what ``compare.compared`` makes of a study.
+        given: their ``records``.
+        held: what each attack's attacker holds.
+    """
+    attacks = {one["metric"]: one["attack"] for one in given}
+    there = set(attacks)
+    columns = [_column(name) for name in ORDER if name in there]
+    columns.sort(key=lambda column: list(glossary.GROUPS).index(column.attack))
+    apart = needed(numbers, list(AXES))
+    axes = [name for name in AXES if name in ALWAYS or name in apart]
+    groups: list[dict[str, Any]] = []
+    for column in columns:
+        if not groups or groups[-1]["attack"] != column.attack:
+            holds = held.get(attacks[column.metric], "")
+            tip = f"The attacker holds: {holds}." if holds else ""
+            heading = glossary.GROUPS[column.attack]
+            groups.append({"attack": column.attack, "heading": heading, "tip": tip, "columns": []})
+        groups[-1]["columns"].append(column)
+    return {
+        "axes": {name: AXES[name] for name in axes},
+        "groups": groups,
+        "columns": columns,
+        "lines": list(_lines(given, axes, columns)),
+        "order": _first_order(axes, columns),
+    }
+
+
+def _column(name: str) -> Column:
+    entry = glossary.ENTRIES[name]
+    parts = [
+        entry.definition,
+        f"{entry.better[:1].upper()}{entry.better[1:]}." * bool(entry.better),
+    ]
+    tip = " ".join(filter(None, parts))
+    return Column(name, COLUMNS[name][0], glossary.attack_of(name), name in MAIN, tip)
+
+
+def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:
+    """By block, then by the first of these metrics that there is."""
+    by = [1 + axes.index(name) for name in ("dataset", "model", "forget", "defense")]
+    names = [column.metric for column in columns]
+    last = next((names.index(name) for name in ("ret_dev", "rmse_test") if name in names), None)
+    if last is not None:
+        by.append(1 + len(axes) + last)
+    return json.dumps([[place, "asc"] for place in by])
+
+
+NUMBER = ["metric", "attack", "seeds", "asked", "mean", "half", "verdict"]
+"""What a cell is made of."""
+
+
+def records(numbers: pd.DataFrame) -> list[Record]:
+    """The rows of ``compare.compared`` that the page shows; overrides in short under ``short``."""
+    shown = numbers[numbers["metric"].isin(list(COLUMNS)) & numbers["mean"].notna()]
+    short = shown[[*SETTING, *LINE]].assign(
+        setup=differing(shown, "setup", BLOCK[:4]),
+        variant=differing(shown, "variant", BLOCK[:4]),
+        own=differing(shown, "own", ["method"]),
+    )
+    told = shown[[*SETTING, *LINE, *NUMBER]].to_dict("records")
+    return [{**one, "short": s} for one, s in zip(told, short.to_dict("records"), strict=True)]
+
+
+def _lines(
+    given: Sequence[Record], axes: Sequence[str], columns: Sequence[Column]
+) -> Iterator[dict[str, Any]]:
+    """A line for each method under each defense; a model's utility stands under every defense."""
+    line = [*SETTING, *LINE]
+    found: dict[tuple[str, ...], dict[str, Record]] = {}
+    for one in given:
+        found.setdefault(tuple(str(one[part]) for part in line), {})[one["metric"]] = one
+    for key in sorted(found):
+        first = next(iter(found[key].values()))
+        bare = found.get((*key[: len(BLOCK)], "none", "", *key[len(SETTING) :]), {})
+        utility = {name: one for name, one in bare.items() if one["attack"] == "none"}
+        cells = {**utility, **found[key]}
+        yield {
+            "method": first["method"],
+            "own": first["short"]["own"],
+            "control": first["method"] in CONTROLS,
+            "axes": [str(first["short"][name]) or "–" for name in axes],
+            "cells": [cell(cells.get(column.metric)) for column in columns],
+        }
+
+
+def cell(one: Record | None) -> dict[str, str] | None:
+    """A number as it is shown, what it is sorted by, and what is to be said of it."""
+    if one is None:
+        return None
+    seeds = f"n = {one['seeds']}" + ("" if one["seeds"] == one["asked"] else f" of {one['asked']}")
+    said = [f"{seeds} seed{'s' if one['seeds'] != 1 else ''}"]
+    if np.isfinite(one["half"]):
+        said.append("± is half of the 95 % interval (Student)")
+    if one["verdict"] in WORDS:
+        said.append(WORDS[one["verdict"]])
+    mean, _, half = tables.written(one["metric"], one["mean"], one["half"]).partition(" ± ")
+    return {
+        "sort": f"{one['mean']:.9g}",
+        "mean": mean,
+        "half": half,
+        "mark": MARKS.get(one["verdict"], ""),
+        "tip": "; ".join(said),
+    }

@@ -1,0 +1,247 @@
+"""Methods held to retraining: a line a method, setting and metric, as numbers. Imports no torch.
+
+What ``leaderboard.csv`` holds; tables for people are written from it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from unlearnbench import metric
+from unlearnbench.report import statistics
+from unlearnbench.report.statistics import Array
+
+BLOCK = ["dataset", "model", "train", "forget", "setup", "forget_hash"]
+"""What methods share that can be held to each other: one task, in words."""
+
+SETTING = [*BLOCK, "defense", "variant"]
+"""What makes a table: a block, and what stood between it and its attackers."""
+
+LINE = ["method", "own"]
+"""A method with its own overrides."""
+
+COMPARED = (
+    *("retain_acc", "forget_acc", "test_acc", "val_acc", "rmse_retain", "rmse_forget", "rmse_test"),
+    *("mia_test", "mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "double_output_auc"),
+    *("class_shadow_auc", "hrec_cos"),
+)
+"""Metrics whose difference to retraining says something; others are one themselves."""
+
+UTILITY = ("retain_acc", "forget_acc", "test_acc")
+MIA = ("retain_acc", "mia_test", "test_acc")
+
+
+def split_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with their overrides sorted: the method's ``own``, the attack's, and the ``setup``."""
+    texts = frame["overrides"].fillna("")
+    known = {text: _sorted(text) for text in texts.unique()}
+    return frame.assign(
+        own=texts.map({text: own for text, (own, _, _) in known.items()}),
+        asked=texts.map({text: asked for text, (_, asked, _) in known.items()}),
+        setup=texts.map({text: setup for text, (_, _, setup) in known.items()}),
+    )
+
+
+def _sorted(text: str) -> tuple[str, str, str]:
+    words: dict[str, list[str]] = {"method": [], "attack": [], "": []}
+    for word in text.split():
+        axis = word.split(".")[0].split("=")[0]
+        axis = "method" if axis == "tuned" else axis  # it says where the method's settings are from
+        words[axis if axis in words else ""].append(word)
+    own, asked, setup = (" ".join(words[axis]) for axis in ("method", "attack", ""))
+    return own, asked, setup
+
+
+def runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows at the end of runs, with ``own``, ``setup``, ``variant`` and their forget sets.
+
+    An attack set up in two ways has two variants, in words; everything else has none. A row that
+    failed before there was a forget set has that of those set up alike.
+    """
+    rows = split_words(frame[frame["step"].isna()].reset_index(drop=True))
+    rows = rows.assign(asked=rows["asked"].where(rows["attack"] != "none", ""))
+    alike = [rows[name] for name in BLOCK[:-1]]
+    known = rows["forget_hash"].groupby(alike, dropna=False).transform("first")
+    rows = rows.assign(forget_hash=rows["forget_hash"].fillna(known).fillna(""))
+    place = rows.groupby([*BLOCK, "attack"], dropna=False, sort=False).ngroup()
+    ways = rows["asked"].groupby(place).transform("nunique")
+    return rows.assign(variant=rows["asked"].where(ways > 1, ""))
+
+
+def values(rows: pd.DataFrame) -> pd.DataFrame:
+    """The numbers among them, and those that follow from several: ToW and ToW-MIA.
+
+    Args:
+        rows: as ``runs`` gives them.
+    """
+    keep = [*SETTING, *LINE, "attack", "seed", "metric", "value", "n"]
+    there = rows.loc[rows["value"].notna(), keep]
+    return pd.concat(
+        [there, _tug(there, "tow", UTILITY), _tug(there, "tow_mia", MIA)], ignore_index=True
+    )
+
+
+def _tug(there: pd.DataFrame, name: str, of: Sequence[str]) -> pd.DataFrame:
+    """Tug of war of each seed, under no defense."""
+    chosen = there[there["metric"].isin(of) & (there["defense"] == "none")]
+    chosen = chosen.drop_duplicates([*BLOCK, *LINE, "seed", "metric"])
+    about = chosen.drop_duplicates([*BLOCK, *LINE, "seed"])
+    index = [*BLOCK, *LINE, "seed"]
+    each = chosen.pivot(index=index, columns="metric", values="value").reindex(columns=list(of))
+    each = each.dropna().reset_index()
+    retrain = each[(each["method"] == "retrain") & (each["own"] == "")].drop(columns=LINE)
+    both = each.merge(retrain, on=[*BLOCK, "seed"], suffixes=("", "_retrained"))
+    ours, theirs = ([both[f"{one}{end}"].to_numpy() for one in of] for end in ("", "_retrained"))
+    function = metric.tug_of_war if name == "tow" else metric.tug_of_war_mia
+    found = both[index].assign(metric=name, value=function(ours, theirs))
+    n = about[[*index, "n"]]
+    return found.merge(n, on=index).assign(defense="none", variant="", attack="none")
+
+
+def compared(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """One row a setting, method and metric: its mean over seeds, and how it differs from retrain.
+
+    Args:
+        rows: as ``runs`` gives them.
+        found: their ``values``.
+
+    Returns:
+        setting, ``method``, ``own``, ``metric``; ``seeds`` that gave a value, of ``asked``;
+        ``mean`` and ``half`` of its 95 % interval by t. For the metrics in ``COMPARED``, of the
+        differences to ``retrain`` seed by seed: ``pairs``, ``gap`` (their mean), ``abs_gap`` (the
+        mean of their sizes), ``t_low``, ``t_high`` and ``boot_low``, ``boot_high`` (95 % intervals
+        by Student's t and by a bootstrap over seeds), ``p`` of Student's test, ``p_holm`` (adjusted
+        for all methods of the setting in that metric), ``detectable`` (what these seeds would have
+        shown with a power of 80 %), ``floor`` (what two retrainings differ by), ``effect`` (gap in
+        units of it), ``over`` (what the interval is over) and ``verdict``.
+
+    With one seed, an attack on a population has an interval over its target models, and that stands
+    for the one over seeds; its p is by the normal law from that interval's width.
+    """
+    names = pd.Series(found["metric"].unique())
+    found = found[found["metric"].isin(names[~names.str.contains(OF_GAPS)])]
+    lines = found.groupby([*SETTING, "metric", *LINE], sort=False, dropna=False)
+    seeds, place = np.unique(found["seed"], return_inverse=True)
+    table = lines[["attack"]].first().reset_index()
+    values_LS = np.full((len(table), len(seeds)), np.nan)
+    values_LS[lines.ngroup(), place] = found["value"]
+    told = table.assign(
+        seeds=statistics.counted(values_LS),
+        mean=statistics.mean(values_LS),
+        half=statistics.t_half(values_LS),
+    )
+    told = _with_asked(told, rows)
+    return _against_retrain(told, values_LS, _own_gaps(rows)).sort_values(
+        [*SETTING, "metric", *LINE], ignore_index=True
+    )
+
+
+OF_GAPS = r"_(?:gap|gap_low|gap_high|detectable|low|high)$"
+"""What an attack says of another of its figures."""
+
+
+def _with_asked(told: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """With how many seeds of the block there are: who has fewer has them missing."""
+    asked = rows.groupby(BLOCK, dropna=False)["seed"].nunique().rename("asked")
+    return told.merge(asked, left_on=BLOCK, right_index=True, how="left").reset_index(drop=True)
+
+
+def _against_retrain(told: pd.DataFrame, values_LS: Array, own: pd.DataFrame) -> pd.DataFrame:
+    cell = told.groupby([*SETTING, "metric"], sort=False, dropna=False).ngroup().to_numpy()
+    line = np.arange(len(told))
+
+    def of(method: str) -> Array:
+        """The values (L, S) of a control in each line's own setting; NaN where it has none."""
+        place = np.full(cell.max(initial=-1) + 1, -1)
+        chosen = (told["method"] == method).to_numpy() & (told["own"] == "").to_numpy()
+        place[cell[chosen]] = line[chosen]
+        found: Array = np.where((place[cell] >= 0)[:, None], values_LS[place[cell]], np.nan)
+        return found
+
+    retrain_LS = of("retrain")
+    chosen = told["metric"].isin(COMPARED).to_numpy() & (told["method"] != "retrain").to_numpy()
+    gaps_LS = np.where(chosen[:, None], metric.gap(values_LS, retrain_LS), np.nan)
+    half_L = statistics.t_half(gaps_LS)
+    low_L, high_L = statistics.bootstrap(gaps_LS)
+    told = told.assign(
+        pairs=statistics.counted(gaps_LS),
+        gap=statistics.mean(gaps_LS),
+        abs_gap=statistics.mean(np.abs(gaps_LS)),
+        t_low=statistics.mean(gaps_LS) - half_L,
+        t_high=statistics.mean(gaps_LS) + half_L,
+        boot_low=low_L,
+        boot_high=high_L,
+        p=np.where(told["method"] == "second_retrain", np.nan, statistics.t_test(gaps_LS)),
+        detectable=statistics.detectable(gaps_LS),
+        floor=statistics.noise_floor(metric.gap(of("second_retrain"), retrain_LS)),
+        over=np.where(statistics.counted(gaps_LS) > 1, "seeds", ""),
+    )
+    told["floor"] = told["floor"].where(told["metric"].isin(COMPARED))
+    told = _over_models(told, own)
+    told["p_holm"] = _holm_within(told["p"].to_numpy(np.float64), cell)
+    told["effect"] = told["gap"] / told["floor"].where(told["floor"] > 0)
+    told["verdict"] = np.where(told["gap"].notna(), _verdict(told), "")
+    told.loc[told["method"] == "second_retrain", "verdict"] = ""  # it is the floor
+    return told
+
+
+def _holm_within(p_L: Array, family_L: NDArray[np.integer]) -> Array:
+    """Adjusted p (L,), each family on its own."""
+    adjusted_L = np.full(len(p_L), np.nan)
+    order = np.argsort(family_L, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(family_L[order])) + 1):
+        adjusted_L[places] = statistics.holm(p_L[places])
+    return adjusted_L
+
+
+def _verdict(told: pd.DataFrame) -> Array:
+    within = told["gap"].abs() <= told["floor"]
+    at_5 = 1 - statistics.LEVEL
+    return np.select(
+        [told["p"].isna(), told["p"] >= at_5, told["p_holm"] >= at_5, within],
+        [UNTESTED, ALIKE, ALONE, WITHIN],
+        DIFFERS,
+    )
+
+
+UNTESTED, ALIKE, ALONE = "untested", "not told apart", "differs, were it the only method"
+WITHIN, DIFFERS = "differs, no more than two retrainings", "differs"
+
+
+def _own_gaps(rows: pd.DataFrame) -> pd.DataFrame:
+    """What attacks on populations say of their gap to retraining, where there is one seed."""
+    names = {f"{name}_{end}": (name, end) for name in COMPARED for end in OWN}
+    chosen = rows[rows["metric"].isin(list(names)) & rows["value"].notna()]
+    chosen = chosen.assign(end=chosen["metric"].map({k: v[1] for k, v in names.items()}))
+    chosen["metric"] = chosen["metric"].map({k: v[0] for k, v in names.items()})
+    index = [*SETTING, *LINE, "metric"]
+    only = chosen.groupby(index, dropna=False)["seed"].transform("nunique") == 1
+    wide = chosen[only].pivot_table(index=index, columns="end", values="value", aggfunc="first")
+    return wide.reindex(columns=list(OWN)).add_prefix("own_").reset_index()
+
+
+OWN = ("gap", "gap_low", "gap_high", "detectable")
+
+
+def _over_models(told: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """With intervals over target models in place of those over seeds that are not there."""
+    both = told.merge(own, on=[*SETTING, *LINE, "metric"], how="left")
+    half = (both["own_gap_high"] - both["own_gap_low"]) / 2
+    use = (both["pairs"] == 1) & (half > 0)
+    z = both["own_gap"].abs() / (half / statistics.normal(statistics.LEVEL))
+    given = {"gap": "own_gap", "t_low": "own_gap_low", "t_high": "own_gap_high"}
+    given["detectable"] = "own_detectable"
+    for name, theirs in given.items():
+        both[name] = both[theirs].where(use, both[name])
+    both["p"] = both["p"].where(~use, statistics.normal_p(z.to_numpy(np.float64)))
+    both["over"] = both["over"].where(~use, "target models")
+    return both[[*told.columns]]
+
+
+def named(blocks: pd.DataFrame) -> list[str]:
+    """Blocks in as few words as tell them apart: data set and model, and what else differs."""
+    more = [name for name in BLOCK[2:] if blocks[name].nunique() > 1]
+    kept = blocks[["dataset", "model", *more]].astype(str)
+    return [" ".join(filter(None, line)) for line in kept.itertuples(index=False)]

@@ -1,0 +1,278 @@
+"""What a method gives for what: forgetting against utility against time, seeds, all settings."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from unlearnbench.report import glossary
+from unlearnbench.report.figures.style import (
+    BLACK,
+    BLUE,
+    CONTROL,
+    QUIET,
+    WIDER,
+    entitle,
+    lines_down,
+    panels,
+    styled,
+)
+from unlearnbench.report.runs import order
+
+FORGETTING = (
+    *("ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc", "mia_test_auc"),
+    *("forget_acc", "rmse_forget"),
+)
+"""Where forgetting is read, the strongest attack that was run first."""
+
+UTILITY = ("test_acc", "rmse_test")
+
+
+def front(points_NK: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which points (N,) no other point is at least as good as in all K, and better in one.
+
+    Args:
+        points_NK: larger is better.
+    """
+    no_worse_NN = (points_NK[:, None] >= points_NK[None]).all(axis=2)
+    better_NN = (points_NK[:, None] > points_NK[None]).any(axis=2)
+    beaten_N = (no_worse_NN & better_NN).any(axis=0)
+    return np.logical_not(beaten_N)
+
+
+def against(found: pd.DataFrame) -> pd.DataFrame | None:
+    r"""The three sides of each method, means over seeds; None where something lacks.
+
+    Args:
+        found: runs of one setting.
+
+    Returns:
+        By line: ``distance``, the mean over seeds of \|figure − that of retraining\| of the
+        first of ``FORGETTING`` there is; ``utility``, the first of ``UTILITY``; ``rte``;
+        ``method``, and ``front``. ``attrs`` name the two figures.
+    """
+    if "rte" not in found:
+        return None
+    known = found.groupby("method").count()
+    for forgetting in FORGETTING:
+        usable = forgetting in known and "retrain" in known.index
+        if usable and known.at["retrain", forgetting] and known[forgetting].gt(0).sum() > 2:
+            break
+    else:
+        return None
+    utility = next((name for name in UTILITY if name in found), None)
+    if utility is None:
+        return None
+    retrain = found[found["method"] == "retrain"].set_index("seed")[forgetting]
+    apart = (found[forgetting] - found["seed"].map(retrain)).abs()
+    table = (
+        found.assign(distance=apart, utility=found[utility])
+        .groupby(["method", "line"])[["distance", "utility", "rte"]]
+        .mean()
+        .dropna(subset=["distance", "utility"])
+        .reset_index("method")
+    )
+    table = table[table["rte"].notna() | table["method"].isin(CONTROL)]
+    others = table[~table["method"].isin(CONTROL)]
+    if others.empty:
+        return None
+    sign = 1 if utility == "test_acc" else -1
+    sides = np.stack([-others["distance"], sign * others["utility"], others["rte"]], axis=1)
+    table = table.assign(front=False)
+    table.loc[others.index, "front"] = front(sides)
+    table.attrs = {"forgetting": forgetting, "utility": utility}
+    return table
+
+
+@styled
+def pareto(found: pd.DataFrame) -> Figure | None:
+    """Test error (across), distance from retraining under attack (up), time (colour).
+
+    Ringed and named are methods that no other beats in all three; the dashed line is how far a
+    second retraining is from the first, which is noise; the star is retraining itself.
+
+    Args:
+        found: runs of one setting.
+    """
+    table = against(found)
+    if table is None:
+        return None
+    forgetting, utility = table.attrs["forgetting"], table.attrs["utility"]
+    if utility == "test_acc":  # errors near 0 are apart on a logarithmic axis, accuracies are not
+        table["utility"] = 1 - table["utility"]
+    table["utility"] = table["utility"].clip(lower=1e-4)
+    figure, grid = panels(1, 1, 4.4)
+    axes = grid[0, 0]
+    axes.set_xscale("log")
+    axes.set_yscale("function", functions=(np.sqrt, np.square))  # apart near 0, and with a 0
+    others = table[~table["method"].isin(CONTROL)]
+    speed = others["rte"].clip(lower=1e-3)
+    norm = LogNorm(min(1.0, speed.min()), max(10.0, speed.max()))
+    dots = axes.scatter(
+        others["utility"], others["distance"], c=speed, norm=norm, cmap="cividis", s=26, zorder=3
+    )
+    best = others[others["front"]]
+    ring = {"s": 75, "facecolors": "none", "edgecolors": BLACK, "linewidths": 0.9, "zorder": 3}
+    axes.scatter(best["utility"], best["distance"], **ring)
+    retrain = table[table["method"] == "retrain"]
+    axes.scatter(retrain["utility"], retrain["distance"], marker="*", s=80, c=BLACK, zorder=4)
+    for noise in table.loc[table["method"] == "second_retrain", "distance"]:
+        axes.axhline(noise, color=CONTROL["second_retrain"], linestyle="--", linewidth=0.8)
+        said = {"xytext": (-3, 2), "textcoords": "offset points", "ha": "right", "fontsize": 7}
+        axes.annotate("a second retraining", (1, noise), **said, xycoords=("axes fraction", "data"))
+    axes.set_ylim(0, 1.15 * table.loc[table["method"] != "original", "distance"].max())
+    axes.margins(x=0.08)
+    error = "test error" if utility == "test_acc" else glossary.label(utility)
+    axes.set_xlabel(f"{error} (logarithmic; left is better)")
+    axes.set_ylabel(f"|Δ {glossary.label(forgetting)}| to retraining (down is better)")
+    if utility == "test_acc":
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.minorticks_off()
+        axes.set_xticks(_ticks(*axes.get_xlim()))
+    axes.grid()
+    axes.set_axisbelow(True)
+    _name_beside(axes, pd.concat([best, retrain]))
+    bar = figure.colorbar(dots, ax=axes, location="bottom", aspect=40, shrink=0.9)
+    bar.ax.xaxis.set_major_formatter("{x:g}")
+    bar.set_label("times as fast as retraining")
+    entitle(figure, found["setting"].iloc[0])
+    return figure
+
+
+def _ticks(low: float, high: float) -> Sequence[float]:
+    """1, 2 and 5 times powers of ten between two ends; even steps where there are too few."""
+    steps = [m * 10.0**e for e in range(-5, 1) for m in (1, 2, 5)]
+    found = [step for step in steps if low <= step <= high]
+    return (
+        found
+        if len(found) > 2
+        else MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)[1:-1]
+    )
+
+
+def _name_beside(axes: Axes, table: pd.DataFrame) -> None:
+    """The names of points in a column at the right, each tied to its point, none over another."""
+    table = table.sort_values("distance")
+    top = np.sqrt(axes.get_ylim()[1])
+    wanted = np.sqrt(table["distance"].to_numpy()) / top
+    at = spaced(wanted, NAME_HEIGHT)
+    for (line, point), height in zip(table.iterrows(), at, strict=True):
+        axes.annotate(
+            str(line),
+            (point["utility"], point["distance"]),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=7,
+            arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.5, "shrinkB": 4},
+        )
+
+
+NAME_HEIGHT = 0.045
+"""Of a name, as a share of the panel."""
+
+
+def spaced(wanted_n: NDArray[np.floating], least: float) -> NDArray[np.floating]:
+    """Sorted places in [0, 1], moved as far up or down as it takes for a least distance.
+
+    Args:
+        wanted_n: sorted.
+        least: distance of neighbours.
+    """
+    at_n = wanted_n.copy()
+    for place in range(1, len(at_n)):
+        at_n[place] = max(at_n[place], at_n[place - 1] + least)
+    at_n -= max(0.0, at_n[-1] - 1) if len(at_n) else 0.0
+    for place in range(len(at_n) - 2, -1, -1):
+        at_n[place] = min(at_n[place], at_n[place + 1] - least) if at_n[place] < 0 else at_n[place]
+    return at_n
+
+
+ROOTS = (0, 0.05, 0.2, 0.5, 1, 2, 4, 8)
+"""Ticks of an axis of square roots."""
+
+SPREAD = ("ret_dev", "mia_test_auc", "test_acc")
+
+
+@styled
+def spread(found: pd.DataFrame) -> Figure | None:
+    """Each seed a point, a line a method; the stroke is the mean. Grey: the range of retraining.
+
+    Args:
+        found: runs of one setting.
+    """
+    shown = [name for name in SPREAD if name in found and found[name].notna().any()]
+    if not shown or found["seed"].nunique() < 2:
+        return None
+    lines = [name for name in order(found, shown[0]) if name != "original"]
+    figure, grid = panels(1, len(shown), 0.9 + 0.17 * len(lines), WIDER)
+    for axes, metric in zip(grid[0], shown, strict=True):
+        lines_down(axes, lines if axes is grid[0, 0] else [""] * len(lines))
+        retrain = found.loc[found["method"] == "second_retrain", metric].dropna()
+        if len(retrain):
+            axes.axvspan(retrain.min(), retrain.max(), color="#EEEEEE", zorder=0)
+        for place, line in enumerate(lines):
+            values = found.loc[found["line"] == line, metric].dropna().to_numpy()
+            if not len(values):
+                continue
+            apart = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
+            colour = CONTROL.get(line, BLUE)
+            axes.plot(values, place + np.asarray(apart), ".", ms=3.5, color=colour, alpha=0.75)
+            axes.vlines(values.mean(), place - 0.36, place + 0.36, color=colour, linewidth=1.4)
+        axes.set_xlabel(glossary.headed(metric))
+        if metric == "ret_dev":
+            axes.set_xscale("function", functions=(np.sqrt, np.square))
+            axes.set_xlim(left=0)
+            axes.set_xticks([tick for tick in ROOTS if tick <= axes.get_xlim()[1]])
+    entitle(figure, found["setting"].iloc[0])
+    return figure
+
+
+@styled
+def heatmap(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
+    """Methods down, settings across; colour and number are the mean of a metric over seeds.
+
+    Args:
+        found: runs of the whole study, without a defense.
+        metric: lower is better.
+    """
+    found = found[found[metric].notna()] if metric in found else found[:0]
+    if found["setting"].nunique() < 2 or found["control"].all():
+        return None
+    table = found.pivot_table(metric, "line", "setting", aggfunc="mean", sort=True)
+    table = table.loc[[line for line in order(found, metric) if line in table.index]]
+    figure, grid = panels(1, 1, 1.3 + 0.19 * len(table), max(3.4, 1.8 + 0.75 * table.shape[1]))
+    axes = grid[0, 0]
+    values = table.to_numpy()
+    shades = axes.imshow(values, cmap="cividis_r", aspect="auto", norm=_scale(values))
+    _write(axes, values, shades)
+    axes.set_yticks(range(len(table)), table.index)
+    names = [str(name).replace(" · ", "\n") for name in table.columns]
+    axes.set_xticks(range(table.shape[1]), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(shades, ax=axes, label=glossary.headed(metric), aspect=40)
+    return figure
+
+
+def _scale(values: NDArray[np.floating]) -> LogNorm | None:
+    """Logarithmic where the values are positive and a hundredfold apart."""
+    least, most = np.nanmin(values), np.nanmax(values)
+    return LogNorm(least, most) if least > 0 and most / least > 100 else None
+
+
+def _write(axes, values, shades) -> None:  # type: ignore[no-untyped-def]
+    """The number in each field, light on dark."""
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isfinite(value):
+            continue
+        red, green, blue, _ = shades.cmap(shades.norm(value))
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        text = f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+        colour = "white" if dark else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)

@@ -1,0 +1,77 @@
+"""``results/<sweep>/report/``: all that ``unlearnbench report`` writes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from unlearnbench import results
+from unlearnbench.report import compare, figures, missing, page, tables, text
+from unlearnbench.report.study import Study
+
+NAME = "leaderboard"
+
+
+def latest(folder: Path) -> str:
+    """Name of the sweep that was begun last.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not (known := results.sweeps(folder)):
+        raise FileNotFoundError(f"no sweep in {folder}: run one with -m, or name another folder")
+    return known[-1]
+
+
+def study(folder: Path, name: str) -> Study:
+    """What is there of a sweep.
+
+    Args:
+        folder: of the results.
+        name: of the sweep.
+
+    Raises:
+        FileNotFoundError: there is no such sweep, or none of its cells has rows.
+    """
+    frame = results.load_results(folder, sweep=name)
+    if frame.empty:
+        raise FileNotFoundError(f"no cell of {name} has rows yet: unlearnbench status {name}")
+    return Study(name, frame, results.widen(frame), folder, folder / name / "report")
+
+
+def report(given: Study) -> list[Path]:
+    """Write the report of a study; what an earlier one left under the same names is replaced.
+
+    Returns:
+        The files: ``leaderboard.md``, ``.csv`` and ``.tex``, figures, ``index.html``.
+    """
+    rows = compare.runs(given.frame)
+    found = compare.values(rows)
+    numbers = compare.compared(rows, found)
+    sections = tables.sections(rows, found, numbers)
+    given.out.mkdir(parents=True, exist_ok=True)
+    notes = list(_notes(given, rows))
+    texts = {
+        "md": text.markdown(given.name, notes, sections),
+        "csv": numbers.to_csv(index=False),
+        "tex": text.latex(given.name, sections),
+    }
+    written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
+    drawn = figures.draw(given)
+    beside = [section for section in sections if section.heading != "Leaderboard"]
+    return [*written, *drawn, page.write(given, rows, found, numbers, notes, beside, drawn)]
+
+
+def _written(path: Path, whole: str) -> Path:
+    path.write_text(whole, encoding="utf-8")
+    return path
+
+
+def _notes(given: Study, rows: pd.DataFrame) -> Iterator[str]:
+    """What is to be said of all of it: is it whole, and where does it come from."""
+    yield missing.sentence(rows, results.load_sweep(given.folder, given.name))
+    told = {name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")}
+    said = (f"{name} {', '.join(map(str, some))}" for name, some in told.items() if some)
+    yield f"{len(given.frame):,} rows, of {'; '.join(said)}."
+    if len(told["device"]) > 1:
+        yield "Times of several devices cannot be compared: RTE is over all of them here."

@@ -1,0 +1,68 @@
+"""What an option's YAML says of itself, as this installation has it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from unlearnbench.config import folder
+
+TRAITS = {
+    "from_scratch": "trains from scratch",
+    "uses_val": "looks at validation rows",
+    "watches_training": "watches the original's training",
+    "ensemble": "is an ensemble",
+    "prepares_blind": "prepares before the request is known",
+    "seed_offset": "is of the next seed",
+    "white_box": "holds the model itself",
+    "compared": "beside the original and the retrained one",
+}
+"""A trait as rows name it, in words."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """An option in words; of one that is not of this installation, its name alone.
+
+    Attributes:
+        label: for tables.
+        threat: what an attack's attacker holds.
+        settings: its arguments, by dotted name.
+        known: whether there is such a file.
+    """
+
+    label: str
+    threat: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    known: bool = False
+
+
+@lru_cache
+def told(axis: str, name: str) -> Told:
+    """What ``conf/<axis>/<name>.yaml`` says.
+
+    Args:
+        axis: ``method`` or ``attack``.
+        name: of the option.
+    """
+    path = folder() / axis / f"{name}.yaml"
+    if not path.is_file():
+        return Told(name)
+    says = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(says, dict)
+    settings: dict[str, Any] = {}
+    for part in ("prepare", "call"):
+        settings |= dict(_flat(says.get(part) or {}, part))
+    return Told(says.get("label", name), says.get("threat") or "", settings, True)
+
+
+def _flat(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if name == "_target_":
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}.{name}")
+        else:
+            yield f"{above}.{name}", value

@@ -1,0 +1,232 @@
+"""The page: one HTML file with the leaderboard, figures, methods, failures and provenance.
+
+It asks nothing of any network. Sorting and filtering are DataTables', which itables ships.
+"""
+
+import importlib.util
+import json
+import re
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from unlearnbench.report import figures, glossary, missing, options
+from unlearnbench.report.board import MAIN, board, cell, records
+from unlearnbench.report.compare import BLOCK
+from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.ranking import UNRANKED
+from unlearnbench.report.runs import names
+from unlearnbench.report.study import Study
+from unlearnbench.report.tables import COLUMNS
+from unlearnbench.report.text import Section
+from unlearnbench.report.verdict import Record, threats, verdicts
+
+HERE = Path(__file__).parent
+
+
+def write(
+    study: Study,
+    rows: pd.DataFrame,
+    found: pd.DataFrame,
+    numbers: pd.DataFrame,
+    notes: Sequence[str],
+    sections: Sequence[Section],
+    drawn: Sequence[Path],
+) -> Path:
+    """Write ``index.html`` of a study's report.
+
+    Args:
+        study: the rows.
+        rows: what ``compare.runs`` makes of them.
+        found: the ``compare.values`` of these.
+        numbers: what ``compare.compared`` makes of those.
+        notes: what is to be said of all of it.
+        sections: tables beside the leaderboard, each with what is to be said of it.
+        drawn: figures; of these the SVG are in the page.
+    """
+    engine = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters["coded"] = _coded
+    given, held = records(numbers), threats(rows)
+    library = _library()
+    page = engine.get_template("page.html").render(
+        study=study,
+        summary=_summary(study, rows),
+        notes=notes,
+        verdicts=list(verdicts(rows, found, numbers)),
+        board=board(numbers, given, held),
+        figures=_figures(drawn),
+        sections=[section for section in sections if section.tables],
+        methods=list(_methods(rows, given)),
+        threats=_threats(held),
+        provenance=_provenance(study),
+        glossary=_glossary(numbers),
+        style=(HERE / "page.css").read_text(),
+        script=(HERE / "page.js").read_text(),
+        library_style=library.with_suffix(".css").read_text(),
+        library=b64encode(library.read_bytes()).decode(),
+    )
+    study.out.mkdir(parents=True, exist_ok=True)
+    path = study.out / "index.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _coded(text: str) -> Markup:
+    """Words between backticks as code."""
+    parts = [
+        Markup("<code>{}</code>").format(p) if i % 2 else escape(p)
+        for i, p in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
+
+
+def _library() -> Path:
+    """DataTables as itables ships it, without the second that importing itables takes."""
+    found = importlib.util.find_spec("itables")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "html" / "dt_bundle.js"
+
+
+def _summary(study: Study, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the study is made of, in numbers."""
+    methods = set(rows["method"]) - set(UNRANKED)
+    told = {
+        "method": len(methods),
+        "data set": rows["dataset"].nunique(),
+        "model": rows["model"].nunique(),
+        "attack": len(set(rows["attack"]) - {"none"}),
+        "defense": len(set(rows["defense"]) - {"none"}),
+        "seed": rows["seed"].nunique(),
+        "number": len(study.frame),
+    }
+    return [(f"{n:,}", what if n == 1 else f"{what}s") for what, n in told.items() if n]
+
+
+# ---------------------------------------------------------------------------------------------
+# What stands beside it.
+
+
+HALF_PAGE = 650
+"""Pixels above which a figure takes the page's whole width."""
+
+SCALE = 1.6
+"""Pixels of the page for each point of a figure, at most."""
+
+
+def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
+    """SVG by kind, each as a data URL."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path in drawn:
+        if path.suffix == ".svg":
+            kind, _, setting = path.stem.partition("-")
+            drawing = path.read_bytes()
+            width = round(float(re.findall(rb'<svg[^>]* width="([\d.]+)pt"', drawing)[0]) * SCALE)
+            source = b64encode(drawing).decode()
+            one = {"setting": setting.replace("-", " "), "source": source, "width": width}
+            groups.setdefault(kind, []).append(one)
+    told = []
+    for kind, each in groups.items():
+        heading, says = figures.SAYS[kind.partition("_of_")[0]]
+        large = max(one["width"] for one in each) > HALF_PAGE
+        wide = large or len(each) > 1
+        shape = " wide" * wide + " large" * large
+        told.append({"kind": kind, "heading": heading, "says": says, "each": each, "shape": shape})
+    return sorted(
+        told, key=lambda group: list(figures.SAYS).index(group["kind"].partition("_of_")[0])
+    )
+
+
+def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Each method: its settings, what it gave where, what failed."""
+    bare = [one for one in given if (one["defense"], one["variant"]) == ("none", "")]
+    there = {one["metric"] for one in bare}
+    shown = [name for name in MAIN if name in there]
+    each = sorted({tuple(one[part] for part in BLOCK) for one in bare})
+    blocks = pd.DataFrame(each, columns=BLOCK)
+    called = dict(zip(each, names(blocks, BLOCK), strict=True))
+    found: dict[str, dict[tuple[str, str], dict[str, Record]]] = {}
+    for one in bare:
+        where = called[tuple(one[part] for part in BLOCK)], one["own"]
+        found.setdefault(one["method"], {}).setdefault(where, {})[one["metric"]] = one
+    failures: dict[str, Counter[tuple[str, str]]] = {}
+    for bad in missing.troubles(rows)[["method", "status", "reason"]].itertuples(index=False):
+        failures.setdefault(bad.method, Counter())[bad.status, bad.reason] += 1
+    traits = rows.drop_duplicates("method").set_index("method")["traits"].fillna("").to_dict()
+    for method in sorted(traits, key=lambda name: (name in CONTROLS, name)):
+        about = options.told("method", method)
+        own = found.get(method, {})
+        results = [
+            {"where": " ".join(filter(None, where)), "cells": [cell(of.get(m)) for m in shown]}
+            for where, of in sorted(own.items())
+        ]
+        bad_ones = sorted(failures.get(method, Counter()).items())
+        yield {
+            "name": method,
+            "label": about.label,
+            "known": about.known,
+            "settings": about.settings,
+            "changed": sorted({word for _, words in own for word in words.split()}),
+            "traits": [options.TRAITS.get(trait, trait) for trait in traits[method].split()],
+            "columns": [COLUMNS[name][0] for name in shown],
+            "results": results,
+            "failures": [{"status": s, "reason": why, "n": n} for (s, why), n in bad_ones],
+        }
+
+
+def _threats(held: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        {"name": name, "label": options.told("attack", name).label, "threat": holds}
+        for name, holds in held.items()
+    ]
+
+
+def _provenance(study: Study) -> dict[str, list[str]]:
+    """Commit, version, machines and dates, as rows and runs say."""
+    told = {
+        "commit": _values(study.frame, "commit"),
+        "version": [f"unlearnbench {one}" for one in _values(study.frame, "version")],
+        "computed on": _values(study.frame, "device"),
+        "schema of the rows": _values(study.frame, "schema"),
+    }
+    goes = []
+    for path in sorted((study.folder / "runs").glob("*/run.json")):
+        run = json.loads(path.read_text())
+        if run.get("sweep") == study.name and "refused" not in run:
+            words = " ".join(["unlearnbench", *run.get("words", [])])
+            host = str(run.get("owner", {}).get("host", "")).split(" ")[0]
+            launcher = run.get("launcher", {}).get("name", "local")
+            where = f" on {host}" if host else ""
+            goes.append(f"{run['began']}{where}, launcher {launcher}: {words}")
+    return {**told, "runs": goes or ["no record of them here"]}
+
+
+def _values(frame: pd.DataFrame, name: str) -> list[str]:
+    return sorted(map(str, frame[name].dropna().unique()))
+
+
+def _glossary(numbers: pd.DataFrame) -> list[dict[str, str]]:
+    there = set(numbers["metric"])
+    return [
+        {
+            "name": name,
+            "heading": COLUMNS[name][0],
+            "definition": entry.definition,
+            "better": entry.better,
+            "source": entry.source,
+        }
+        for name, entry in glossary.ENTRIES.items()
+        if name in there and name in COLUMNS
+    ]
