@@ -123,7 +123,8 @@ def records(numbers: pd.DataFrame) -> list[Record]:
         own=differing(shown, "own", ["method"]),
     )
     told = shown[[*SETTING, *LINE, *NUMBER]].to_dict("records")
-    return [{**one, "short": s} for one, s in zip(told, short.to_dict("records"), strict=True)]
+    both = zip(told, short.to_dict("records"), strict=True)
+    return [dict(one) | {"short": brief} for one, brief in both]
 
 
 def _lines(

@@ -162,9 +162,10 @@ def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, 
         where = called[tuple(one[part] for part in BLOCK)], one["own"]
         found.setdefault(one["method"], {}).setdefault(where, {})[one["metric"]] = one
     failures: dict[str, Counter[tuple[str, str]]] = {}
-    for bad in missing.troubles(rows)[["method", "status", "reason"]].itertuples(index=False):
-        failures.setdefault(bad.method, Counter())[bad.status, bad.reason] += 1
-    traits = rows.drop_duplicates("method").set_index("method")["traits"].fillna("").to_dict()
+    for method, status, reason in missing.troubles(rows)[["method", "status", "reason"]].to_numpy():
+        failures.setdefault(method, Counter())[status, reason] += 1
+    each_once = rows.drop_duplicates("method")
+    traits = dict(zip(each_once["method"], each_once["traits"].fillna(""), strict=True))
     for method in sorted(traits, key=lambda name: (name in CONTROLS, name)):
         about = options.told("method", method)
         own = found.get(method, {})

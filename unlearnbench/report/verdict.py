@@ -53,7 +53,7 @@ class Verdict:
     leaks: list[Leak]
 
 
-Record = Mapping[str, Any]
+Record = Mapping[Any, Any]
 """A row of ``compare.compared``."""
 
 Block = tuple[str, ...]
