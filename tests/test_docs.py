@@ -15,7 +15,7 @@ import pytest
 import yaml
 from hydra._internal.utils import get_args_parser
 
-from unlearnbench import check, cli, commands, config, pipeline, table
+from unlearnbench import check, cli, commands, config, pipeline, table, tune
 from unlearnbench.cell import AXES, Cell
 from unlearnbench.report import glossary
 
@@ -36,10 +36,10 @@ def composed_once() -> Iterator[None]:
     found: dict[Any, Any] = {}
     compose = config.compose
 
-    def once(name: str, *, overrides: list[str], return_hydra_config: bool = False) -> Any:
-        key = (*overrides, return_hydra_config)
+    def once(name: str, overrides: Any = (), return_hydra_config: bool = False) -> Any:
+        key = (name, *overrides, return_hydra_config)
         if key not in found:
-            found[key] = compose(name, overrides, return_hydra_config)
+            found[key] = compose(name, list(overrides), return_hydra_config)
         return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -255,6 +255,9 @@ def composes(words: tuple[str, ...]) -> None:
         return
     if first == "check" and re.fullmatch(r"method=\w+\.\w+", rest[0]):
         return  # of a function that the example shows, where it is run
+    if first == "tune":
+        assert rest == ["--help"] or tune.ask(rest).studies
+        return
     if first in cli.COMMANDS:
         named, _, overrides = commands.sorted_words(first, rest)
         assert named is None or named in config_sweeps()
@@ -266,6 +269,7 @@ def composes(words: tuple[str, ...]) -> None:
         return  # a study as it is: that each composes is held elsewhere
     config.launcher(overrides)
     own = config.without_launcher(overrides)
+    own = [word for word in own if not word.startswith("tuned=")]  # what a search has found
     study = config.study(own)
     grid = config.expand([*study, *own])
     assert len(grid) == 1 or swept, "a sweep needs -m"
