@@ -198,7 +198,7 @@ def test_there_are_five_recipes() -> None:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sweeps as the recipes name them."""
     folder = tmp_path_factory.mktemp("recipes")
-    for sweep, shift in (("quickstart", 0.0), ("deep_unlearn", 0.1)):
+    for sweep, shift in (("quickstart", 0.0), ("methods", 0.1)):
         told = []
         for number, method in enumerate(("retrain", "finetune", "salun")):
             values = [0.5 + 0.1 * number + shift + 0.01 * seed for seed in range(3)]

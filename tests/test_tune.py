@@ -167,7 +167,7 @@ def test_words_make_studies() -> None:
 
 
 def test_a_sweep_of_seeds_and_attacks_lends_its_methods_alone() -> None:
-    asked = tune.ask(["sweep=deep_unlearn", "selection=no_retrain"])
+    asked = tune.ask(["sweep=methods", "selection=no_retrain"])
     assert len(asked.studies) == 18
     assert not asked.left_out
     assert {study.objective for study in asked.studies} == {"no_retrain"}
