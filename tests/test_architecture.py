@@ -171,7 +171,7 @@ MAY_IMPORT = {
         "tune",
         "upkeep",
     },
-    "__init__": {"config", "launch", "loading"},
+    "__init__": {"config", "launch", "loading", "results"},
 }
 ONLY_IN = {
     "lightning": {"train"},

@@ -249,7 +249,11 @@ def test_an_empty_sweep_is_told() -> None:
 
 def test_a_study_stands_for_its_axes() -> None:
     assert config.study(["seed=1"]) == []
-    assert config.study(["sweep=quickstart", "seed=1"]) == ["method=glob(*)", "seed=range(3)"]
+    assert config.study(["sweep=quickstart", "seed=1"]) == [
+        "method=glob(*)",
+        "tuned=digits_cnn",
+        "seed=range(3)",
+    ]
     with pytest.raises(config.ConfigError, match="did you mean quickstart"):
         config.study(["sweep=quickstar"])
 

@@ -262,7 +262,10 @@ def test_workers_killed_at_random_points_leave_the_undisturbed_store(
         victim = draw.choice(working)
         victim.kill()
         victim.join()
-        killed += victim.exitcode == -signal.SIGKILL  # else it was done
+        if victim.exitcode == -signal.SIGKILL:
+            killed += 1
+        else:  # it was done: the machine has become faster
+            span *= 0.8
         working = [process for process in working if process is not victim]
         working.append(fork.Process(target=_walk, args=(root, chains, 3)))
         working[-1].start()
@@ -270,7 +273,7 @@ def test_workers_killed_at_random_points_leave_the_undisturbed_store(
             process.join(60)
             assert process.exitcode == 0
         rounds += 1
-        assert rounds < 5 * kills
+        assert rounds < 5 * kills + 20
     _walk(tmp_path / "undisturbed", list(range(2 * rounds)), 0)
     assert _contents(root) == _contents(tmp_path / "undisturbed")
     # A lock is left by who was killed between putting its artifact in place and giving it back: all

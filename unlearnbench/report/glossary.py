@@ -55,6 +55,9 @@ ENTRIES = {
         DEEP,
     ),
     "rte": Entry("Seconds of retraining over seconds of the method, on one machine.", HIGHER, DEEP),
+    "rte_tuned": Entry(
+        "The same with the seconds of the search that found the method's settings added.", HIGHER
+    ),
     "mia_test": Entry(
         "Accuracy of an attack on the losses of forget rows against test rows (U-MIA).", HALF, DEEP
     ),

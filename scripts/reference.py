@@ -1,0 +1,61 @@
+"""Keep a sweep's rows in ``results/reference``, where tests and reports find them.
+
+    python scripts/reference.py <results folder> <sweep> <name there> <command that made it>
+
+Then ``unlearnbench report <name> paths.results=results/reference`` needs nothing else. Where they
+are from stands in ``results/reference/manifest.yaml``.
+"""
+
+import argparse
+import datetime
+import platform
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from omegaconf import OmegaConf
+
+from unlearnbench import results
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+
+
+def cpu() -> str:
+    """The processor's name."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    """Copy the rows and the list of cells, and say where they are from."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("results", type=Path)
+    parser.add_argument("sweep")
+    parser.add_argument("name")
+    parser.add_argument("command")
+    given = parser.parse_args()
+    rows = results.load_results(given.results, sweep=given.sweep)
+    cells = results.load_sweep(given.results, given.sweep).assign(sweep=given.name)
+    for table, frame, schema in (("rows", rows, results.ROWS), ("sweeps", cells, results.SWEEP)):
+        made = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        results.write(REFERENCE / table, given.name, made, schema)
+    path = REFERENCE / "manifest.yaml"
+    manifest = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    manifest[given.name] = {
+        "command": given.command,
+        "cells": len(cells),
+        "rows": len(rows),
+        "commits": sorted(rows["commit"].dropna().unique().tolist()),
+        "versions": sorted(rows["version"].dropna().unique().tolist()),
+        "devices": sorted(rows["device"].dropna().unique().tolist()),
+        "processor": cpu(),
+        "torch": str(torch.__version__),
+        "kept": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+    }
+    OmegaConf.save(manifest, path)
+
+
+if __name__ == "__main__":
+    main()
