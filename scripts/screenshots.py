@@ -1,6 +1,8 @@
 """Pictures of a report's page for the documentation: light, dark, and as wide as a phone.
 
-python scripts/screenshots.py results/deep_unlearn/report/index.html docs/pictures
+    python scripts/screenshots.py results/reference/tuned_digits/report/index.html docs/pictures
+
+of what `unlearnbench report tuned_digits paths.results=results/reference` has written.
 """
 
 import argparse
