@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from unlearnbench import results as stored
-from unlearnbench.results import Folders
+from unlearnbench.results import ROWS, Folders
 from unlearnbench.store import KEY, Store
 
 OUTPUTS = "predictions.safetensors"
@@ -51,7 +52,26 @@ def load_results(
         FileNotFoundError: there is no such folder, or no such sweep in it.
         ValueError: a newer version has written rows that this one does not know how to read.
     """
-    return typed(stored.load_results(results, sweep=sweep, keys=keys, wide=wide))
+    if wide:
+        return typed(stored.load_results(results, sweep=sweep, keys=keys, wide=True))
+    return typed(_categorised(stored.rows(results, sweep, keys)))
+
+
+def _categorised(table: pa.Table) -> pd.DataFrame:
+    """Listed strings as categories at once: to spell out a million takes longer than to read them.
+
+    Categories are those that there are, in order, as pandas itself makes them.
+    """
+    later = {name for columns in SINCE.values() for name in columns}  # which get other values yet
+    names = [name for name in CATEGORIES if name not in later]
+    plain = pa.schema([f if f.name in names else ROWS.field(f.name) for f in table.schema])
+    frame: pd.DataFrame = table.cast(plain).to_pandas(split_blocks=True)
+    told = {}
+    for name in names:
+        there = frame[name].cat.remove_unused_categories()
+        in_order = pd.Index(sorted(there.cat.categories), dtype="str")  # of none, too
+        told[name] = there.cat.set_categories(in_order)
+    return frame.assign(**told)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

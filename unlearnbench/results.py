@@ -263,6 +263,20 @@ def load_results(
         FileNotFoundError: there is no such folder, or no such sweep in it.
         ValueError: a newer version has written rows that this one does not know how to read.
     """
+    frame: pd.DataFrame = _plain(rows(results, sweep, keys), ROWS).to_pandas(split_blocks=True)
+    return widen(frame) if wide else frame
+
+
+def rows(
+    results: Folders = None, sweep: str | None = None, keys: Iterable[str] | None = None
+) -> pa.Table:
+    """The result rows as they are read: strings as numbers of entries in a list.
+
+    Args:
+        results: as ``load_results`` has them.
+        sweep: the same.
+        keys: the same.
+    """
     where = folders(results)
     table = _listed([folder / "rows" for folder in where], ROWS)
     newest = pa.compute.max(table["schema"]).as_py()
@@ -275,8 +289,7 @@ def load_results(
     if keys is not None:
         wanted = pa.array(sorted(set(keys)), pa.string())
         table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), wanted))
-    frame: pd.DataFrame = _plain(_deduplicated(table), ROWS).to_pandas(split_blocks=True)
-    return widen(frame) if wide else frame
+    return _deduplicated(table)
 
 
 def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
