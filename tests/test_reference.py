@@ -34,14 +34,15 @@ def test_the_manifest_says_of_all_rows_what_made_them() -> None:
         assert told.command in page
 
 
-@pytest.mark.parametrize("folder", ["digits_cnn", "digits_cnn_paper"])
+@pytest.mark.parametrize("folder", ["digits_cnn", "digits_cnn_paper", "mnist_10k_cnn"])
 def test_settings_that_ship_are_those_of_a_trial_that_ships(folder: str) -> None:
     trials = unlearnbench.load_trials(REFERENCE)
     files = sorted((REFERENCE.parents[1] / "conf" / "tuned" / folder).glob("*.yaml"))
     assert len(files) == 18
     for path in files:
         told = OmegaConf.load(path).provenance
-        mine = trials[(trials["method"] == told.method) & (trials["trial"] == told.trial)]
+        mine = trials[(trials["dataset"] == told.dataset) & (trials["method"] == told.method)]
+        mine = mine[mine["trial"] == told.trial]
         scores = mine.groupby("phase")["score"].mean()
         assert scores["search"] == pytest.approx(told.score_in_search, rel=1e-12)
         assert scores["fresh"] == pytest.approx(told.score_on_fresh_seeds, rel=1e-12)
