@@ -24,7 +24,7 @@ slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
 slurm: .venv/installed  ## the tests on a private SLURM, where its packages are installed
-	$(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -n 0 -m slurm tests/slurm
 
 check: .venv/installed  ## lint, format and types
 	$(BIN)/ruff check .
