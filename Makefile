@@ -10,7 +10,7 @@ help:  ## list the targets
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-		--constraint constraints.txt --editable '.[dev]'
+		--constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 demo: .venv/installed  ## the main job: every method on digits, and what six of them leak
@@ -32,7 +32,6 @@ check: .venv/installed  ## lint, format and types
 	$(BIN)/mypy
 
 docs: .venv/installed  ## the documentation, as pages in site/
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
 clean:  ## remove the environment and what was computed
