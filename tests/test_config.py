@@ -247,6 +247,20 @@ def test_an_empty_sweep_is_told() -> None:
         config.expand(["seed=range(0)"])
 
 
+@pytest.mark.parametrize(
+    ("words", "epochs"),
+    [
+        (["dataset=cifar10"], 182),
+        (["dataset=digits"], 182),
+        (["dataset=mnist"], 50),
+        (["dataset=mnist", "train.call.epochs=3"], 3),
+    ],
+)
+def test_the_paper_s_training_has_the_epochs_of_its_data_set(words: list[str], epochs: int) -> None:
+    (cell,) = config.cells([["model=resnet18", "train=deep_unlearn", *words]])
+    assert cell.train["call"]["epochs"] == epochs
+
+
 def test_a_study_stands_for_its_axes() -> None:
     assert config.study(["seed=1"]) == []
     assert config.study(["sweep=quickstart", "seed=1"]) == [

@@ -76,6 +76,7 @@ def test_rows_of_several_machines_and_versions_stand_side_by_side(tmp_path: Path
     assert found["value"].to_dict() == pytest.approx({f"m{k}": 0.1 * k for k in (1, 2, 3, 4)})
     assert found["schema"].tolist() == [1, 2, 3, 4]
     assert found["traits"].tolist() == ["", "uses_val", "uses_val", "uses_val"]
+    assert found["device"].cat.categories.tolist() == ["d1", "d2", "d3", "d4"]
     assert found["threat"].isna().tolist() == [True, True, False, False]
     assert found["predictions_key"].isna().all()
     assert unlearnbench.load_results(everywhere, sweep="s", wide=True).shape[0] == 4

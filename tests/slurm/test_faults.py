@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -275,31 +276,31 @@ def test_slurmctld_restarted(sweep: Sweep, reference: Path) -> None:
 
 def test_a_node_that_dies(sweep: Sweep, reference: Path) -> None:
     """slurmd and all it runs are killed: SLURM finds the node silent, and queues its task again."""
-    submitted(sweep)
-    half_way(sweep, 6)
-    before = finished(sweep.results)
-    node = next(job["node"] for job in sweep.cluster.jobs() if job["state"] == "RUNNING")
-    killed([sweep.cluster.daemon(f"slurmd-{node}"), *step_processes(sweep, node)])
-    until(lambda: "down" in sweep.cluster.ask("sinfo", "-h", "-N", "-n", node, "-o", "%T"))
-    sweep.open()
-    sweep.cluster.up()
-    sweep.wait()
+    before = without_a_node(sweep, step_processes)
     complete(sweep, reference, before)
 
 
 def test_a_node_cut_off_and_two_copies_of_a_task(sweep: Sweep, reference: Path) -> None:
     """slurmd alone is killed: its task goes on, and SLURM starts the task elsewhere besides."""
+    before = without_a_node(sweep, lambda sweep, node: [])
+    complete(sweep, reference, before)
+    assert set(Counter(line.split()[0] for line in sweep.begun()).values()) <= {1, 2}
+
+
+def without_a_node(
+    sweep: Sweep, beside: Callable[[Sweep, str], list[int]]
+) -> dict[Path, tuple[int, int]]:
+    """Kill slurmd of a node that is at work, and what is beside it; wait for the sweep to end."""
     submitted(sweep)
     half_way(sweep, 6)
     before = finished(sweep.results)
     node = next(job["node"] for job in sweep.cluster.jobs() if job["state"] == "RUNNING")
-    killed([sweep.cluster.daemon(f"slurmd-{node}")])
+    killed([sweep.cluster.daemon(f"slurmd-{node}"), *beside(sweep, node)])
     until(lambda: "down" in sweep.cluster.ask("sinfo", "-h", "-N", "-n", node, "-o", "%T"))
     sweep.open()
     sweep.cluster.up()
     sweep.wait()
-    complete(sweep, reference, before)
-    assert set(Counter(line.split()[0] for line in sweep.begun()).values()) <= {1, 2}
+    return before
 
 
 def test_status_where_slurm_has_forgotten_the_jobs(sweep: Sweep) -> None:
