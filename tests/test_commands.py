@@ -137,8 +137,10 @@ def test_compacted_rows_are_the_same(preloaded: Preloaded, tmp_path: Path) -> No
 
 def test_words_are_sorted() -> None:
     told = commands.sorted_words("retry", ["deep", "--oom", "a.b=1", "-m"])
-    assert told == ("deep", {"--oom"}, ["a.b=1"])
-    assert commands.sorted_words("status", []) == (None, set(), [])
+    assert told == ("deep", {"--oom": True}, ["a.b=1"])
+    told = commands.sorted_words("report", ["--figures", "mnist*", "deep"])
+    assert told == ("deep", {"--figures": "mnist*"}, [])
+    assert commands.sorted_words("status", []) == (None, {}, [])
     name, _, words = commands.sorted_words("plan", ["--config-dir", "/x", "seed=1"])
     assert (name, words) == (None, ["seed=1", "hydra.searchpath=[file:///x]"])
     for command, words in (("status", ["a", "b"]), ("plan", ["a"])):

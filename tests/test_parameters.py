@@ -33,7 +33,6 @@ from unlearnbench.model.linear import Linear
 from unlearnbench.nets import NetAudit
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import Job
-from unlearnbench.report import curves
 from unlearnbench.split import split_of
 
 TABLES = ("diabetes", "wine")
@@ -214,8 +213,6 @@ def test_a_job_leaves_rows_scores_and_pictures(lab: Lab, tmp_path: Path) -> None
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.name == f"digits-ridge-exact-retrain-hrec-seed0-{about.key[:8]}.png"
     wide = results.load_results(tmp_path, wide=True)
-    (curve,) = curves.draw(wide, tmp_path)
-    assert curve.name == "cosine-digits-ridge-exact-attack.deletions.count_30.png"
     ours = results.load_scores(tmp_path, [about.key])
     assert ours.groupby("pool")["score"].mean()["hrec"] == pytest.approx(wide["hrec_cos"][0])
     assert results.load_scores(tmp_path, ["other"]).empty

@@ -38,26 +38,6 @@ def test_channels(channels: int) -> None:
     assert (page == 255).all()
 
 
-def test_curves_rise_where_values_are() -> None:
-    values = {"low": np.full(5, 0.25), "high": np.array([0.75, np.nan, 0.75]), "none": np.ones(0)}
-    page = picture.cumulative(values, "title", "axis", 0.0, 1.0)
-    blue = tuple(int(picture.COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
-    at = np.argwhere((page[30:350, :526] == blue).all(axis=2))
-    risen = at[at[:, 0] == 160]  # halfway up: where the step is
-    assert len(risen)
-    assert abs(risen[:, 1].mean() - (46 + 0.25 * 480)) <= 2
-
-
-def test_a_long_heading_takes_the_lines_it_needs() -> None:
-    """The picture below it stays the same, and nothing of it is cut off at the right."""
-    words = " ".join(f"option.number.{place}=1234567890" for place in range(12))
-    short, long = (picture.cumulative({}, text, "axis", 0.0, 1.0) for text in ("title", words))
-    added = len(long) - len(short)
-    assert added > 0
-    assert (long[30 + added :] == short[30:]).all()
-    assert (long[: 30 + added, -6:] == 255).all()
-
-
 def test_a_file_is_whole(tmp_path: Path) -> None:
     page = picture.grid(np.ones((1, 1, 1, 8, 8)), ["x"])
     path = picture.save(tmp_path / "new" / "one.png", page)

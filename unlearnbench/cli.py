@@ -26,7 +26,6 @@ from rich.table import Table
 
 from unlearnbench import config, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
-from unlearnbench.report import along, curves, leaderboard
 
 # A table does not fit the 80 columns that are assumed where there is no terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -140,18 +139,29 @@ def tables(frame: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
     Returns:
         Whether no cell failed.
     """
+    from unlearnbench.report import along, leaderboard  # with SciPy: where there are tables
+
     wide = results.widen(frame)
     for title, table in leaderboard.tables(wide):
         show(title, table)
     marks = leaderboard.note(wide)
     if marks:
         console.print(marks)
-    if sweep is not None and (found := along.markdown(frame)):
-        path = folder / "tables" / f"{sweep}_along.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(found)
-        console.print(f"wrote {path}")
-    return tell(wide, folder, sweep)
+    failed = tell(wide, folder)
+    study = sweep if len(wide) else None
+    if study is not None:
+        written = {"": leaderboard.markdown(wide), "_along": along.markdown(frame)}
+        for end, text in written.items():
+            if text is not None:
+                path = folder / "tables" / f"{study}{end}.md"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+                console.print(f"wrote {path}")
+    tracebacks = f", tracebacks in {folder / 'failures'}" if failed else ""
+    console.print(f"rows in {folder / 'rows'}{tracebacks}")
+    if study is not None:
+        console.print(f"statistics, figures and a page of them: unlearnbench report {study}")
+    return not failed
 
 
 def show(title: str, table: pd.DataFrame) -> None:
@@ -168,30 +178,24 @@ def show(title: str, table: pd.DataFrame) -> None:
     console.print(drawn)
 
 
-def tell(wide: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
-    """Print what was skipped and what failed, and where the files are."""
+def tell(wide: pd.DataFrame, folder: Path) -> bool:
+    """Print what was skipped and what failed, and what there is to look at.
+
+    Returns:
+        Whether any cell failed.
+    """
     for status in ("skipped", "failed"):
         cells = wide[wide["status"] == status]
         for reason, same in cells.groupby("reason"):
             names = (same["method"] + " seed " + same["seed"].astype(str)).unique().tolist()
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             console.print(f"{status}: {', '.join(names[:3])}{more}: {reason}", soft_wrap=True)
-    drawn = [("cosines", path) for path in curves.draw(wide, folder, sweep)]
-    drawn += pictures(wide, folder)
+    drawn = pictures(wide, folder)
     for what, path in drawn[:SHOWN_PICTURES]:
         console.print(f"picture of {what}: {path}", soft_wrap=True)
     if drawn[SHOWN_PICTURES:]:
         console.print(f"{len(drawn) - SHOWN_PICTURES} more pictures in {folder / 'pictures'}")
-    if sweep is not None and len(wide):
-        path = folder / "tables" / f"{sweep}.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(leaderboard.markdown(wide))
-        console.print(f"wrote {path}")
-    failed = bool((wide["status"] == "failed").any())
-    console.print(
-        f"rows in {folder / 'rows'}" + (f", tracebacks in {folder / 'failures'}" if failed else "")
-    )
-    return not failed
+    return bool((wide["status"] == "failed").any())
 
 
 def pictures(wide: pd.DataFrame, folder: Path) -> list[tuple[str, Path]]:
@@ -412,9 +416,10 @@ def report(words: Sequence[str]) -> bool:
     from unlearnbench import commands
     from unlearnbench.report import files
 
-    sweep, _, overrides = commands.sorted_words("report", words)
+    sweep, flags, overrides = commands.sorted_words("report", words)
     folder = Path(config.settings(overrides)["paths"]["results"])
-    for path in files.report(files.study(folder, sweep or files.latest(folder))):
+    study = files.study(folder, sweep or files.latest(folder))
+    for path in files.report(study, flags.get("--figures")):
         console.print(f"wrote {path}", soft_wrap=True)
     return True
 

@@ -39,11 +39,23 @@ WAVES = {
 SHOWN = 3
 """How many of a kind are named; of the others their number."""
 
-FLAGS = {
+FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     "retry": {
-        "--failed": "only cells that failed, not those that are missing",
-        "--oom": "only cells that were killed for memory, with twice as much (here: one at a time)",
-    }
+        "--failed": {
+            "action": "store_true",
+            "help": "only cells that failed, not those that are missing",
+        },
+        "--oom": {
+            "action": "store_true",
+            "help": "only cells killed for memory, with twice as much (here: one at a time)",
+        },
+    },
+    "report": {
+        "--figures": {
+            "metavar": "'mnist*'",
+            "help": "names of settings that get figures of their own; all, where they are few",
+        }
+    },
 }
 
 
@@ -51,8 +63,10 @@ FLAGS = {
 # Words.
 
 
-def sorted_words(command: str, words: Sequence[str]) -> tuple[str | None, set[str], list[str]]:
-    """A command's words: the sweep it names, its flags, and overrides.
+def sorted_words(
+    command: str, words: Sequence[str]
+) -> tuple[str | None, dict[str, Any], list[str]]:
+    """A command's words: the sweep it names, the flags that are given, and overrides.
 
     Raises:
         ConfigError: more than one sweep is named.
@@ -64,8 +78,8 @@ def sorted_words(command: str, words: Sequence[str]) -> tuple[str | None, set[st
         epilog=told and f"beside cells it takes, as key=value:\n\n{told}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for flag, what in FLAGS.get(command, {}).items():
-        parser.add_argument(flag, action="store_true", help=what)
+    for flag, how in FLAGS.get(command, {}).items():
+        parser.add_argument(flag, **how)
     parser.add_argument("-m", "--multirun", action="store_true", help="as in the sweep; no matter")
     parser.add_argument("-cd", "--config-dir", help="a folder of options of your own")
     parser.add_argument("words", nargs="*", help="a sweep's name, overrides such as seed=3")
@@ -78,7 +92,7 @@ def sorted_words(command: str, words: Sequence[str]) -> tuple[str | None, set[st
         raise ConfigError(
             f"unlearnbench {command}: {' '.join(names)}: one sweep at most, key=value"
         )
-    flags = {flag for flag in FLAGS.get(command, ()) if given[flag.strip("-")]}
+    flags = {flag: told for flag in FLAGS.get(command, ()) if (told := given[flag.strip("-")])}
     return (names[0] if names else None), flags, overrides
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from small_study import FIGURES, make
 
 from unlearnbench.report import compare, figures, ranking
+from unlearnbench.report.captions import SAYS
 from unlearnbench.report.figures import leakage, methods, ranks, training
 from unlearnbench.report.runs import names, placed, runs
 from unlearnbench.report.statistics import Friedman
@@ -356,7 +357,7 @@ def test_all_are_written_as_svg_and_pdf_the_same_bytes_each_time(
 
 
 def test_every_kind_that_is_drawn_says_how_to_read_it(study: Study) -> None:
-    assert {kind for kind, *_ in figures.drawn(study)} <= set(figures.SAYS)
+    assert {kind for kind, *_ in figures.drawings(study)} <= set(SAYS)
 
 
 def test_long_settings_that_differ_at_their_end_have_files_of_their_own() -> None:

@@ -133,6 +133,8 @@ def compared(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         half=statistics.t_half(values_LS),
     )
     told = _with_asked(told, rows)
+    words = told.columns[told.dtypes == "str"]
+    told[words] = told[words].astype(object)  # tables walk over them, four times as fast
     return _against_retrain(told, values_LS, _own_gaps(rows)).sort_values(
         [*SETTING, "metric", *LINE], ignore_index=True
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.report import compare, figures, missing, page, tables, text
+from unlearnbench.report import compare, drawing, missing, page, tables, text
 from unlearnbench.report.study import Study
 
 NAME = "leaderboard"
@@ -39,27 +39,38 @@ def study(folder: Path, name: str) -> Study:
     return Study(name, frame, results.widen(frame), folder, folder / name / "report")
 
 
-def report(given: Study) -> list[Path]:
+def report(given: Study, figures: str | None = None) -> list[Path]:
     """Write the report of a study; what an earlier one left under the same names is replaced.
+
+    Args:
+        given: the study.
+        figures: pattern of the names of settings that get figures of their own, as
+            ``drawing.left_out`` takes it.
 
     Returns:
         The files: ``leaderboard.md``, ``.csv`` and ``.tex``, figures, ``index.html``.
+
+    Raises:
+        ValueError: no setting has a name of that pattern.
     """
-    rows = compare.runs(given.frame)
-    found = compare.values(rows)
-    numbers = compare.compared(rows, found)
-    sections = tables.sections(rows, found, numbers)
-    given.out.mkdir(parents=True, exist_ok=True)
-    notes = list(_notes(given, rows))
-    texts = {
-        "md": text.markdown(given.name, notes, sections),
-        "csv": numbers.to_csv(index=False),
-        "tex": text.latex(given.name, sections),
-    }
-    written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
-    drawn = figures.draw(given)
+    without = drawing.left_out(given, figures)
+    with drawing.beside(given, without) as drawn:
+        rows = compare.runs(given.frame)
+        found = compare.values(rows)
+        numbers = compare.compared(rows, found)
+        sections = tables.sections(rows, found, numbers)
+        given.out.mkdir(parents=True, exist_ok=True)
+        notes = list(_notes(given, rows))
+        texts = {
+            "md": text.markdown(given.name, notes, sections),
+            "csv": numbers.to_csv(index=False),
+            "tex": text.latex(given.name, sections),
+        }
+        written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
+        made = drawn()
     beside = [section for section in sections if section.heading != "Leaderboard"]
-    return [*written, *drawn, page.write(given, rows, found, numbers, notes, beside, drawn)]
+    whole = page.write(given, rows, found, numbers, notes, beside, made, without)
+    return [*written, *made, whole]
 
 
 def _written(path: Path, whole: str) -> Path:

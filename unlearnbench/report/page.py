@@ -16,8 +16,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from unlearnbench.report import figures, glossary, missing, options
+from unlearnbench.report import glossary, missing, options
 from unlearnbench.report.board import MAIN, board, cell, records
+from unlearnbench.report.captions import SAYS
 from unlearnbench.report.compare import BLOCK
 from unlearnbench.report.leaderboard import CONTROLS
 from unlearnbench.report.ranking import UNRANKED
@@ -38,6 +39,7 @@ def write(
     notes: Sequence[str],
     sections: Sequence[Section],
     drawn: Sequence[Path],
+    undrawn: Sequence[str],
 ) -> Path:
     """Write ``index.html`` of a study's report.
 
@@ -49,6 +51,7 @@ def write(
         notes: what is to be said of all of it.
         sections: tables beside the leaderboard, each with what is to be said of it.
         drawn: figures; of these the SVG are in the page.
+        undrawn: settings that have no figures of their own.
     """
     engine = Environment(
         loader=FileSystemLoader(HERE),
@@ -67,6 +70,7 @@ def write(
         verdicts=list(verdicts(rows, found, numbers)),
         board=board(numbers, given, held),
         figures=_figures(drawn),
+        undrawn=undrawn,
         sections=[section for section in sections if section.tables],
         methods=list(_methods(rows, given)),
         threats=_threats(held),
@@ -102,13 +106,15 @@ def _library() -> Path:
 
 def _summary(study: Study, rows: pd.DataFrame) -> list[tuple[str, str]]:
     """What the study is made of, in numbers."""
-    methods = set(rows["method"]) - set(UNRANKED)
+    methods, attacks, defenses = (
+        set(rows[name].unique()) for name in ("method", "attack", "defense")
+    )
     told = {
-        "method": len(methods),
+        "method": len(methods - set(UNRANKED)),
         "data set": rows["dataset"].nunique(),
         "model": rows["model"].nunique(),
-        "attack": len(set(rows["attack"]) - {"none"}),
-        "defense": len(set(rows["defense"]) - {"none"}),
+        "attack": len(attacks - {"none"}),
+        "defense": len(defenses - {"none"}),
         "seed": rows["seed"].nunique(),
         "number": len(study.frame),
     }
@@ -139,14 +145,12 @@ def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
             groups.setdefault(kind, []).append(one)
     told = []
     for kind, each in groups.items():
-        heading, says = figures.SAYS[kind.partition("_of_")[0]]
+        heading, says = SAYS[kind.partition("_of_")[0]]
         large = max(one["width"] for one in each) > HALF_PAGE
         wide = large or len(each) > 1
         shape = " wide" * wide + " large" * large
         told.append({"kind": kind, "heading": heading, "says": says, "each": each, "shape": shape})
-    return sorted(
-        told, key=lambda group: list(figures.SAYS).index(group["kind"].partition("_of_")[0])
-    )
+    return sorted(told, key=lambda group: list(SAYS).index(group["kind"].partition("_of_")[0]))
 
 
 def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, Any]]:
@@ -219,7 +223,7 @@ def _values(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def _glossary(numbers: pd.DataFrame) -> list[dict[str, str]]:
-    there = set(numbers["metric"])
+    there = set(numbers["metric"].unique())
     return [
         {
             "name": name,

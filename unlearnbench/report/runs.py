@@ -56,7 +56,7 @@ def differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
                 for words in each
             }
         )
-    keys = zip(*(cells[name] for name in [*alike, column]), strict=True)
+    keys = zip(*(cells[name].tolist() for name in [*alike, column]), strict=True)
     return pd.Series([short[key] for key in keys], cells.index, dtype=object)
 
 

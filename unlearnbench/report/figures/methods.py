@@ -275,4 +275,5 @@ def _write(axes, values, shades) -> None:  # type: ignore[no-untyped-def]
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         text = f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
         colour = "white" if dark else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+        wrote = axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+        wrote.set_in_layout(False)  # inside the panel: nothing makes room for it

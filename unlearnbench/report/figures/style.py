@@ -102,4 +102,5 @@ def save(figure: Figure, path: Path) -> list[Path]:
         for form, metadata in UNDATED.items():
             made.append(path.with_name(f"{path.name}.{form}"))
             figure.savefig(made[-1], metadata=metadata, dpi=200)
+            figure.set_layout_engine("none")  # all has its place: the next form need not look again
     return made
