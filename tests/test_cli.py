@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 from sweeps import TINY, Preloaded, command, table
 
 import unlearnbench
@@ -313,6 +314,7 @@ def test_a_study_writes_its_table(preloaded: Preloaded, tmp_path: Path) -> None:
     assert code == 0, sweep.err
     written = tmp_path / "tables" / "quickstart.md"
     assert f"wrote {written}" in sweep.out
+    assert "unlearnbench report quickstart" in sweep.out
     text = written.read_text()
     assert text.startswith("### dataset breast_cancer · model logreg")
     assert [line.split()[1] for line in text.splitlines()[4:7]] == [
@@ -321,6 +323,27 @@ def test_a_study_writes_its_table(preloaded: Preloaded, tmp_path: Path) -> None:
         "second_retrain",
     ]
     assert len(load_results(tmp_path, sweep="quickstart", wide=True)) == 3
+
+
+@pytest.mark.parametrize(
+    ("width", "lines", "columns"),
+    [(100, 1, "RA % VA % MIA AUC n"), (36, 2, "RA % VA % MIA AUC n"), (30, 2, "RA % MIA AUC n")],
+)
+def test_a_table_has_the_width_of_the_terminal(
+    width: int,
+    lines: int,
+    columns: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Intervals go under their means before columns are left out; nothing is folded."""
+    means = {"RA %": "10.0 ± 1.0", "VA %": "20.0 ± 1.0", "MIA AUC": "0.5 ± 0.1", "n": "3"}
+    monkeypatch.setattr(cli, "console", Console(width=width, highlight=False))
+    cli.show("title", pd.DataFrame([{"method": "near", **means}]))
+    _, _, head, _, *body = (line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert " ".join(head.split()) == f"method {columns}"
+    assert len([line for line in body if line]) == lines
+    assert len(head) <= width
 
 
 def test_check_says_pass_fail_and_skip_and_ends_accordingly(told: Told) -> None:
@@ -353,7 +376,7 @@ def test_pictures_are_named_the_first_of_them(
         (tmp_path / "pictures" / name).touch()
     about = {"status": "ok", "reason": None, "method": "m", "attack": "a", "seed": 0}
     wide = pd.DataFrame({"key": keys, **about})
-    assert cli.tell(wide, tmp_path, sweep=None)
+    assert not cli.tell(wide, tmp_path)
     said = capsys.readouterr().out
     for name in names:
         assert (f"picture of m seed 0: {tmp_path}/pictures/{name}" in said) == (name in names[1:6])
