@@ -30,6 +30,15 @@ COMMAND = Path(sys.executable).with_name("unlearnbench")
 TINY = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=2"]
 """Trained in milliseconds, and large enough for umia."""
 
+RAISING = """
+name: raising
+label: raising
+version: 1
+call: {_target_: unruly.raising, strength: 1.0}
+space: {}
+"""
+"""A method of a user's own, as an option's file."""
+
 SWEEP = ["-m", *TINY, "method.call.epochs=1", "method=finetune,gradient_ascent", "seed=range(6)"]
 SWEEP += ["attack.call.splits=2"]
 TRAININGS = 6 + 7  # originals, and retrained ones with the second retrain of the last seed

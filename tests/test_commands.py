@@ -8,21 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from clusters import counted
-from sweeps import TINY, Preloaded, finished, table, until
+from sweeps import RAISING, TINY, Preloaded, finished, table, until
 
 from unlearnbench import commands
 from unlearnbench.config import ConfigError
 from unlearnbench.results import load_results
 
 pytest_plugins = ["sweep_fixtures"]
-
-RAISING = """
-name: raising
-label: raising
-version: 1
-call: {_target_: unruly.raising, strength: 1.0}
-space: {}
-"""
 
 FAST = [*TINY, "attack.call.splits=2", "workers=2"]
 

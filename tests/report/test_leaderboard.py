@@ -7,24 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from report import studies
 from scipy import stats
 
 from unlearnbench.report import leaderboard
 from unlearnbench.report.leaderboard import interval, markdown, tables
 
-ABOUT = {
-    "dataset": "digits",
-    "model": "cnn",
-    "train": "default",
-    "forget": "random",
-    "forget_hash": "f0",
-    "defense": "none",
-    "attack": "umia",
-    "traits": "",
-    "overrides": "",
-    "status": "ok",
-    "reason": None,
-}
+ABOUT = {**studies.ABOUT, "attack": "umia", "reason": None}
 
 
 def cell(method: str, seed: int, **values: Any) -> dict[str, Any]:

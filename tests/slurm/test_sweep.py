@@ -7,19 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from clusters import CELLS, LAUNCHER, TRAININGS, WORDS, Sweep, counted, until
-from sweeps import TINY, checksums, finished, table
+from sweeps import RAISING, TINY, checksums, finished, table
 
 from unlearnbench.results import load_results
 
 pytestmark = pytest.mark.slurm
-
-RAISING = """
-name: raising
-label: raising
-version: 1
-call: {_target_: unruly.raising, strength: 1.0}
-space: {}
-"""
 
 
 def test_a_sweep_gives_the_table_of_the_local_launcher(sweep: Sweep, reference: Path) -> None:
