@@ -32,7 +32,7 @@ def counted_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any
 
 
 def gated_fit(model: nn.Module, batches: Batches, loss: Loss, **arguments: Any) -> nn.Module:
-    """Train, once let through the gate; say in UNRULY_LOG who wants to."""
+    """Train, once let through the gate that UNRULY_GATE names; say in UNRULY_LOG who wants to."""
     if log := os.environ.get("UNRULY_LOG"):
         weights = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
         what = hashlib.sha256(weights + batches.rows.numpy().tobytes()).hexdigest()
