@@ -249,7 +249,7 @@ def test_every_command_composes(
 @cache
 def composes(words: tuple[str, ...]) -> None:
     """Raise where the command would refuse these words."""
-    first, *rest = words
+    first, *rest = words[1:] if words[:2] == ("plan", "tune") else words
     if first == "store":
         assert rest[0] in ("verify", "du", "gc")
         return

@@ -1,10 +1,13 @@
 """Sweeps on worker processes: killed, doubled, on one and on two workers."""
 
+import gc
 import os
 import random
 import shutil
 import signal
+import sys
 import time
+import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -168,6 +171,32 @@ def test_a_host_that_dies_is_told(preloaded: Preloaded, tmp_path: Path) -> None:
     os.kill(host, signal.SIGKILL)
     assert sweep.wait() == 1
     assert sweep.err.startswith("unlearnbench: the working process ended: without a word")
+
+
+def test_nothing_is_left_open(preloaded: Preloaded, tmp_path: Path) -> None:
+    code, sweep = preloaded.run([], tmp_path, partial(watched, tmp_path))
+    assert code == 0, sweep.err
+    assert "launch.py" not in sweep.err
+
+
+def watched(results: Path) -> None:
+    warnings.simplefilter("always", ResourceWarning)
+    grid = config.expand([*TINY, "method.call.epochs=1", f"paths.results={results}"])
+    launch.run(config.cells(grid, ["original"]), config.settings(grid[0]))
+    gc.collect()
+
+
+def test_nothing_is_left_open_of_a_host_that_read_no_orders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    more_than_a_pipe_holds = b"." * 2**20
+    with (tmp_path / "errors").open("w") as errors:
+        with launch.Host(more_than_a_pipe_holds, errors) as host:  # type: ignore[arg-type]
+            assert list(host) == []
+        for pipe in (host.process.stdin, host.process.stdout):
+            assert pipe is not None
+            assert pipe.closed
 
 
 def children(pid: int) -> list[int]:

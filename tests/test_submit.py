@@ -173,7 +173,10 @@ def test_a_host_that_ends_with_work_left_is_an_error(monkeypatch: pytest.MonkeyP
         def __iter__(self) -> "iter":  # type: ignore[valid-type]
             return iter([])
 
-        def end(self) -> None:
+        def __enter__(self) -> "Dead":
+            return self
+
+        def __exit__(self, *_: object) -> None:
             pass
 
     monkeypatch.setattr(submit, "Host", Dead)

@@ -1,8 +1,11 @@
 """The loop: its knobs, one by one, against loops by hand."""
 
 import math
+import os
+import warnings
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,3 +188,26 @@ def test_squared_error_is_of_one_output(bench: Bench) -> None:
     with torch.no_grad():
         expected = ((net(x)[:, 0] - y) ** 2).mean()
         assert train.squared_error(net, x, y) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"SLURM_NTASKS": "2"}],
+    ids=["no job", "a job of two tasks"],
+)
+def test_slurm_is_none_of_its_business(
+    bench: Bench, told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning asks for srun where there is one, and takes a job's tasks for processes of its."""
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    train._fabric.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train.descend(bench.original, bench.task.forget, bench.task.loss, sgd=SGD, epochs=1)

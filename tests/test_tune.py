@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Mapping
@@ -153,6 +154,35 @@ def test_after_the_timeout_no_trial_begins(
 
 # ---------------------------------------------------------------------------------------------
 # What is asked.
+
+
+def test_a_plan_says_what_is_left_and_what_it_should_cost(
+    preloaded: Preloaded, words: list[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    search_of_five = ["plan", *words, "method=off,retrain", "trials=5"]
+    code, said = preloaded.run(search_of_five, results)
+    assert code == 0, said.err
+    assert said.out.startswith(
+        "1 studies of 5 trials: 5 to do, 0 there; 6 originals and retrains to train, 0 in store\n"
+    )
+    assert "\nleft out: retrain, which trains from scratch" in said.out
+    assert jobs(said.out) == {"1 trained from scratch": 6, "2 trials": 5, "3 trials": 4, "all": 15}
+    assert "for nothing like it was done here: 3 original of breast_cancer × logreg" in said.out
+    assert not results.exists()
+    code, said = preloaded.run([*words, "trials=2"], results)
+    assert code == 0, said.err
+    code, said = preloaded.run(search_of_five, results)
+    assert "3 to do, 2 there; 0 originals and retrains to train, 6 in store\n" in said.out
+    assert jobs(said.out) == {"2 trials": 3, "3 trials": 4, "all": 7}
+    assert "unknown" not in said.out
+    code, said = preloaded.run(["plan", *words, "trials=2"], results)
+    assert said.out == "1 studies of 2 trials: 0 to do\n"
+
+
+def jobs(said: str) -> dict[str, int]:
+    """How many there are, by the lines of a bill."""
+    return {name: int(n) for name, n in re.findall(r"^ (\w.*?)  +(\d+)  ", said, re.MULTILINE)}
 
 
 def test_words_make_studies() -> None:

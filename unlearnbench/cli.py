@@ -304,15 +304,20 @@ def check(words: Sequence[str]) -> bool:
 
 
 def plan(words: Sequence[str]) -> bool:
-    """``unlearnbench plan``: what a sweep would do and is expected to cost, without doing it."""
+    """``unlearnbench plan``: what a sweep, or a search, would do and should cost, not doing it."""
     from unlearnbench import commands
 
-    _, _, overrides = commands.sorted_words("plan", words)
-    line, bill, unknown = commands.plan(overrides)
+    if words[:1] == ["tune"]:
+        from unlearnbench import tune
+
+        line, bill, notes = tune.expected(words[1:])
+    else:
+        _, _, overrides = commands.sorted_words("plan", words)
+        line, bill, notes = commands.plan(overrides)
     console.print(line)
     if len(bill):
         show_plain(bill)
-    for told in unknown:
+    for told in notes:
         console.print(told, soft_wrap=True)
     return True
 
@@ -343,8 +348,8 @@ def tune(words: Sequence[str]) -> bool:
     from unlearnbench import tune
 
     asked = tune.ask(words)
-    for name, reason in asked.left_out.items():
-        console.print(f"left out: {name}, which {reason}", soft_wrap=True)
+    for told in asked.notes:
+        console.print(told, soft_wrap=True)
     todo = tune.plan(asked)
     if todo.jobs and tune.on_slurm(asked):
         for told in tune.submit(asked, todo):

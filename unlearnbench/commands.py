@@ -157,15 +157,29 @@ def plan(words: Sequence[str]) -> tuple[str, pd.DataFrame, list[str]]:
     settings = config.settings(grid[0])
     launch.check(settings)
     todo = launch.planned(config.cells(grid, settings["controls"]), settings)
+    tasks, bill, notes = expected(todo, words, settings)
+    return todo.line(tasks), bill, notes
+
+
+def expected(
+    todo: Plan, words: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[int | None, pd.DataFrame, list[str]]:
+    """What jobs should cost: tasks, on SLURM; the bill by wave; and what is unknown of that.
+
+    Args:
+        todo: the jobs.
+        words: that they were asked with, the launcher's among them.
+        settings: of the config.
+    """
     ready, options = _prepared(todo, words, settings, "plan")
-    tasks = sum(len(array.tasks) for array in ready.arrays)
-    line = todo.line(None if options is None else tasks)
+    tasks = None if options is None else sum(len(array.tasks) for array in ready.arrays)
     if not todo.jobs:
-        return line, pd.DataFrame(), []
+        return tasks, pd.DataFrame(), []
     bill = cost.bill(ready.arrays, ready.figures)
     bill = bill.groupby("wave", as_index=False).sum()
     unknown = [] if options is None else [f"{options.assumed_seconds:g} s are assumed for each"]
-    return line, _drawn(bill, todo), [*_unknown(ready), *unknown] if bill["unknown"].any() else []
+    notes = [*_unknown(ready), *unknown] if bill["unknown"].any() else []
+    return tasks, _drawn(bill, todo), notes
 
 
 def _drawn(bill: pd.DataFrame, todo: Plan) -> pd.DataFrame:

@@ -49,7 +49,7 @@ class WorkerError(RuntimeError):
 
 
 class Host:
-    """The working process: told orders, tells events, ends with this one at the latest.
+    """The working process: told orders, tells events, ends with the block it is used in.
 
     Args:
         orders: the jobs, where things lie, and on what to work.
@@ -68,6 +68,17 @@ class Host:
         with suppress(BrokenPipeError):  # it ended at once; its log says why
             pickle.dump(orders, self.process.stdin)
             self.process.stdin.flush()
+
+    def __enter__(self) -> "Host":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Not in ``end``: a signal's handler calls that in the middle of reading.
+        self.end()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # orders that it has never read
+                pipe.close()
 
     def __iter__(self) -> Iterator[Event]:
         assert self.process.stdout is not None
@@ -201,15 +212,14 @@ def _work(orders: Orders, watcher: Watcher) -> None:
     left = len(orders.jobs)
     unwritten = {}
     with log.open("w") as errors:
-        host = Host(orders, errors)
         try:
-            for event in host:
-                watcher.event(event)
-                left -= 1
-                if event.kind == "rows" and event.status == "failed":
-                    unwritten[event.key] = event.reason
+            with Host(orders, errors) as host:
+                for event in host:
+                    watcher.event(event)
+                    left -= 1
+                    if event.kind == "rows" and event.status == "failed":
+                        unwritten[event.key] = event.reason
         finally:
-            host.end()  # it has ended, or we were interrupted
             said = log.read_text().strip()
             if not said:
                 log.unlink()

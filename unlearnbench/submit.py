@@ -171,14 +171,11 @@ class Task:
         Raises:
             RuntimeError: the working process ended before its work did.
         """
-        self.host = Host(orders, sys.stderr)
         left = len(orders.jobs)
-        try:
+        with Host(orders, sys.stderr) as self.host:
             for event in self.host:
                 sys.stdout.write(f"{event.status} {event.kind} {event.key} {event.reason}\n")
                 left -= 1
-        finally:
-            self.host.end()
         if self.host.stopped:  # before this process was: the signal that calls checkpoint follows,
             time.sleep(STOP_SECONDS)  # or the one that ends all
         if left:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -121,7 +122,13 @@ def _replayed(step: Step, stepper: Optimizer, batches: Batches) -> Iterator[Step
 def _fabric(compute: Compute) -> Fabric:
     accelerator, _, index = compute.device.partition(":")
     devices = [int(index)] if index else 1
-    return Fabric(accelerator=accelerator, devices=devices, precision=compute.precision)  # type: ignore[arg-type]
+    alone = LightningEnvironment()  # or in a job of SLURM's its tasks are taken for our processes
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        precision=compute.precision,  # type: ignore[arg-type]
+        plugins=alone,
+    )
 
 
 def descend(

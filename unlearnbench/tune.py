@@ -71,6 +71,11 @@ class Asked:
         return f"tune-{digest(sorted(study.key for study in self.studies))[:8]}"
 
     @property
+    def notes(self) -> list[str]:
+        """What is said of the methods that are left out."""
+        return [f"left out: {name}, which {reason}" for name, reason in self.left_out.items()]
+
+    @property
     def command(self) -> str:
         """To type it again."""
         return shlex.join(["unlearnbench", "tune", *self.words])
@@ -195,6 +200,20 @@ def line(asked: Asked, todo: Plan) -> str:
     if models or stored:
         told += f"; {models:,} originals and retrains to train, {stored:,} in store"
     return told
+
+
+def expected(words: Sequence[str]) -> tuple[str, pd.DataFrame, list[str]]:
+    """What there is to do, what it should cost by wave, and what is unknown of that or left out.
+
+    Trials are alike as other jobs are, so there is a price as soon as any were tried here.
+
+    Args:
+        words: of the command line, after ``plan tune``.
+    """
+    asked = ask(words)
+    todo = plan(asked)
+    _, bill, unknown = commands.expected(todo, asked.words, asked.settings)
+    return line(asked, todo), bill, [*unknown, *asked.notes]
 
 
 def run(asked: Asked, todo: Plan, watch: Callable[[Plan], Watcher]) -> None:

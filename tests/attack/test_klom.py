@@ -1,15 +1,19 @@
 """KLOM: none between equal models, more the more is left, each part by its own models."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from attack.populations import phi_of, shadowed
 from cells import compose
 
-from unlearnbench import metric
+from unlearnbench import metric, worker
 from unlearnbench.attack.klom import klom
+from unlearnbench.pipeline import Lab
+from unlearnbench.plan import plan
 from unlearnbench.population import shadows
+from unlearnbench.results import finished, load_results
 from unlearnbench.values import FORGOTTEN, Predictions, Skip
 
 M, N = 200, 30
@@ -88,3 +92,31 @@ def test_its_population_is_large_enough_and_that_of_other_attacks_if_asked() -> 
         for name, words in (("klom", []), ("lira", ["shadows.models=200"]))
     ]
     assert same[0] == same[1]
+
+
+def test_whole_from_trainings_to_rows(
+    new_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten models a side are enough to see it: originals saw twice the rows that retraining did."""
+    monkeypatch.setattr(metric, "KLOM_MODELS", 10)
+    words = ["model=logreg", "train.call.epochs=1", "attack=klom"]
+    words += ["attack.shadows.models=40", "attack.shadows.pool=1"]
+    methods = ("original", "retrain", "second_retrain")
+    grid = [compose(*words, f"method={method}") for method in methods]
+    todo = plan(grid, new_lab.store, set())
+    *models, rows = todo.jobs
+    assert len(models) == (1 + 40) * len(methods)
+    assert {worker.perform(job, new_lab, tmp_path, str).status for job in models} == {"done"}
+    there = set(new_lab.store.root.rglob("manifest.json"))
+    worker.perform(rows, new_lab, tmp_path, str)
+    assert set(new_lab.store.root.rglob("manifest.json")) == there  # rows are made of outputs
+    assert not plan(grid, new_lab.store, finished(tmp_path)).jobs
+    found = load_results(tmp_path)
+    found = found[found["attack"] == "klom"]
+    assert set(found["status"]) == {"ok"}
+    assert set(found["n"]) == {1222}  # all of digits' training rows but the validation ones
+    told = found.pivot(index="metric", columns="method", values="value")
+    assert len(told) == 3 * 3
+    assert (told["retrain"] == 0).all()
+    assert (told["second_retrain"] > 0).all()
+    assert (told["original"] > 1.2 * told["second_retrain"]).all()

@@ -22,7 +22,9 @@ def klom(predictions: Predictions, *, direction: str) -> Scores:
     and those that never saw it; retrained models with the same request stand on the other side.
     Histograms as in ``metric.klom``. Georgiev et al., "Attribute-to-delete" (2024, arXiv
     2410.23232). Differs: there all models have one forget set, here each has its own, drawn from
-    the audited records.
+    the audited records; there both sides are trained independently, here a model and a retrained
+    one share rows and seed, so that what stays near its own retraining can lie below the noise
+    floor of ``second_retrain``.
 
     Args:
         predictions: of a population; logits (M, Q, N, C), of which the first view is read.
