@@ -1,4 +1,4 @@
-"""Keep a sweep's rows in ``results/reference``, where tests and reports find them.
+"""Keep a sweep's rows, and its ROC curves, in ``results/reference``, where tests and reports find them.
 
     python scripts/reference.py <results folder> <sweep> <name there> <command that made it>
 
@@ -38,7 +38,10 @@ def main() -> None:
     given = parser.parse_args()
     rows = results.load_results(given.results, sweep=given.sweep)
     cells = results.load_sweep(given.results, given.sweep).assign(sweep=given.name)
-    for table, frame, schema in (("rows", rows, results.ROWS), ("sweeps", cells, results.SWEEP)):
+    tables = [("rows", rows, results.ROWS), ("sweeps", cells, results.SWEEP)]
+    if (given.results / "roc").is_dir():
+        tables.append(("roc", results.load_roc(given.results, cells["key"]), results.ROC))
+    for table, frame, schema in tables:
         made = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
         results.write(REFERENCE / table, given.name, made, schema)
     path = REFERENCE / "manifest.yaml"
