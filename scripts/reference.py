@@ -1,4 +1,4 @@
-"""Keep a sweep's rows, and its ROC curves, in ``results/reference``, where tests and reports find them.
+"""Keep a sweep's rows and ROC curves in ``results/reference``, where tests and reports find them.
 
     python scripts/reference.py <results folder> <sweep> <name there> <command that made it>
 
