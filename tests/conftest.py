@@ -19,16 +19,28 @@ if TYPE_CHECKING:  # what starts the workers of pytest-xdist reads this file and
     from unlearnbench.pipeline import Lab
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Groups of tests are handed out in their own order, not those of most tests first."""
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file run in one process, for they share what is trained; but for those that
     all methods pass through, which share it by method.
+
+    These come last: they are many and short, so that no process waits for the end of another.
     """
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
-        group = name if item.path.stem in ("test_contract", "test_golden") else item.path.stem
+        group = name if of_each_method(item) else item.path.stem
         group = "slurm" if item.get_closest_marker("slurm") else group  # one cluster for all
         item.add_marker(pytest.mark.xdist_group(str(group)))
+    items.sort(key=of_each_method)
+
+
+def of_each_method(item: pytest.Item) -> bool:
+    return item.path.stem in ("test_contract", "test_golden")
 
 
 def pytest_collection_finish() -> None:
