@@ -48,6 +48,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # at the interpreter's end some libraries complain of what is still there
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     import torch
