@@ -4,6 +4,7 @@ Torch takes seconds to import, so it is imported once, in a fork server; each sw
 process of its own that runs ``unlearnbench``, with a host and workers as always.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -101,6 +102,7 @@ def _begin(
     open_while_alive: Connection,
 ) -> None:
     """In the forked process: call a function as a program of its own, started with these words."""
+    gc.freeze()  # to look through what the server imported would copy all its memory
     os.setsid()
     # As in a terminal: whoever started the tests in the background had this signal ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -154,7 +156,7 @@ class Preloaded:
         self.folder = folder
         self.started = 0
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["sweeps", "unruly"])
+        self.context.set_forkserver_preload(["sweeps", "unruly", "unlearnbench.report.leaderboard"])
 
     def start(
         self,

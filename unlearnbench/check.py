@@ -46,6 +46,23 @@ class Verdict:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A run of a method, and what it did beside its work.
+
+    Attributes:
+        net: what it returned.
+        said: what it printed.
+        data: the data set that it was given, as it left it.
+        teachers: those that it made with ``ops.frozen``, and copies of them as they were made.
+    """
+
+    net: nn.Module
+    said: str
+    data: Dataset
+    teachers: list[tuple[nn.Module, nn.Module]]
+
+
 class Subject:
     """A method on a small task of scikit-learn's digits.
 
@@ -91,6 +108,21 @@ class Subject:
     def result(self) -> nn.Module:
         """What the method makes of the original."""
         return self.run()
+
+    @cached_property
+    def watched(self) -> Watched:
+        """A second run, of which several properties each look at another side."""
+        made: list[tuple[nn.Module, nn.Module]] = []
+        make = ops.frozen
+
+        def frozen(model: nn.Module) -> nn.Module:
+            made.append((make(model), deepcopy(model)))
+            return made[-1][0]
+
+        said, data = io.StringIO(), _copy(self.data)
+        with patch.object(ops, "frozen", frozen), redirect_stdout(said):
+            net = self.run(data=data)
+        return Watched(net, said.getvalue(), data, made)
 
     def under(self, option: Option) -> "Subject":
         """Another method on the same original and the same rows."""
@@ -186,7 +218,7 @@ def _space(subject: Subject) -> None:
 
 def _same_bits(subject: Subject) -> None:
     """Running it twice gives the same bits."""
-    assert _same(subject.run(), subject.result), "two runs of one seed differ"
+    assert _same(subject.watched.net, subject.result), "two runs of one seed differ"
 
 
 def _finite(subject: Subject) -> None:
@@ -223,8 +255,7 @@ def _architecture(subject: Subject) -> None:
 
 def _data_alone(subject: Subject) -> None:
     """The data are left as they were."""
-    data = _copy(subject.data)
-    subject.run(data=data)
+    data = subject.watched.data
     assert torch.equal(data.x, subject.data.x), "inputs changed"
     assert torch.equal(data.y, subject.data.y), "labels changed"
 
@@ -237,10 +268,8 @@ def _global_randomness(subject: Subject) -> None:
 
 def _silence(subject: Subject) -> None:
     """It prints nothing."""
-    said = io.StringIO()
-    with redirect_stdout(said):
-        subject.run()
-    assert not said.getvalue(), f"it said {said.getvalue()[:40]!r}"
+    said = subject.watched.said
+    assert not said, f"it said {said[:40]!r}"
 
 
 def _unseen_rows(subject: Subject) -> None:
@@ -255,16 +284,10 @@ def _unseen_rows(subject: Subject) -> None:
 
 def _teachers(subject: Subject) -> None:
     """Its teachers stay as they are and share no weight with the student."""
-    made: list[tuple[nn.Module, nn.Module]] = []
-
-    def frozen(model: nn.Module, make: Callable[[nn.Module], nn.Module] = ops.frozen) -> nn.Module:
-        made.append((make(model), deepcopy(model)))
-        return made[-1][0]
-
-    with patch.object(ops, "frozen", frozen):
-        net = subject.run()
+    made = subject.watched.teachers
     if not made:
         raise Skip("it makes no teacher with ops.frozen")
+    net = subject.watched.net
     own = {t.untyped_storage().data_ptr() for t in net.state_dict().values()}
     for teacher, before in made:
         assert _same(teacher, before), "a teacher changed"

@@ -1,6 +1,7 @@
 """U-MIA: at chance where there is nothing to find, and right where there is."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,15 @@ def made(members: float, n: int = 200, seed: int = 0, n_classes: int = 2) -> Pre
     )
 
 
+@cache
+def at_chance() -> list[dict[str, tuple[float, int]]]:
+    """What is said where both sides are alike, of many draws."""
+    return [umia(made(0.0, n=100, seed=s, n_classes=5), **SETTINGS).metrics for s in range(60)]
+
+
 def test_chance_where_both_sides_are_alike() -> None:
     """Over many draws; cross-validation itself guesses slightly worse than a coin."""
-    found = [umia(made(0.0, n=100, seed=s), **SETTINGS).metrics for s in range(60)]
+    found = at_chance()
     for name in ("mia_test", "mia_val"):
         values = [metrics[name][0] for metrics in found]
         half = 3 * np.std(values) / np.sqrt(len(values))
@@ -142,7 +149,7 @@ def test_a_rate_that_too_few_records_cannot_show_is_nan() -> None:
 
 
 def test_thresholds_at_chance_and_above() -> None:
-    found = [umia(made(0.0, n=100, seed=s, n_classes=5), **SETTINGS).metrics for s in range(40)]
+    found = at_chance()
     for name in ("confidence_auc", "entropy_auc", "modified_entropy_auc"):
         values = [metrics[f"mia_test_{name}"][0] for metrics in found]
         assert abs(np.mean(values) - 0.5) < 3 * np.std(values) / np.sqrt(len(values))

@@ -1,6 +1,5 @@
 """Load an option as the harness does, and find real data where there are any."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,16 +32,6 @@ def load() -> Callable[..., Dataset]:
         return function(**call, **{key: values[key] for key in PASSED if key in values})
 
     return load
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder with real data sets; the test is skipped where there is none."""
-    named = os.environ.get("UNLEARNBENCH_TEST_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("no real data: set UNLEARNBENCH_TEST_DATA to a folder of them")
-    return folder
 
 
 @pytest.fixture
