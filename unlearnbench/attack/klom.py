@@ -65,7 +65,7 @@ def klom(predictions: Predictions, *, direction: str) -> Scores:
     return measured(told)
 
 
-def _by_status(predictions: Predictions, places: NDArray[np.integer]) -> dict[int, Array]:
+def _by_status(predictions: Predictions, places: NDArray[np.intp]) -> dict[int, Array]:
     """The margins (K, N) of each record's own models of each kind, in the models' order.
 
     Raises:
