@@ -58,6 +58,17 @@ def test_a_faster_one_is_named_only_if_it_is_as_close_as_retrainings_are(
     assert "About as close" not in told(far)["digits · cnn"].cost
 
 
+@pytest.mark.parametrize("rte", [0.5, 1.1, 2.0])
+def test_times_are_doubted_where_two_retrainings_differ_in_them(
+    frame: pd.DataFrame, rte: float
+) -> None:
+    times = frame[(frame["method"] == "near") & (frame["metric"] == "rte")]
+    noise = times.assign(method="second_retrain", value=rte)
+    noisy = told(pd.concat([frame, noise]))["digits · cnn"].cost
+    doubt = f"Other work disturbed the times: a second retraining is {verdict.speed(rte)}."
+    assert noisy.endswith(doubt) == (rte != 1.1)
+
+
 def test_it_may_be_slower_than_retraining() -> None:
     assert verdict.speed(0.5) == "slower than retraining (2.0 times its time)"
     assert verdict.speed(1.0) == "1.0 times as fast as retraining"

@@ -170,6 +170,9 @@ def _cost(best: str, others: list[str], measure: str, means: Means) -> str:
     if times[fast] > FASTER * times[best]:
         told = f"{NAMES[measure]} {distance[fast]:.3f}"
         said += f" About as close is {fast}, {speed(times[fast])} ({told})."
+    noise = times.get("second_retrain", 1.0)
+    if max(noise, 1 / noise) > FASTER:
+        said += f" Other work disturbed the times: a second retraining is {speed(noise)}."
     return said
 
 
