@@ -11,8 +11,10 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "results/reference/**/*.*")
-"""Beside those in ``docs/``, each under the path that it has in the repository."""
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "results/reference/*.*")
+PAGES += ("results/reference/pictures/*.*",)
+"""Beside those in ``docs/``, each under the path that it has in the repository; not reports
+that somebody has made there."""
 
 LINK = re.compile(r"(\]\(|src=\"|href=\")([^)#\"\s:]+)(?=[)#\"\s])")
 """A relative link, of Markdown or HTML: what it begins with, and where it leads."""
