@@ -328,6 +328,17 @@ def test_pictures_are_shown_pixel_by_pixel_under_their_method(tmp_path: Path) ->
     assert leakage.pictures({}, "mnist") is None
 
 
+def test_numbers_stand_in_a_heatmap_while_they_can_be_read(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for legible, numbers in ((2, True), (1, False)):
+        monkeypatch.setattr(methods, "LEGIBLE", legible)
+        figure = methods.heatmap(runs(study.wide))
+        assert figure is not None
+        assert bool(figure.axes[0].texts) == numbers
+        assert len(figure.axes[0].get_xticklabels()) == 2
+
+
 def test_curves_along_a_run(study: Study) -> None:
     steps = placed(study.frame[study.frame["step"].notna()])
     figure = training.along(steps)

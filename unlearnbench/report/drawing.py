@@ -49,7 +49,7 @@ def beside(study: Study, without: Sequence[str]) -> Iterator[Callable[[], list[P
         without: settings that get no figures of their own.
     """
     with_own = set(placed(study.wide)["setting"]) - set(without)
-    count = min(os.cpu_count() or 1, 1 + len(with_own))
+    count = min(os.cpu_count() or 1, 2 + len(with_own))
     fork = multiprocessing.get_context("fork")  # nothing is imported anew
     with ProcessPoolExecutor(count, mp_context=fork) as pool:
         shares = [slice(first, None, count) for first in range(count)]

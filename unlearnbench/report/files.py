@@ -67,10 +67,9 @@ def report(given: Study, figures: str | None = None) -> list[Path]:
             "tex": text.latex(given.name, sections),
         }
         written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
-        made = drawn()
-    beside = [section for section in sections if section.heading != "Leaderboard"]
-    whole = page.write(given, rows, found, numbers, notes, beside, made, without)
-    return [*written, *made, whole]
+        beside = [section for section in sections if section.heading != "Leaderboard"]
+        whole = page.write(given, rows, found, numbers, notes, beside, drawn, without)
+        return [*written, *drawn(), whole]
 
 
 def _written(path: Path, whole: str) -> Path:

@@ -8,7 +8,7 @@ import json
 import re
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def write(
     numbers: pd.DataFrame,
     notes: Sequence[str],
     sections: Sequence[Section],
-    drawn: Sequence[Path],
+    drawn: Callable[[], Sequence[Path]],
     undrawn: Sequence[str],
 ) -> Path:
     """Write ``index.html`` of a study's report.
@@ -50,7 +50,7 @@ def write(
         numbers: what ``compare.compared`` makes of those.
         notes: what is to be said of all of it.
         sections: tables beside the leaderboard, each with what is to be said of it.
-        drawn: figures; of these the SVG are in the page.
+        drawn: tells the figures' files once they are there; of these the SVG are in the page.
         undrawn: settings that have no figures of their own.
     """
     engine = Environment(
@@ -69,8 +69,6 @@ def write(
         notes=notes,
         verdicts=list(verdicts(rows, found, numbers)),
         board=board(numbers, given, held),
-        figures=_figures(drawn),
-        undrawn=undrawn,
         sections=[section for section in sections if section.tables],
         methods=list(_methods(rows, given)),
         threats=_threats(held),
@@ -80,6 +78,8 @@ def write(
         script=(HERE / "page.js").read_text(),
         library_style=library.with_suffix(".css").read_text(),
         library=b64encode(library.read_bytes()).decode(),
+        undrawn=undrawn,
+        figures=_figures(drawn()),  # last: they are drawn meanwhile
     )
     study.out.mkdir(parents=True, exist_ok=True)
     path = study.out / "index.html"

@@ -233,9 +233,13 @@ def spread(found: pd.DataFrame) -> Figure | None:
     return figure
 
 
+LEGIBLE = 8
+"""Settings up to which a number in each field can be read in print."""
+
+
 @styled
 def heatmap(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
-    """Methods down, settings across; colour and number are the mean of a metric over seeds.
+    """Methods down, settings across; colour, and number where they are few: means over seeds.
 
     Args:
         found: runs of the whole study, without a defense.
@@ -246,14 +250,17 @@ def heatmap(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
         return None
     table = found.pivot_table(metric, "line", "setting", aggfunc="mean", sort=True)
     table = table.loc[[line for line in order(found, metric) if line in table.index]]
-    figure, grid = panels(1, 1, 1.3 + 0.19 * len(table), max(3.4, 1.8 + 0.75 * table.shape[1]))
+    few = table.shape[1] <= LEGIBLE
+    width = 1.8 + (0.75 if few else 0.35) * table.shape[1]
+    figure, grid = panels(1, 1, (1.3 if few else 2.8) + 0.19 * len(table), max(3.4, width))
     axes = grid[0, 0]
     values = table.to_numpy()
     shades = axes.imshow(values, cmap="cividis_r", aspect="auto", norm=_scale(values))
-    _write(axes, values, shades)
+    if few:
+        _write(axes, values, shades)
     axes.set_yticks(range(len(table)), table.index)
-    names = [str(name).replace(" · ", "\n") for name in table.columns]
-    axes.set_xticks(range(table.shape[1]), names)
+    names = [str(name).replace(" · ", "\n") if few else str(name) for name in table.columns]
+    axes.set_xticks(range(table.shape[1]), names, rotation=0 if few else 90)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(shades, ax=axes, label=glossary.headed(metric), aspect=40)
