@@ -35,8 +35,8 @@ SAYS = {
     "roc": (
         "ROC of each attack",
         "The left end counts: how many records are told with few false alarms. Black is "
-        "retraining, the floor, red the original, the ceiling; coloured are the methods that "
-        "leak most, grey the others.",
+        "retraining, orange the original; coloured are the methods that are highest at that end, "
+        "which need not have the highest AUC, grey the others.",
     ),
     "reconstructions": (
         "How near reconstructions come",

@@ -54,7 +54,10 @@ def beside(study: Study, without: Sequence[str]) -> Iterator[Callable[[], list[P
     with ProcessPoolExecutor(count, mp_context=fork) as pool:
         shares = [slice(first, None, count) for first in range(count)]
         drawn = [pool.submit(_draw, study, without, share) for share in shares]
-        yield lambda: sorted(path for share in drawn for path in share.result())
+        yield lambda: sorted(
+            (path for share in drawn for path in share.result()),
+            key=lambda path: (path.stem, path.suffix),  # a setting before the same with a defense
+        )
 
 
 def _draw(study: Study, without: Sequence[str], share: slice) -> list[Path]:

@@ -59,7 +59,9 @@ ENTRIES = {
         "The same with the seconds of the search that found the method's settings added.", HIGHER
     ),
     "mia_test": Entry(
-        "Accuracy of an attack on the losses of forget rows against test rows (U-MIA).", HALF, DEEP
+        "Accuracy of an attack on the losses of forget rows against test rows (U-MIA).",
+        "best is 50 %, where the attack guesses",
+        DEEP,
     ),
     "mia_test_auc": Entry(
         "Area under the ROC of the loss, forget rows against test rows (U-MIA).", HALF, DEEP
@@ -70,7 +72,8 @@ ENTRIES = {
     "rmia_auc": Entry(_AUC.format("RMIA, whose shadows are originals,"), HALF, RMIA),
     "double_output_auc": Entry(
         "Area under the ROC of the attack on a record's outputs before and after the deletion, "
-        "deleted against never seen records.",
+        "deleted against never seen records. Of the original, and of whatever leaves it as it was, "
+        "both outputs are the same: ½, though all of the data are still in it.",
         HALF,
         DOUBLE,
     ),

@@ -93,5 +93,6 @@ document.addEventListener("focusin", (event) => (near(event) ? show(near(event),
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
 document.addEventListener("scroll", put, { capture: true, passive: true }); // focus scrolls too
 board.on("key-focus", (_, __, cell) => show(cell.node().closest("[data-tip]"), document.activeElement));
-board.on("key-blur draw", hide);
+board.on("key-blur", hide);
+board.on("draw", () => (told?.tagName === "TH" ? put() : hide())); // a heading that sorts still says what it is
 document.documentElement.dataset.ready = "";

@@ -202,7 +202,7 @@ def _real(
     measure: str,
     distance: Mapping[str, Mapping[int, float]],
 ) -> str:
-    """Who else could be the best one, and whether it is further off than a second retraining.
+    """Who else could be the best one, and is it nearer than nothing done, or a second retraining.
 
     Args:
         best: the line.
@@ -219,25 +219,33 @@ def _real(
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         told = f"{len(others)} of the {methods - 1} other methods cannot be told apart from it"
         said = f"Over {seeds} seeds {told}: {named}{more}."
-        said += " So few seeds show only large differences." if seeds < FEW else ""
+        if seeds < FEW:
+            said += " With so few seeds hardly any difference passes the test, however large."
     else:
         said = f"Over {seeds} seeds all {methods - 1} others are further off by more than chance."
-    shared = distance[best].keys() & distance.get("second_retrain", {}).keys()
-    if not shared:
-        return said
-    sides = ([distance[line][seed] for seed in sorted(shared)] for line in (best, "second_retrain"))
-    ours_S, floor_S = map(np.array, sides)
-    ours, floor = ours_S.mean(), floor_S.mean()
-    said += " Two retrainings that only their seeds tell apart have a "
-    said += f"{NAMES[measure]} of {floor:.3f} between them"
-    p = float(statistics.t_test((ours_S - floor_S)[None])[0])
-    if np.isnan(p):
-        return f"{said}."
-    if p >= 1 - statistics.LEVEL:
-        return f"{said}: {best}, at {ours:.3f}, cannot be told from one (p = {p:.2f})."
-    side = "further off" if ours > floor else "closer"
-    return f"{said}: {best}, at {ours:.3f}, is {side} (p = {p:.2g})."
+    for control, words in CONTROLS.items():
+        shared = sorted(distance[best].keys() & distance.get(control, {}).keys())
+        if not shared:
+            continue
+        ours_S, its_S = (np.array([distance[k][s] for s in shared]) for k in (best, control))
+        said += f" {words} {NAMES[measure]} of {its_S.mean():.3f}"
+        p = float(statistics.t_test((ours_S - its_S)[None])[0])
+        at = f"{best}, at {ours_S.mean():.3f},"
+        if np.isnan(p):
+            said += "."
+        elif p >= 1 - statistics.LEVEL:
+            said += f": {at} cannot be told from it (p = {p:.2f})."
+        else:
+            side = "further off" if ours_S.mean() > its_S.mean() else "closer"
+            said += f": {at} is {side} (p = {p:.2g})."
+    return said
 
+
+CONTROLS = {
+    "original": "The original, which forgot nothing, has a",
+    "second_retrain": "A second retraining, with another seed, has a",
+}
+"""What the best one has to beat, and what it cannot be asked to."""
 
 FEW = 5
 """Seeds below which a test is said to have little power."""
@@ -264,13 +272,18 @@ def _leaks(
             said += f" ({', '.join(ends)})"
         if metric == "hrec_cos" and (public := means.get("avg_cos", {}).get(line)):
             said += f", where the mean of the public records has {public:.2f}"
-        said += f": {WORDS[mine['verdict']]}." if mine["verdict"] in WORDS else "."
+        if mine["verdict"] in WORDS:
+            said += f": {WORDS[mine['verdict']]}"
+            if mine["verdict"] == compare.ALIKE and np.isfinite(mine["detectable"]):
+                said += f" (a difference of {mine['detectable']:.2f} would have been found)"
+        said += "."
         guess = 0.5 if metric.endswith("_auc") else 0.0
         away = {k: abs(found[k] - guess) for k, one in of.items() if one["method"] not in UNRANKED}
         most = max(away, key=lambda k: away[k], default=line)
         if most != line:
             told = "Farthest from a guess is" if guess else "Most shows"
-            said += f" {told} {most}: {found[most]:.2f}."
+            said += f" {told} {most}: {found[most]:.2f}"
+            said += ", which below ½ gives away as much." if found[most] < guess else "."
         attack = " ".join([glossary.attack(mine["attack"]), *mine["variant"].split()])
         yield Leak(attack, held.get(mine["attack"], ""), said)
 
