@@ -52,6 +52,8 @@ def test_a_faster_one_is_named_only_if_it_is_as_close_as_retrainings_are(
     spread = {0: 0.029, 1: 0.02, 2: 0.032}  # .027 on average, now above near's, now below
     close = changed(frame, "fast", ret_dev=lambda r: r["seed"].map(spread))
     assert "About as close is fast, 50.0 times as fast" in told(close)["digits · cnn"].cost
+    idle = changed(close, "original", ret_dev=0.03)  # nearer to that than to the best
+    assert "About as close" not in told(idle)["digits · cnn"].cost
     # with few seeds a test alone tells nothing: a huge distance that varies is not close
     far = changed(frame, "fast", ret_dev=lambda r: r["seed"].map({0: 0.0, 1: 3.0, 2: 9.0}))
     assert "fast" in told(far)["digits · cnn"].real

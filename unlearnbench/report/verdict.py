@@ -181,11 +181,14 @@ FASTER = 1.2
 
 
 def _near(best: str, distance: Mapping[str, float]) -> float:
-    """Up to where a distance is about that of the best: no further off than two retrainings are.
+    """Up to where a distance is about that of the best.
 
-    A test alone would not do: with few seeds it tells nothing apart.
+    No further off than two retrainings are, and nearer to the best than to doing nothing. A test
+    alone would not do: with few seeds it tells nothing apart.
     """
-    return distance[best] + distance.get("second_retrain", 0.0)
+    own = distance[best]
+    halfway = (own + distance.get("original", np.inf)) / 2
+    return min(own + distance.get("second_retrain", 0.0), halfway)
 
 
 def speed(rte: float) -> str:
