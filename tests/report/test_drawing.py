@@ -41,7 +41,7 @@ def test_figures_of_all_settings_are_drawn_whatever_is_left_out(study: Study) ->
     assert kinds == {"pareto", "spread", "two_outputs", "leaks", "roc", "along"}
 
 
-def test_processes_draw_what_one_draws(study: Study, tmp_path: Path) -> None:
+def test_processes_draw_what_one_draws_to_the_byte(study: Study, tmp_path: Path) -> None:
     with drawing.beside(study, [DIGITS]) as drawn:
         made = {path.name: path.read_bytes() for path in drawn()}
     alone = dataclasses.replace(study, out=tmp_path)
@@ -51,4 +51,3 @@ def test_processes_draw_what_one_draws(study: Study, tmp_path: Path) -> None:
 def test_the_page_tells_how_the_others_are_drawn(study: Study) -> None:
     page = files.report(study, "mnist*")[-1].read_text()
     assert f"unlearnbench report small --figures '{DIGITS}'" in page
-    assert "--figures" not in files.report(study)[-1].read_text()

@@ -204,6 +204,33 @@ def test_on_a_phone_nothing_but_tables_and_figures_is_wider(
     opened.context.close()
 
 
+def test_a_heading_that_is_tapped_sorts_and_says_what_it_is(
+    browser: "sync_api.Browser", index: Path
+) -> None:
+    opened = Reader(browser, index, viewport={"width": 390, "height": 800}, has_touch=True)
+    heading = opened.page.locator("#board th.number:visible", has_text="RTE")
+    heading.tap()
+    sync_api.expect(heading).to_have_attribute("aria-sort", re.compile("ascending|descending"))
+    assert "Seconds of retraining" in opened.page.locator("#tip").inner_text()
+    opened.context.close()
+
+
+def test_nothing_around_the_board_is_white_in_the_dark(
+    browser: "sync_api.Browser", index: Path
+) -> None:
+    opened = Reader(browser, index, color_scheme="dark")
+    colours = opened.page.locator(".dt-container").evaluate(
+        "one => [one, ...one.querySelectorAll('.dt-layout-row')]"
+        ".map(part => getComputedStyle(part).backgroundColor)"
+    )
+    assert set(colours) == {"rgba(0, 0, 0, 0)"}
+    opened.context.close()
+
+
+def test_figures_that_are_all_there_need_no_asking(index: Path) -> None:
+    assert "--figures" not in index.read_text()
+
+
 def test_what_a_reader_asks_is_answered_at_the_top(reader: Reader) -> None:
     card = reader.page.locator(".card", has_text="mnist").inner_text()
     assert "near: RetDev 0.020" in card
