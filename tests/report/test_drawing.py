@@ -41,11 +41,16 @@ def test_figures_of_all_settings_are_drawn_whatever_is_left_out(study: Study) ->
     assert kinds == {"pareto", "spread", "two_outputs", "leaks", "roc", "along"}
 
 
-def test_processes_draw_what_one_draws_to_the_byte(study: Study, tmp_path: Path) -> None:
-    with drawing.beside(study, [DIGITS]) as drawn:
+def test_all_are_written_as_svg_and_pdf_the_same_bytes_by_several_processes_and_one(
+    study: Study, tmp_path: Path
+) -> None:
+    with drawing.beside(study, []) as drawn:
         made = {path.name: path.read_bytes() for path in drawn()}
+    kinds = {name.partition("-")[0].partition(".")[0] for name in made}
+    assert kinds == {"heatmap", "ranks", "pareto", "spread", "two_outputs", "leaks", "roc", "along"}
+    assert {name.rpartition(".")[2] for name in made} == {"svg", "pdf"}
     alone = dataclasses.replace(study, out=tmp_path)
-    assert made == {path.name: path.read_bytes() for path in figures.draw(alone, [DIGITS])}
+    assert made == {path.name: path.read_bytes() for path in figures.draw(alone)}
 
 
 def test_the_page_tells_how_the_others_are_drawn(study: Study) -> None:

@@ -353,14 +353,6 @@ def test_curves_along_a_run(study: Study) -> None:
 # Files.
 
 
-def test_all_are_written_as_svg_and_pdf(study: Study, tmp_path: Path) -> None:
-    here = Study(study.name, study.frame, study.wide, study.folder, tmp_path)
-    made = [path.name for path in figures.draw(here) if path.stat().st_size]
-    kinds = {name.partition("-")[0].partition(".")[0] for name in made}
-    assert kinds == {"heatmap", "ranks", "pareto", "spread", "two_outputs", "leaks", "roc", "along"}
-    assert {name.rpartition(".")[2] for name in made} == {"svg", "pdf"}
-
-
 def test_every_kind_that_is_drawn_says_how_to_read_it(study: Study) -> None:
     assert {kind for kind, *_ in figures.drawings(study)} <= set(SAYS)
 

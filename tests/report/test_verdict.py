@@ -67,7 +67,7 @@ def test_times_are_doubted_where_two_retrainings_differ_in_them(
     times = frame[(frame["method"] == "near") & (frame["metric"] == "rte")]
     noise = times.assign(method="second_retrain", value=rte)
     noisy = told(pd.concat([frame, noise]))["digits · cnn"].cost
-    doubt = f"Other work disturbed the times: a second retraining is {verdict.speed(rte)}."
+    doubt = f"Times vary: a second retraining is {verdict.speed(rte)}."
     assert noisy.endswith(doubt) == (rte != 1.1)
 
 
@@ -125,6 +125,12 @@ def test_below_a_half_is_as_far_from_a_guess(frame: pd.DataFrame) -> None:
     leaks = {leak.attack: leak for leak in told(moved)["digits · cnn"].leaks}
     told_of_it = "Farthest from a guess is fast: 0.05, which below ½ gives away as much."
     assert told_of_it in leaks["U-LiRA"].says
+
+
+def test_below_nothing_is_not_below_a_half(frame: pd.DataFrame) -> None:
+    moved = changed(frame, "fast", ulira_auc=-0.95)
+    moved = moved.assign(metric=moved["metric"].astype(str).replace("ulira_auc", "hrec_cos"))
+    assert any(one.says.endswith("fast: -0.95.") for one in told(moved)["digits · cnn"].leaks)
 
 
 def test_without_methods_it_says_what_retraining_leaks(frame: pd.DataFrame) -> None:

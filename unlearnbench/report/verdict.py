@@ -172,7 +172,7 @@ def _cost(best: str, others: list[str], measure: str, means: Means) -> str:
         said += f" About as close is {fast}, {speed(times[fast])} ({told})."
     noise = times.get("second_retrain", 1.0)
     if max(noise, 1 / noise) > FASTER:
-        said += f" Other work disturbed the times: a second retraining is {speed(noise)}."
+        said += f" Times vary: a second retraining is {speed(noise)}."
     return said
 
 
@@ -286,7 +286,7 @@ def _leaks(
         if most != line:
             told = "Farthest from a guess is" if guess else "Most shows"
             said += f" {told} {most}: {found[most]:.2f}"
-            said += ", which below ½ gives away as much." if found[most] < guess else "."
+            said += ", which below ½ gives away as much." if guess and found[most] < guess else "."
         attack = " ".join([glossary.attack(mine["attack"]), *mine["variant"].split()])
         yield Leak(attack, held.get(mine["attack"], ""), said)
 
