@@ -71,6 +71,7 @@ def composed_once() -> Iterator[None]:
     from hydra.core.global_hydra import GlobalHydra
 
     from unlearnbench import config
+    from unlearnbench.words import options_folder
 
     compose = config.compose
     kept = lru_cache(maxsize=500)(
@@ -84,7 +85,7 @@ def composed_once() -> Iterator[None]:
         here = {place.provider: str(place.path).removeprefix("file://") for place in path}
         ours = {
             "hydra": "pkg://hydra.conf",
-            "main": str(config.folder()),
+            "main": str(options_folder()),
             "schema": "structured://",
         }
         if here != ours or any("hydra.searchpath" in word for word in overrides):

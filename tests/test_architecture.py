@@ -31,7 +31,9 @@ MAY_IMPORT = {
     "lock": set(),
     "store": {"lock"},
     "cell": set(),
-    "config": {"cell"},
+    "words": set(),
+    "memory": set(),
+    "config": {"cell", "words"},
     "results": set(),
     "method": {"values", "seeding", "train", "gradient", "ops", "model", "method"},
     "dataset": {"values", "seeding", "dataset"},
@@ -112,6 +114,7 @@ MAY_IMPORT = {
         "cell",
         "journal",
         "checkpoint",
+        "memory",
         "outputs",
         "picture",
         "pipeline",
@@ -126,9 +129,9 @@ MAY_IMPORT = {
         "trial",
         "values",
     },
-    "launch": {"cell", "config", "plan", "record", "results", "store"},
+    "launch": {"cell", "plan", "record", "results", "store", "words"},
     "slurm": set(),
-    "submit": {"config", "launch", "pack", "plan", "record", "slurm"},
+    "submit": {"config", "launch", "pack", "plan", "record", "slurm", "words"},
     "progress": {"cost", "journal", "lock", "record", "results", "slurm", "store"},
     "commands": {
         "cell",
@@ -141,8 +144,10 @@ MAY_IMPORT = {
         "plan",
         "progress",
         "record",
+        "results",
         "slurm",
         "submit",
+        "words",
     },
     "tune": {
         "cell",
@@ -155,10 +160,11 @@ MAY_IMPORT = {
         "search",
         "store",
         "study",
+        "words",
     },
-    "upkeep": {"cell", "config", "lock", "store"},
-    "report": {"config", "metric", "picture", "results", "report"},
-    "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values"},
+    "upkeep": {"cell", "config", "lock", "store", "words"},
+    "report": {"metric", "picture", "results", "report", "words"},
+    "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values", "words"},
     "cli": {
         "check",
         "commands",
@@ -170,7 +176,9 @@ MAY_IMPORT = {
         "results",
         "tune",
         "upkeep",
+        "words",
     },
+    "__main__": {"cli", "commands", "memory", "report", "results", "words"},
     "__init__": {"config", "launch", "loading", "results"},
 }
 ONLY_IN = {
@@ -207,7 +215,10 @@ NO_TORCH = {
     "upkeep",
     "cli",
     "metric",
+    "words",
+    "memory",
     "__init__",
+    "__main__",
 }
 HEAVY = {"torch", "torchvision", "timm", "lightning", "sklearn", "safetensors"}
 

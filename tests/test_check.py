@@ -8,9 +8,10 @@ import torch
 import unruly
 from torch import nn
 
-from unlearnbench import check, config
+from unlearnbench import check
 from unlearnbench.check import FAIL, PASS, SKIP
 from unlearnbench.values import Task
+from unlearnbench.words import ConfigError
 
 ASKED = {ask: what for what, ask in check.properties().items()}
 
@@ -136,7 +137,7 @@ def test_a_hyper_parameter_without_a_range(told: Any, monkeypatch: pytest.Monkey
 def test_a_dotted_path_takes_its_settings_from_the_words() -> None:
     (given,) = check._options(["method=unruly.shrunk", "method.call.strength=0.5"])
     assert given["call"] == {"_target_": "unruly.shrunk", "strength": 0.5}
-    with pytest.raises(config.ConfigError, match=r"needs method.call.strength=…"):
+    with pytest.raises(ConfigError, match=r"needs method.call.strength=…"):
         check._options(["method=unruly.shrunk"])
-    with pytest.raises(config.ConfigError, match=r"here only method.call.… can be set"):
+    with pytest.raises(ConfigError, match=r"here only method.call.… can be set"):
         check._options(["method=unruly.shrunk", "seed=3"])

@@ -11,8 +11,8 @@ from clusters import counted
 from sweeps import RAISING, TINY, Preloaded, finished, table, until
 
 from unlearnbench import commands
-from unlearnbench.config import ConfigError
 from unlearnbench.results import load_results
+from unlearnbench.words import ConfigError, sorted_words
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -128,16 +128,16 @@ def test_compacted_rows_are_the_same(preloaded: Preloaded, tmp_path: Path) -> No
 
 
 def test_words_are_sorted() -> None:
-    told = commands.sorted_words("retry", ["deep", "--oom", "a.b=1", "-m"])
+    told = sorted_words("retry", ["deep", "--oom", "a.b=1", "-m"])
     assert told == ("deep", {"--oom": True}, ["a.b=1"])
-    told = commands.sorted_words("report", ["--figures", "mnist*", "deep"])
+    told = sorted_words("report", ["--figures", "mnist*", "deep"])
     assert told == ("deep", {"--figures": "mnist*"}, [])
-    assert commands.sorted_words("status", []) == (None, {}, [])
-    name, _, words = commands.sorted_words("plan", ["--config-dir", "/x", "seed=1"])
+    assert sorted_words("status", []) == (None, {}, [])
+    name, _, words = sorted_words("plan", ["--config-dir", "/x", "seed=1"])
     assert (name, words) == (None, ["seed=1", "hydra.searchpath=[file:///x]"])
     for command, words in (("status", ["a", "b"]), ("plan", ["a"])):
         with pytest.raises(ConfigError, match=f"unlearnbench {command}: a"):
-            commands.sorted_words(command, words)
+            sorted_words(command, words)
 
 
 def test_more_memory_is_twice_as_much() -> None:

@@ -10,6 +10,7 @@ from cells import Cells
 
 from unlearnbench import config
 from unlearnbench.cell import AXES, NOT_KEYED, digest
+from unlearnbench.words import ConfigError
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -214,7 +215,7 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
     ],
 )
 def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str) -> None:
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.cells([words])
     line = config.explain(caught.value, words)
     assert told in line
@@ -235,7 +236,7 @@ def test_an_option_that_looks_outside_is_told_apart_by_what_it_sees() -> None:
 def test_a_key_of_what_a_study_chooses_needs_the_option_beside_it() -> None:
     """Hydra reads the command line with the default options, and so do we."""
     words = ["sweep=amnesiac_digits", "attack.call.starts=3"]
-    with pytest.raises(config.ConfigError, match="name attack=… beside it, as sweep=amnesiac_digi"):
+    with pytest.raises(ConfigError, match="name attack=… beside it, as sweep=amnesiac_digi"):
         config.study(words)
     assert "method=finetune,random_labels,wrong_labels,amnesiac" in config.study(
         [*words, "attack=model_inversion"]
@@ -243,7 +244,7 @@ def test_a_key_of_what_a_study_chooses_needs_the_option_beside_it() -> None:
 
 
 def test_an_empty_sweep_is_told() -> None:
-    with pytest.raises(config.ConfigError, match="a sweep is empty in seed=range"):
+    with pytest.raises(ConfigError, match="a sweep is empty in seed=range"):
         config.expand(["seed=range(0)"])
 
 
@@ -268,7 +269,7 @@ def test_a_study_stands_for_its_axes() -> None:
         "tuned=digits_cnn",
         "seed=range(3)",
     ]
-    with pytest.raises(config.ConfigError, match="did you mean quickstart"):
+    with pytest.raises(ConfigError, match="did you mean quickstart"):
         config.study(["sweep=quickstar"])
 
 

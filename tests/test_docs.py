@@ -15,9 +15,10 @@ import pytest
 import yaml
 from hydra._internal.utils import get_args_parser
 
-from unlearnbench import check, cli, commands, config, pipeline, results, table, tune
+from unlearnbench import check, cli, config, pipeline, results, table, tune
 from unlearnbench.cell import AXES, Cell
 from unlearnbench.report import glossary
+from unlearnbench.words import sorted_words
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -258,8 +259,8 @@ def composes(words: tuple[str, ...]) -> None:
     if first == "tune":
         assert rest == ["--help"] or tune.ask(rest).studies
         return
-    if first in cli.COMMANDS:
-        named, _, overrides = commands.sorted_words(first, rest)
+    if first in (*cli.COMMANDS, "report"):
+        named, _, overrides = sorted_words(first, rest)
         kept = results.sweeps(ROOT / "results" / "reference")
         of_reference = "paths.results=results/reference" in overrides
         assert named is None or named in (kept if of_reference else config_sweeps())

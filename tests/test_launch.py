@@ -30,6 +30,7 @@ from sweeps import (
 
 from unlearnbench import config, launch
 from unlearnbench.results import load_results
+from unlearnbench.words import ConfigError
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -221,7 +222,7 @@ def test_nothing_to_work_on_is_refused_at_once(
     changed: dict[str, object], told: str, tmp_path: Path
 ) -> None:
     paths = {"results": str(tmp_path / "new"), "store": str(tmp_path / "new" / "store")}
-    with pytest.raises(config.ConfigError, match=told):
+    with pytest.raises(ConfigError, match=told):
         launch.run([], {**SETTINGS, "paths": paths, **changed})
     assert not (tmp_path / "new").exists()
 

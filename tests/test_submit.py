@@ -11,10 +11,10 @@ import pytest
 from commands_of_slurm import Commands
 
 from unlearnbench import commands, config, launch, submit
-from unlearnbench.config import ConfigError
 from unlearnbench.pack import Request
 from unlearnbench.slurm import Refused
 from unlearnbench.submit import Options, Task
+from unlearnbench.words import ConfigError
 
 
 @pytest.fixture

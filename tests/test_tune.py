@@ -20,9 +20,9 @@ from sweeps import TINY, Preloaded, until
 
 import unlearnbench
 from unlearnbench import config, search, tune
-from unlearnbench.config import ConfigError
 from unlearnbench.search import COMPLETE, FAILED, Outcome, Told
 from unlearnbench.study import Study
+from unlearnbench.words import ConfigError
 
 pytest_plugins = ["sweep_fixtures"]
 

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from unlearnbench import cli, config, pipeline, results, table
 from unlearnbench.cell import Cell
-from unlearnbench.config import ConfigError
 from unlearnbench.report import leaderboard
+from unlearnbench.words import ConfigError, options_folder
 
 FOUND = {
     "call": {"sgd": {"lr": 1e-05, "weight_decay": 0.0}, "epochs": 1},
@@ -112,7 +112,7 @@ def test_what_it_leaves_alone_and_seeds_that_were_tuned_on_are_told(mine: Path) 
 
 
 def test_every_setting_that_ships_fits_its_method() -> None:
-    for path in sorted((config.folder() / "tuned").glob("*/*.yaml")):
+    for path in sorted((options_folder() / "tuned").glob("*/*.yaml")):
         found = composed(f"method={path.stem}", f"tuned={path.parent.name}")
         assert found.tuned is not None
         about = OmegaConf.load(path).provenance

@@ -18,6 +18,7 @@ from unlearnbench.cell import Cell
 from unlearnbench.pipeline import WEIGHTS, Lab
 from unlearnbench.store import MANIFEST, Store
 from unlearnbench.values import Skip
+from unlearnbench.words import ConfigError
 
 OTHER = "cd" * 32
 DAY = 24 * upkeep.HOUR
@@ -320,7 +321,7 @@ def test_gc_drops_what_is_there_already(new_lab: Lab, cell: Cells, capsys: Any) 
 
 def test_what_is_kept_is_in_no_key(cell: Cells) -> None:
     assert cell("store.keep=predictions").key == cell().key
-    with pytest.raises(config.ConfigError, match=r"store\.keep=prediction: .*mean predictions"):
+    with pytest.raises(ConfigError, match=r"store\.keep=prediction: .*mean predictions"):
         cell("store.keep=prediction")
 
 

@@ -1,18 +1,19 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
 ``load_results``, ``load_scores`` and ``load_predictions`` read what was computed, ``load_trials``
-what was searched, ``run`` computes cells. Importing this imports no torch.
+what was searched, ``run`` computes cells. Importing this imports nothing else until it is asked
+for, so that the command and its workers start with what they need.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from unlearnbench.loading import load_predictions, load_results, load_scores, typed
-from unlearnbench.results import load_trials
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from unlearnbench.loading import load_predictions, load_results, load_scores
+    from unlearnbench.results import load_trials
 
 __all__ = [
     "__version__",
@@ -22,7 +23,25 @@ __all__ = [
     "load_trials",
     "run",
 ]
-__version__ = version("unlearnbench")
+
+_HOMES = {
+    "load_predictions": "unlearnbench.loading",
+    "load_results": "unlearnbench.loading",
+    "load_scores": "unlearnbench.loading",
+    "load_trials": "unlearnbench.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("unlearnbench")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
@@ -41,7 +60,8 @@ def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
     Raises:
         ValueError: an option, key or value is not valid; it names the nearest valid one.
     """
-    from unlearnbench import config, launch  # composing takes Hydra, which reading does not need
+    from unlearnbench import config, launch
+    from unlearnbench.loading import typed
 
     words = [*overrides, *_words(settings)]
     with config.hydra_ready():

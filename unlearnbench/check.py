@@ -26,6 +26,7 @@ from unlearnbench.cell import Cell, Option, target
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.split import split_of
 from unlearnbench.values import Dataset, Skip, Split
+from unlearnbench.words import ConfigError
 
 MODELS = ("logreg", "mlp", "resnet18")
 """What a method must run on beside the ``cnn`` that all other properties look at."""
@@ -492,5 +493,5 @@ def _given(path: str, words: Sequence[str]) -> Option:
     ]
     missing = [f"method.call.{name}=…" for name in needed if name not in settings]
     if missing:
-        raise config.ConfigError(f"method={path} needs {' '.join(missing)}")
+        raise ConfigError(f"method={path} needs {' '.join(missing)}")
     return {"name": path, "version": 0, "call": {"_target_": path, **settings}}

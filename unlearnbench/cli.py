@@ -26,6 +26,7 @@ from rich.table import Table
 
 from unlearnbench import config, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
+from unlearnbench.words import options_folder, sorted_words
 
 # A table does not fit the 80 columns that are assumed where there is no terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
@@ -312,7 +313,7 @@ def plan(words: Sequence[str]) -> bool:
 
         line, bill, notes = tune.expected(words[1:])
     else:
-        _, _, overrides = commands.sorted_words("plan", words)
+        _, _, overrides = sorted_words("plan", words)
         line, bill, notes = commands.plan(overrides)
     console.print(line)
     if len(bill):
@@ -369,7 +370,7 @@ def status(words: Sequence[str]) -> bool:
     """``unlearnbench status``: how far a sweep is."""
     from unlearnbench import commands
 
-    sweep, _, overrides = commands.sorted_words("status", words)
+    sweep, _, overrides = sorted_words("status", words)
     counts, told = commands.status(sweep, overrides)
     show_plain(counts)
     for line in told:
@@ -381,7 +382,7 @@ def retry(words: Sequence[str]) -> bool:
     """``unlearnbench retry``: what failed or is missing once more, where the sweep ran before."""
     from unlearnbench import commands
 
-    sweep, flags, overrides = commands.sorted_words("retry", words)
+    sweep, flags, overrides = sorted_words("retry", words)
     again = commands.retry(sweep, flags, overrides)
     if not again.chosen:
         console.print(f"{again.sweep}: {again.reason}")
@@ -399,7 +400,7 @@ def cancel(words: Sequence[str]) -> bool:
     """``unlearnbench cancel``: end what is under way of a sweep."""
     from unlearnbench import commands
 
-    sweep, _, overrides = commands.sorted_words("cancel", words)
+    sweep, _, overrides = sorted_words("cancel", words)
     for line in commands.cancel(sweep, overrides):
         console.print(line, soft_wrap=True)
     return True
@@ -413,7 +414,7 @@ def collect(words: Sequence[str]) -> bool:
     """
     from unlearnbench import commands
 
-    sweep, _, overrides = commands.sorted_words("collect", words)
+    sweep, _, overrides = sorted_words("collect", words)
     name, folder, missing = commands.rows_there(sweep, overrides)
     works = tables(results.load_results(folder, sweep=name), folder, name)
     if missing:
@@ -421,25 +422,12 @@ def collect(words: Sequence[str]) -> bool:
     return works and not missing
 
 
-def report(words: Sequence[str]) -> bool:
-    """``unlearnbench report``: tables and figures of a sweep in files, from Parquet alone."""
-    from unlearnbench import commands
-    from unlearnbench.report import files
-
-    sweep, flags, overrides = commands.sorted_words("report", words)
-    folder = Path(config.settings(overrides)["paths"]["results"])
-    study = files.study(folder, sweep or files.latest(folder))
-    for path in files.report(study, flags.get("--figures")):
-        console.print(f"wrote {path}", soft_wrap=True)
-    return True
-
-
 def compact(words: Sequence[str]) -> bool:
     """``unlearnbench compact``: the files of rows, of scores and of ROC curves into one each."""
     from unlearnbench import commands
 
-    _, _, overrides = commands.sorted_words("compact", words)
-    folder = Path(config.settings(overrides)["paths"]["results"])
+    _, _, overrides = sorted_words("compact", words)
+    folder = commands.results_folder(overrides)
     for table, files in results.compact(folder).items():
         console.print(f"{table}: {files:,} files are one" if files else f"{table}: nothing to do")
     return True
@@ -453,7 +441,6 @@ COMMANDS = {
     "retry": retry,
     "cancel": cancel,
     "collect": collect,
-    "report": report,
     "compact": compact,
     "store": upkeep.command,
 }
@@ -469,6 +456,6 @@ def main() -> None:
         sys.exit(0 if works else 1)
     sys.argv = [sys.argv[0], *map(config.plain_value, sys.argv[1:])]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
-    application = hydra.main(str(config.folder()), "config", version_base="1.3")(one_cell)
+    application = hydra.main(str(options_folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():
         application()

@@ -3,7 +3,6 @@
 They take words as a sweep does; ``cli`` prints what they say.
 """
 
-import argparse
 import os
 import re
 import secrets
@@ -17,15 +16,15 @@ from typing import Any
 
 import pandas as pd
 
-from unlearnbench import config, cost, journal, launch, pack, record, slurm
+from unlearnbench import config, cost, journal, launch, pack, record, results, slurm
 from unlearnbench.cell import Cell
-from unlearnbench.config import ConfigError
 from unlearnbench.lock import Owner, me
 from unlearnbench.pack import Array, Request
 from unlearnbench.plan import Plan
 from unlearnbench.progress import STATES, Progress, progress
 from unlearnbench.record import Run
 from unlearnbench.submit import Options, submitted
+from unlearnbench.words import ConfigError
 
 WAVES = {
     "original": "trained from scratch",
@@ -39,66 +38,19 @@ WAVES = {
 SHOWN = 3
 """How many of a kind are named; of the others their number."""
 
-FLAGS: dict[str, dict[str, dict[str, Any]]] = {
-    "retry": {
-        "--failed": {
-            "action": "store_true",
-            "help": "only cells that failed, not those that are missing",
-        },
-        "--oom": {
-            "action": "store_true",
-            "help": "only cells killed for memory, with twice as much (here: one at a time)",
-        },
-    },
-    "report": {
-        "--figures": {
-            "metavar": "'mnist*'",
-            "help": "names of settings that get figures of their own; all, where they are few",
-        }
-    },
-}
-
 
 # ---------------------------------------------------------------------------------------------
 # Words.
 
 
-def sorted_words(
-    command: str, words: Sequence[str]
-) -> tuple[str | None, dict[str, Any], list[str]]:
-    """A command's words: the sweep it names, the flags that are given, and overrides.
-
-    Raises:
-        ConfigError: more than one sweep is named.
-    """
-    told = (config.folder() / "tuning.yaml").read_text() if command == "tune" else None
-    parser = argparse.ArgumentParser(
-        f"unlearnbench {command}",
-        allow_abbrev=False,
-        epilog=told and f"beside cells it takes, as key=value:\n\n{told}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for flag, how in FLAGS.get(command, {}).items():
-        parser.add_argument(flag, **how)
-    parser.add_argument("-m", "--multirun", action="store_true", help="as in the sweep; no matter")
-    parser.add_argument("-cd", "--config-dir", help="a folder of options of your own")
-    parser.add_argument("words", nargs="*", help="a sweep's name, overrides such as seed=3")
-    given = vars(parser.parse_intermixed_args(list(words)))
-    names = [word for word in given["words"] if "=" not in word]
-    overrides = [word for word in given["words"] if "=" in word]
-    if given["config_dir"]:
-        overrides.append(f"hydra.searchpath=[file://{Path(given['config_dir']).resolve()}]")
-    if len(names) > (command not in ("plan", "compact", "tune")):
-        raise ConfigError(
-            f"unlearnbench {command}: {' '.join(names)}: one sweep at most, key=value"
-        )
-    flags = {flag: told for flag in FLAGS.get(command, ()) if (told := given[flag.strip("-")])}
-    return (names[0] if names else None), flags, overrides
-
-
 def grid_of(words: Sequence[str]) -> list[list[str]]:
     """The cells' overrides that words ask for, as a sweep would multiply them out."""
     return config.expand([*config.study(words), *config.without_launcher(words)])
+
+
+def results_folder(words: Sequence[str]) -> Path:
+    """The results folder that overrides say; without any there is nothing to compose for it."""
+    return Path(config.settings(words)["paths"]["results"]) if words else results.default_folder()
 
 
 def _merged(words: Sequence[str], more: Sequence[str]) -> list[str]:
@@ -309,8 +261,8 @@ def _handed_in(
 
 def found(sweep: str | None, words: Sequence[str]) -> tuple[Path, list[Run]]:
     """The results folder that overrides say, and the runs of a sweep there."""
-    folder = Path(config.settings(words)["paths"]["results"]).absolute()
-    return folder, record.runs(folder, sweep)
+    here = results_folder(words).absolute()
+    return here, record.runs(here, sweep)
 
 
 def _progress(sweep: str | None, words: Sequence[str]) -> Progress:

@@ -21,18 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearnbench.cell import AXES, KEEP, KEYED_SETTINGS, Cell, Option, digest
-
-
-class ConfigError(ValueError):
-    """A user's mistake in an option, a key or a value: one line, with the nearest valid name."""
-
-
-def folder() -> Path:
-    """Where the YAML options lie: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
-
+from unlearnbench.words import ConfigError, options_folder
 
 # ---------------------------------------------------------------------------------------------
 # Composing: each distinct option once (a full compose takes 50 ms), then cells from the parts.
@@ -44,7 +33,7 @@ def hydra_ready() -> Iterator[None]:
     if GlobalHydra.instance().is_initialized():
         yield
         return
-    with initialize_config_dir(str(folder()), version_base="1.3", job_name="unlearnbench"):
+    with initialize_config_dir(str(options_folder()), version_base="1.3", job_name="unlearnbench"):
         yield
 
 
@@ -380,7 +369,7 @@ def _tuned_folder(name: str, results: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    places = (folder() / "tuned", Path(results) / "tuned")
+    places = (options_folder() / "tuned", Path(results) / "tuned")
     for path in (*(place / name for place in places), Path(name)):
         if path.is_dir():
             return path

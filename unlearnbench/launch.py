@@ -17,9 +17,9 @@ import pandas as pd
 
 from unlearnbench import record, results
 from unlearnbench.cell import Cell, digest
-from unlearnbench.config import ConfigError
 from unlearnbench.plan import Event, Orders, Plan, needed, plan
 from unlearnbench.store import Store
+from unlearnbench.words import ConfigError
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 """Two processes of one thread beat one of two, and two threads give other bits than one."""

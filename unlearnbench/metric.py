@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
-from scipy.stats import t
+from scipy.special import log_softmax, logsumexp, stdtrit
 
 Floats = NDArray[np.floating]
 Labels = NDArray[Any]
@@ -456,7 +455,7 @@ def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float, float
     if len(gap) < 2:
         return mean, float("nan"), float("nan"), float("nan")
     error = gap.std(ddof=1) / np.sqrt(len(gap))
-    at_5, at_80 = (float(t.ppf(q, len(gap) - 1)) for q in (0.975, 0.8))
+    at_5, at_80 = (float(stdtrit(len(gap) - 1, q)) for q in (0.975, 0.8))
     half = float(at_5 * error)
     return mean, mean - half, mean + half, float((at_5 + at_80) * error)
 

@@ -14,12 +14,12 @@ from typing import Any
 import submitit
 
 from unlearnbench import pack, slurm
-from unlearnbench.config import ConfigError
 from unlearnbench.launch import Host
 from unlearnbench.pack import Array, Request
 from unlearnbench.plan import Orders
 from unlearnbench.record import Run
 from unlearnbench.slurm import Refused
+from unlearnbench.words import ConfigError
 
 STOP_SECONDS = 60
 """How long a host that was asked to stop is waited for; it takes less."""

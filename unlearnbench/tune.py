@@ -19,13 +19,13 @@ from omegaconf import OmegaConf
 
 from unlearnbench import commands, config, launch, results, search
 from unlearnbench.cell import Cell, digest
-from unlearnbench.config import ConfigError
 from unlearnbench.launch import Watcher
 from unlearnbench.plan import Plan, searched
 from unlearnbench.record import commit
 from unlearnbench.search import Outcome, Told
 from unlearnbench.store import Store
 from unlearnbench.study import SAMPLERS, Slot, Study
+from unlearnbench.words import ConfigError, sorted_words
 
 SELECTIONS = ("robust", "paper", "no_retrain")
 
@@ -90,7 +90,7 @@ def ask(words: Sequence[str]) -> Asked:
     Raises:
         ConfigError: a word is not valid.
     """
-    _, _, overrides = commands.sorted_words("tune", words)
+    _, _, overrides = sorted_words("tune", words)
     options, overrides = config.tuning(overrides)
     _check(options)
     for text in overrides:

@@ -17,6 +17,7 @@ from rich.console import Console
 from unlearnbench import config, lock
 from unlearnbench.cell import KEEP
 from unlearnbench.store import KEY, MANIFEST, Store
+from unlearnbench.words import ConfigError
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -53,7 +54,7 @@ def command(words: Sequence[str]) -> bool:
     if not store.root.is_dir():
         raise FileNotFoundError(f"no store in {store.root}: name another with paths.store=…")
     if settings["store"]["keep"] not in KEEP:
-        raise config.ConfigError(f"store.keep={settings['store']['keep']}: all or predictions")
+        raise ConfigError(f"store.keep={settings['store']['keep']}: all or predictions")
     told = {"verify": _verify, "du": _du, "gc": _gc}[given.what]
     return told(store, given, settings["store"]["keep"])
 

@@ -6,7 +6,6 @@ it, and ends when the other end of its input does. Asked by a signal to stop, it
 more, lets what is short end, and leaves the rest to whoever is given the same orders again.
 """
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -27,7 +26,17 @@ from typing import Any, TextIO
 
 import torch
 
-from unlearnbench import checkpoint, outputs, picture, pipeline, results, slurm, table, trace
+from unlearnbench import (
+    checkpoint,
+    memory,
+    outputs,
+    picture,
+    pipeline,
+    results,
+    slurm,
+    table,
+    trace,
+)
 from unlearnbench.cell import Cell
 from unlearnbench.journal import BEAT, Journal
 from unlearnbench.plan import Event, Job, Orders
@@ -161,16 +170,7 @@ def configure(device: str) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False  # or float32 convolutions are off by 1e-3
-    # What a step frees, the next one asks for again: the C library is told to keep it. Fetching
-    # fresh pages instead takes 5 % of a ResNet-18 step. glibc only.
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_TOP_PAD, 64 << 20)
-
-
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # as <malloc.h> numbers them
+    memory.keep_freed()
 
 
 def _work(

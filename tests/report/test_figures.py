@@ -25,7 +25,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def digits(study: Study) -> pd.DataFrame:
-    found = runs(study.wide)
+    found = runs(study.cells)
     return found[found["dataset"] == "digits"]
 
 
@@ -180,10 +180,10 @@ def test_one_seed_has_no_spread(digits: pd.DataFrame) -> None:
 
 
 def test_the_heatmap_has_a_field_for_each_method_and_setting(study: Study) -> None:
-    figure = methods.heatmap(runs(study.wide))
+    figure = methods.heatmap(runs(study.cells))
     assert figure is not None
     axes = figure.axes[0]
-    assert axes.images[0].get_array().shape == (6, 2)
+    assert axes.collections[0].get_array().shape == (6, 2)
     written = [text.get_text() for text in axes.texts]
     assert written[-2:] == ["0.300", "0.300"]  # worse, the last by RetDev
     assert [t.get_text() for t in axes.get_xticklabels()] == ["digits\ncnn", "mnist\ncnn"]
@@ -333,7 +333,7 @@ def test_numbers_stand_in_a_heatmap_while_they_can_be_read(
 ) -> None:
     for legible, numbers in ((2, True), (1, False)):
         monkeypatch.setattr(methods, "LEGIBLE", legible)
-        figure = methods.heatmap(runs(study.wide))
+        figure = methods.heatmap(runs(study.cells))
         assert figure is not None
         assert bool(figure.axes[0].texts) == numbers
         assert len(figure.axes[0].get_xticklabels()) == 2

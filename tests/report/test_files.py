@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from report.studies import rows
 
-from unlearnbench import cli, results
+from unlearnbench import commands, results
+from unlearnbench.__main__ import main, report
 from unlearnbench.report import files
 
 
@@ -83,25 +84,55 @@ def test_the_command_takes_the_latest_sweep(
 ) -> None:
     monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no sweep in"):
-        cli.report([])
+        report([])
     write(tmp_path, "first", *PARTS)
     write(tmp_path, "second", *PARTS)
     for name, earlier in (("first", 100), ("second", 200)):
         path = tmp_path / "sweeps" / f"{name}.parquet"
         os.utime(path, (earlier, earlier))
-    assert cli.report([])
+    report([])
     assert not (tmp_path / "first").exists()
     assert (tmp_path / "second" / "report" / "leaderboard.md").is_file()
-    assert cli.report(["first", f"paths.results={tmp_path}"])
+    report(["first", f"paths.results={tmp_path}"])
     assert (tmp_path / "first" / "report" / "leaderboard.tex").is_file()
     assert "leaderboard.md" in capsys.readouterr().out
 
 
-def test_a_report_imports_no_torch(tmp_path: Path) -> None:
+def test_a_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
     write(tmp_path, "study", *PARTS)
     program = (
-        "import sys; from unlearnbench import cli; "
-        f"cli.report(['study', 'paths.results={tmp_path}']); "
-        "sys.exit('torch' in sys.modules)"
+        "import sys; from unlearnbench.__main__ import report; report(['study']); "
+        "sys.exit(', '.join({'torch', 'hydra', 'scipy.stats'} & set(sys.modules)) or None)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    environment = {**os.environ, "UNLEARNBENCH_RESULTS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nothing"], "unlearnbench: no sweep nothing in "),
+        (["seed=1", "sede=2"], "unlearnbench: sede is no key here; did you mean seed"),
+        (["a", "b"], "unlearnbench: unlearnbench report: a b: one sweep at most"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "study", *PARTS)
+    monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["unlearnbench", "report", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert str(ended.value).startswith(told)
+    assert "\n" not in str(ended.value)
+
+
+def test_without_words_results_are_where_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (None, tmp_path):
+        if folder is not None:
+            monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(folder))
+        told = commands.results_folder(["paths.store=elsewhere"])
+        assert told == commands.results_folder([]) == results.default_folder()

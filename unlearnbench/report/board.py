@@ -122,9 +122,13 @@ def records(numbers: pd.DataFrame) -> list[Record]:
         variant=differing(shown, "variant", BLOCK[:4]),
         own=differing(shown, "own", ["method"]),
     )
-    told = shown[[*SETTING, *LINE, *NUMBER]].to_dict("records")
-    both = zip(told, short.to_dict("records"), strict=True)
-    return [dict(one) | {"short": brief} for one, brief in both]
+    columns = [*SETTING, *LINE, *NUMBER]
+    told = zip(*(shown[name].tolist() for name in columns), strict=True)
+    briefs = (dict(zip(short, one, strict=True)) for one in short.itertuples(index=False))
+    return [
+        {**dict(zip(columns, one, strict=True)), "short": brief}
+        for one, brief in zip(told, briefs, strict=True)
+    ]
 
 
 def _lines(

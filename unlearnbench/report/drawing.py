@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from unlearnbench.report.runs import placed
 from unlearnbench.report.study import Study
 
 MOST = 6
@@ -30,7 +30,7 @@ def left_out(study: Study, pattern: str | None = None) -> list[str]:
     Raises:
         ValueError: no setting has such a name.
     """
-    names = sorted(placed(study.wide)["setting"].unique())
+    names = sorted(study.cells["setting"].unique())
     if pattern is None:
         return names if len(names) > MOST else []
     rest = [name for name in names if not fnmatchcase(name, pattern)]
@@ -48,19 +48,26 @@ def beside(study: Study, without: Sequence[str]) -> Iterator[Callable[[], list[P
         study: the rows.
         without: settings that get no figures of their own.
     """
-    with_own = set(placed(study.wide)["setting"]) - set(without)
-    count = min(os.cpu_count() or 1, 2 + len(with_own))
-    fork = multiprocessing.get_context("fork")  # nothing is imported anew
-    with ProcessPoolExecutor(count, mp_context=fork) as pool:
-        shares = [slice(first, None, count) for first in range(count)]
-        drawn = [pool.submit(_draw, study, without, share) for share in shares]
+    with_own = set(study.cells["setting"]) - set(without)
+    count = min(os.cpu_count() or 1, 1 + len(with_own))
+    fork = multiprocessing.get_context("fork")  # nothing is imported anew, and no row is sent
+    with ProcessPoolExecutor(count, fork, _inherit, (study, without)) as pool:
+        drawn = [pool.submit(_draw, slice(first, None, count)) for first in range(count)]
         yield lambda: sorted(
             (path for share in drawn for path in share.result()),
             key=lambda path: (path.stem, path.suffix),  # a setting before the same with a defense
         )
 
 
-def _draw(study: Study, without: Sequence[str], share: slice) -> list[Path]:
+_inherited: dict[str, Any] = {}
+"""What a process that draws is born with."""
+
+
+def _inherit(study: Study, without: Sequence[str]) -> None:
+    _inherited.update(study=study, without=without)
+
+
+def _draw(share: slice) -> list[Path]:
     from unlearnbench.report import figures
 
-    return figures.draw(study, without, share)
+    return figures.draw(**_inherited, share=share)

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 from unlearnbench import results
 from unlearnbench.report import compare, drawing, missing, page, tables, text
@@ -33,10 +36,27 @@ def study(folder: Path, name: str) -> Study:
     Raises:
         FileNotFoundError: there is no such sweep, or none of its cells has rows.
     """
-    frame = results.load_results(folder, sweep=name)
+    frame = _as_objects(results.rows(folder, name))
     if frame.empty:
         raise FileNotFoundError(f"no cell of {name} has rows yet: unlearnbench status {name}")
     return Study(name, frame, results.widen(frame), folder, folder / name / "report")
+
+
+def _as_objects(table: pa.Table) -> pd.DataFrame:
+    """Strings as Python's own, each of the few once.
+
+    A report compares and counts them throughout; on the strings that pandas has of Arrow that takes
+    twice as long.
+    """
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        whole = column.combine_chunks()
+        if not pa.types.is_dictionary(whole.type):
+            columns[name] = whole.to_pandas()
+            continue
+        words = np.array([*whole.dictionary.to_pylist(), None], object)  # the last is for no word
+        columns[name] = pd.Series(words[whole.indices.fill_null(-1).to_numpy()], dtype=object)
+    return pd.DataFrame(columns)
 
 
 def report(given: Study, figures: str | None = None) -> list[Path]:
@@ -54,22 +74,29 @@ def report(given: Study, figures: str | None = None) -> list[Path]:
         ValueError: no setting has a name of that pattern.
     """
     without = drawing.left_out(given, figures)
+    asked, found = given.asked, given.found  # once, for those who draw too
     with drawing.beside(given, without) as drawn:
-        rows = compare.runs(given.frame)
-        found = compare.values(rows)
-        numbers = compare.compared(rows, found)
-        sections = tables.sections(rows, found, numbers)
+        numbers = compare.compared(given.rows, found)
+        sections = tables.sections(asked, found, numbers)
         given.out.mkdir(parents=True, exist_ok=True)
-        notes = list(_notes(given, rows))
+        notes = list(_notes(given))
         texts = {
             "md": text.markdown(given.name, notes, sections),
-            "csv": numbers.to_csv(index=False),
+            "csv": _csv(numbers),
             "tex": text.latex(given.name, sections),
         }
         written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
         beside = [section for section in sections if section.heading != "Leaderboard"]
-        whole = page.write(given, rows, found, numbers, notes, beside, drawn, without)
+        whole = page.write(given, numbers, notes, beside, drawn, without)
         return [*written, *drawn(), whole]
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """A table as CSV; by Arrow, in a tenth of the time that pandas takes."""
+    told = pa.BufferOutputStream()
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    csv.write_csv(arrow, told, csv.WriteOptions(quoting_style="needed"))
+    return str(told.getvalue().to_pybytes(), "utf-8")
 
 
 def _written(path: Path, whole: str) -> Path:
@@ -77,8 +104,9 @@ def _written(path: Path, whole: str) -> Path:
     return path
 
 
-def _notes(given: Study, rows: pd.DataFrame) -> Iterator[str]:
+def _notes(given: Study) -> Iterator[str]:
     """What is to be said of all of it: is it whole, and where does it come from."""
+    rows = given.asked
     yield missing.sentence(rows, results.load_sweep(given.folder, given.name))
     told = {name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")}
     said = (f"{name} {', '.join(map(str, some))}" for name, some in told.items() if some)

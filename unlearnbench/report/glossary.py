@@ -233,7 +233,7 @@ def label(metric: str) -> str:
 
 
 def headed(metric: str) -> str:
-    """The metric's name, and an arrow where one way is better."""
+    """The metric's name and which way is better, in letters: an arrow is a font of its own."""
     better = ENTRIES[metric].better if metric in ENTRIES else ""
-    arrow = {HIGHER: " ↑", LOWER: " ↓", HALF: " → ½"}.get(better, "")
-    return label(metric) + arrow
+    says = {HIGHER: f" ({HIGHER})", LOWER: f" ({LOWER})", HALF: " (½ is best)"}.get(better, "")
+    return label(metric) + says

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from unlearnbench.report import statistics
 
 CONTROLS = ("original", "retrain", "second_retrain")
 
@@ -67,13 +68,9 @@ ATTACKED += ("class_shadow_", "hrec_", "change_", "max_diff_", "avg_", "inversio
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean over seeds and half of its 95 % t-interval; the half is NaN below two values."""
-    given = np.asarray([v for v in values if np.isfinite(v)])
-    if not len(given):
-        return float("nan"), float("nan")
-    if len(given) == 1:
-        return float(given[0]), float("nan")
-    half = stats.t.ppf(0.975, len(given) - 1) * given.std(ddof=1) / np.sqrt(len(given))
-    return float(given.mean()), float(half)
+    given = np.asarray(values, np.float64)[None]
+    there = np.where(np.isfinite(given), given, np.nan)
+    return float(statistics.mean(there)[0]), float(statistics.t_half(there)[0])
 
 
 def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

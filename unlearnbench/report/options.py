@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
-from unlearnbench.config import folder
+from unlearnbench.words import options_folder
 
 TRAITS = {
     "from_scratch": "trains from scratch",
@@ -47,11 +47,10 @@ def told(axis: str, name: str) -> Told:
         axis: ``method`` or ``attack``.
         name: of the option.
     """
-    path = folder() / axis / f"{name}.yaml"
+    path = options_folder() / axis / f"{name}.yaml"
     if not path.is_file():
         return Told(name)
-    says = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(says, dict)
+    says = yaml.load(path.read_text(), yaml.CSafeLoader)  # as it is written, in a tenth of the time
     settings: dict[str, Any] = {}
     for part in ("prepare", "call"):
         settings |= dict(_flat(says.get(part) or {}, part))

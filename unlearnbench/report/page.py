@@ -33,8 +33,6 @@ HERE = Path(__file__).parent
 
 def write(
     study: Study,
-    rows: pd.DataFrame,
-    found: pd.DataFrame,
     numbers: pd.DataFrame,
     notes: Sequence[str],
     sections: Sequence[Section],
@@ -45,9 +43,7 @@ def write(
 
     Args:
         study: the rows.
-        rows: what ``compare.runs`` makes of them.
-        found: the ``compare.values`` of these.
-        numbers: what ``compare.compared`` makes of those.
+        numbers: what ``compare.compared`` makes of them.
         notes: what is to be said of all of it.
         sections: tables beside the leaderboard, each with what is to be said of it.
         drawn: tells the figures' files once they are there; of these the SVG are in the page.
@@ -61,13 +57,14 @@ def write(
         lstrip_blocks=True,
     )
     engine.filters["coded"] = _coded
+    rows = study.asked
     given, held = records(numbers), threats(rows)
     library = _library()
     page = engine.get_template("page.html").render(
         study=study,
-        summary=_summary(study, rows),
+        summary=_summary(study),
         notes=notes,
-        verdicts=list(verdicts(rows, found, numbers)),
+        verdicts=list(verdicts(rows, study.found, numbers)),
         board=board(numbers, given, held),
         sections=[section for section in sections if section.tables],
         methods=list(_methods(rows, given)),
@@ -104,8 +101,9 @@ def _library() -> Path:
     return Path(found.origin).parent / "html" / "dt_bundle.js"
 
 
-def _summary(study: Study, rows: pd.DataFrame) -> list[tuple[str, str]]:
+def _summary(study: Study) -> list[tuple[str, str]]:
     """What the study is made of, in numbers."""
+    rows = study.asked
     methods, attacks, defenses = (
         set(rows[name].unique()) for name in ("method", "attack", "defense")
     )

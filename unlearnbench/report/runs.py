@@ -11,6 +11,9 @@ from unlearnbench.report.leaderboard import CONTROLS
 ALWAYS = ("dataset", "model")
 """Parts of a setting that its name always has; of the others those that vary in the study."""
 
+PLACE = ("own", "asked", "setup", "variant", "line", "setting", "control")
+"""What ``placed`` adds."""
+
 
 def placed(wide: pd.DataFrame) -> pd.DataFrame:
     """The cells that gave something, each with its line and its setting's name.
@@ -19,8 +22,8 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
         wide: one row a cell, as ``load_results(wide=True)`` gives it.
 
     Returns:
-        The same columns and those of ``SETTING``, ``setting`` (its name), ``line`` (the method with
-        its own overrides) and ``control``.
+        The same columns and those of ``PLACE``: ``setting`` is its name, ``line`` the method with
+        its own overrides.
     """
     cells = wide[(wide["status"] == "ok") & wide["forget_hash"].notna()]
     cells = split_words(cells).assign(control=cells["method"].isin(CONTROLS))
@@ -32,14 +35,14 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
-def runs(wide: pd.DataFrame) -> pd.DataFrame:
+def runs(cells: pd.DataFrame) -> pd.DataFrame:
     """One row a setting, method and seed; one column a metric, as far as anything gave a value.
 
     Args:
-        wide: one row a cell, as ``load_results(wide=True)`` gives it.
+        cells: as ``placed`` gives them.
     """
-    cells = placed(wide)
-    metrics = [name for name in wide if name not in results.ROWS.names]
+    about = {*results.ROWS.names, *PLACE}
+    metrics = [name for name in cells if name not in about]
     one = ["setting", *SETTING, "method", "line", "control", "seed"]
     return cells.groupby(one, dropna=False, sort=True)[metrics].first().reset_index()
 

@@ -1,13 +1,18 @@
 """What may be said of differences over seeds, and of ranks over blocks. SciPy's laws.
 
 Axes: L lines of a table, S seeds, B blocks, K methods. A NaN is a seed that is not there.
+
+Laws are from ``scipy.special``: ``scipy.stats`` has the tests themselves, but to import it takes
+longer than all the tables of a report. The tests of this file hold each to its own there.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Array = NDArray[np.float64]
 
@@ -15,6 +20,9 @@ LEVEL = 0.95
 POWER = 0.8
 ROUNDS = 1000
 """Draws of a bootstrap."""
+
+MIDDLE = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+"""Quantiles at the ends of an interval."""
 
 
 def counted(values_LS: Array) -> NDArray[np.int64]:
@@ -43,7 +51,7 @@ def t_half(values_LS: Array) -> Array:
     """Half (L,) of the 95 % interval t_.975 s/√n of the mean; NaN below two seeds."""
     n_L = counted(values_LS)
     free_L = np.where(n_L > 1, n_L - 1, np.nan)
-    found: Array = stats.t.ppf((1 + LEVEL) / 2, free_L) * standard_error(values_LS)
+    found: Array = special.stdtrit(free_L, (1 + LEVEL) / 2) * standard_error(values_LS)
     return found
 
 
@@ -51,7 +59,7 @@ def detectable(values_LS: Array) -> Array:
     """Least mean (L,) that a test at 5 % would find with a power of 80 %, (t_.975 + t_.8) s/√n."""
     n_L = counted(values_LS)
     free_L = np.where(n_L > 1, n_L - 1, np.nan)
-    at = stats.t.ppf((1 + LEVEL) / 2, free_L) + stats.t.ppf(POWER, free_L)
+    at = special.stdtrit(free_L, (1 + LEVEL) / 2) + special.stdtrit(free_L, POWER)
     found: Array = at * standard_error(values_LS)
     return found
 
@@ -67,7 +75,7 @@ def t_test(values_LS: Array) -> Array:
     # Equal values are told apart by rounding of their mean alone.
     flat_L = error_L <= 1e-12 * np.abs(mean_L)
     t_L = np.abs(mean_L) / np.where(flat_L, np.nan, error_L)
-    p_L = 2 * stats.t.sf(t_L, np.where(n_L > 1, n_L - 1, np.nan))
+    p_L = 2 * special.stdtr(np.where(n_L > 1, n_L - 1, np.nan), -t_L)
     found: Array = np.where(flat_L & (mean_L == 0) & (n_L > 1), 1.0, p_L)
     return found
 
@@ -84,19 +92,17 @@ def bootstrap(values_LS: Array) -> tuple[Array, Array]:
         chosen_L = n_L == n
         there = np.isfinite(values_LS[chosen_L])
         whole_Ln = values_LS[chosen_L][there].reshape(-1, n)
-        interval = stats.bootstrap(
-            (whole_Ln,),
-            np.mean,
-            axis=1,
-            vectorized=True,
-            n_resamples=ROUNDS,
-            batch=max(1, 10**6 // whole_Ln.size),
-            confidence_level=LEVEL,
-            method="percentile",
-            random_state=np.random.default_rng(0),
-        ).confidence_interval
-        low_L[chosen_L], high_L[chosen_L] = interval.low, interval.high
+        means_LR = whole_Ln @ drawn(n).T / n
+        low_L[chosen_L], high_L[chosen_L] = np.quantile(means_LR, MIDDLE, axis=1)
     return low_L, high_L
+
+
+def drawn(seeds: int) -> NDArray[np.int64]:
+    """How often each seed is drawn (R, S), of so many with replacement, in each round."""
+    found: NDArray[np.int64] = np.random.default_rng(0).multinomial(
+        seeds, np.full(seeds, 1 / seeds), ROUNDS
+    )
+    return found
 
 
 def noise_floor(differences_LS: Array) -> Array:
@@ -123,7 +129,7 @@ def holm(p_L: Array) -> Array:
     return adjusted_L
 
 
-def ranks(values_BK: Array, ties: str) -> Array:
+def ranks(values_BK: Array, ties: Literal["min", "average"]) -> Array:
     """Ranks (…, K) of the values along the last axis, 1 = smallest; NaN comes last.
 
     Values that agree to twelve places are ties: means of the same accuracies differ by rounding.
@@ -132,10 +138,9 @@ def ranks(values_BK: Array, ties: str) -> Array:
         values_BK: any axes, methods last.
         ties: ``min``, the better rank for all, or ``average``.
     """
-    found: Array = stats.rankdata(
-        np.where(np.isnan(values_BK), np.inf, values_BK.round(12)), method=ties, axis=-1
-    )
-    return found
+    rounded = np.where(np.isnan(values_BK), np.inf, values_BK.round(12))
+    table = pd.DataFrame(rounded.reshape(-1, rounded.shape[-1]))
+    return table.rank(axis=1, method=ties).to_numpy().reshape(rounded.shape)
 
 
 def rank_intervals(values_BKS: Array, there_BK: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -151,15 +156,14 @@ def rank_intervals(values_BKS: Array, there_BK: NDArray[np.bool_]) -> tuple[Arra
     methods, seeds = values_BKS.shape[1:]
     if seeds < 2:
         return np.full(methods, np.nan), np.full(methods, np.nan)
-    drawn_RS = np.random.default_rng(0).integers(seeds, size=(ROUNDS, seeds))
-    weights_RS = np.stack([np.bincount(draw, minlength=seeds) for draw in drawn_RS])
+    weights_RS = drawn(seeds)
     there_BKS = np.isfinite(values_BKS)
     totals_RBK = np.einsum("rs,bks->rbk", weights_RS, np.where(there_BKS, values_BKS, 0.0))
     counts_RBK = np.einsum("rs,bks->rbk", weights_RS, there_BKS)
     means_RBK = totals_RBK / np.where(counts_RBK, counts_RBK, np.nan)
     rank_RBK = np.where(there_BK, ranks(means_RBK, "min"), 0.0)
     mean_RK = rank_RBK.sum(axis=1) / there_BK.sum(axis=0)
-    low_K, high_K = np.quantile(mean_RK, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low_K, high_K = np.quantile(mean_RK, MIDDLE, axis=0)
     return low_K, high_K
 
 
@@ -190,9 +194,11 @@ class Friedman:
 def friedman(values_BK: Array) -> Friedman:
     """Friedman's test of methods over blocks, and Nemenyi's critical difference.
 
+        χ² = (k − 1) Σ_k (R_k − N (k + 1)/2)² / Σ_bk (r_bk − (k + 1)/2)²
         CD = q_.95(k, ∞) / √2 · √(k (k + 1) / 6N)
 
-    of N blocks and k methods, q of the studentized range. Demšar (JMLR 2006).
+    of N blocks and k methods, r ranks in a block (ties share their mean), R_k their sums, q of the
+    studentized range. Conover (Practical Nonparametric Statistics, §5.8), Demšar (JMLR 2006).
 
     Args:
         values_BK: finite, lower is better.
@@ -200,20 +206,40 @@ def friedman(values_BK: Array) -> Friedman:
     blocks, methods = values_BK.shape
     if methods < 2 or blocks < 1:
         return Friedman(float("nan"), float("nan"), float("inf"), blocks, methods)
-    q = stats.studentized_range.ppf(LEVEL, methods, np.inf) / np.sqrt(2)
+    q = studentized_range(LEVEL, methods) / np.sqrt(2)
     critical = float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
     if methods < 3 or blocks < 2 or (np.ptp(values_BK, axis=1) == 0).all():
         return Friedman(float("nan"), float("nan"), critical, blocks, methods)
-    told = stats.friedmanchisquare(*values_BK.T)
-    return Friedman(float(told.statistic), float(told.pvalue), critical, blocks, methods)
+    apart_BK = ranks(values_BK, "average") - (methods + 1) / 2
+    chi2 = (methods - 1) * (apart_BK.sum(axis=0) ** 2).sum() / (apart_BK**2).sum()
+    return Friedman(
+        float(chi2), float(special.chdtrc(methods - 1, chi2)), critical, blocks, methods
+    )
+
+
+def studentized_range(level: float, methods: int) -> float:
+    """Quantile q of the range of so many independent standard normal values.
+
+        P(range ≤ q) = k ∫ φ(z) (Φ(z) − Φ(z − q))^(k−1) dz
+
+    z being the largest of them. To ten places, by the trapezoidal rule and bisection.
+    """
+    z = np.linspace(-9.0, 9.0, 1801)
+    density = methods * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    low, high = 0.0, 18.0
+    for _ in range(60):
+        q = (low + high) / 2
+        below = density @ (special.ndtr(z) - special.ndtr(z - q)) ** (methods - 1)
+        low, high = (q, high) if below < level else (low, q)
+    return (low + high) / 2
 
 
 def normal(level: float) -> float:
     """Half width of the middle ``level`` of the normal law, in standard deviations."""
-    return float(stats.norm.ppf((1 + level) / 2))
+    return float(special.ndtri((1 + level) / 2))
 
 
 def normal_p(z_L: Array) -> Array:
     """Two-sided p (L,) of a normal deviate."""
-    found: Array = 2 * stats.norm.sf(np.abs(z_L))
+    found: Array = 2 * special.ndtr(-np.abs(z_L))
     return found

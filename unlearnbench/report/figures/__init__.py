@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from unlearnbench import results
-from unlearnbench.report import compare, ranking
+from unlearnbench.report import ranking
 from unlearnbench.report.figures import leakage, methods, ranks, training
 from unlearnbench.report.figures.style import save
 from unlearnbench.report.runs import order, placed, runs
@@ -52,7 +52,7 @@ Drawing = tuple[str, str, Callable[[], Figure | None]]
 
 def drawings(study: Study, without: Collection[str] = ()) -> Iterator[Drawing]:
     """What there is to draw, of all settings together and of each by itself."""
-    found = runs(study.wide)
+    found = runs(study.cells)
     plain = found[found["defense"] == "none"]
     yield "heatmap", "", partial(methods.heatmap, plain)
     yield "ranks", "", lambda: ranks.critical(*_ranked(study))
@@ -70,13 +70,12 @@ def drawings(study: Study, without: Collection[str] = ()) -> Iterator[Drawing]:
 
 
 def _ranked(study: Study) -> tuple[pd.DataFrame, Friedman | None]:
-    rows = compare.runs(study.frame)
-    return ranking.ranked(rows, compare.values(rows), "ret_dev")
+    return ranking.ranked(study.asked, study.found, "ret_dev")
 
 
 def _of_cells(study: Study, without: Collection[str]) -> Iterator[Drawing]:
     """Figures of what stands beside the rows: ROC curves, scores of records, pictures."""
-    cells = placed(study.wide)
+    cells = study.cells
     cells = cells[~cells["setting"].isin(without)]
     if (study.folder / "roc").is_dir():
         curves = results.load_roc(study.folder, cells["key"]).merge(cells, on="key")

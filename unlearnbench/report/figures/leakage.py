@@ -22,6 +22,7 @@ from unlearnbench.report.figures.style import (
     WIDE,
     WIDER,
     entitle,
+    fields,
     lines_down,
     panels,
     styled,
@@ -132,7 +133,7 @@ def leaks(found: pd.DataFrame) -> Figure | None:
     table = table.loc[order(found.assign(far=found["line"].map(far)), "far")]
     figure, grid = panels(1, 1, 1.1 + 0.17 * len(table), max(3.6, 1.6 + 0.62 * len(shown)))
     axes = grid[0, 0]
-    shades = axes.imshow(table.to_numpy(), cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
+    shades = fields(axes, table.to_numpy(), cmap="PuOr_r", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(table.to_numpy()):
         if np.isfinite(value):
             colour = "white" if abs(value - 0.5) > 0.36 else "black"

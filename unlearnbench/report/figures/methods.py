@@ -18,6 +18,7 @@ from unlearnbench.report.figures.style import (
     QUIET,
     WIDER,
     entitle,
+    fields,
     lines_down,
     panels,
     styled,
@@ -255,7 +256,7 @@ def heatmap(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
     figure, grid = panels(1, 1, (1.3 if few else 2.8) + 0.19 * len(table), max(3.4, width))
     axes = grid[0, 0]
     values = table.to_numpy()
-    shades = axes.imshow(values, cmap="cividis_r", aspect="auto", norm=_scale(values))
+    shades = fields(axes, values, cmap="cividis_r", norm=_scale(values))
     if few:
         _write(axes, values, shades)
     axes.set_yticks(range(len(table)), table.index)

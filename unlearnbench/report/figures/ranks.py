@@ -59,7 +59,7 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
     axes.set_yticks([])
     if test is not None and test.can_tell:
         axes.plot([0.7, 0.7 + apart], [0.1, 0.1], color=BLACK, linewidth=1.5)
-        axes.text(0.7 + apart, 0.1, f"  critical difference {apart:.1f}", va="center", fontsize=7)
+        axes.text(0.7 + apart, 0.1, f"  CD = {apart:.1f}", va="center", fontsize=7)
     for place, (low, high) in enumerate(bars):
         at = 0.28 + 0.1 * place
         axes.plot([low - 0.06, high + 0.06], [at, at], color=BLACK, linewidth=2.2)

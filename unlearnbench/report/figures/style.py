@@ -7,8 +7,12 @@ from textwrap import fill
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from numpy.typing import NDArray
 
 P = ParamSpec("P")
 
@@ -26,8 +30,7 @@ WIDE, WIDER = 4.8, 6.8
 
 SETTINGS: Any = {  # matplotlib's own type of it lists all that there are
     "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.titleweight": "bold",
+    "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "axes.labelsize": 8,
     "axes.spines.top": False,
@@ -76,8 +79,8 @@ def panels(rows: int, columns: int, height: float, width: float = WIDE) -> tuple
 
 def entitle(figure: Figure, title: str) -> None:
     """A title over the whole figure, in as many lines as it takes."""
-    most = int(figure.get_figwidth() * 15)
-    figure.suptitle(fill(title, most), fontsize=8, fontweight="bold", x=0.01, ha="left")
+    most = int(figure.get_figwidth() * 14)
+    figure.suptitle(fill(title, most), fontsize=9, x=0.01, ha="left")
 
 
 def lines_down(axes: Axes, names: Sequence[str]) -> None:
@@ -87,6 +90,23 @@ def lines_down(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
+
+
+def fields(axes: Axes, values_RC: NDArray[np.floating], **looks: Any) -> QuadMesh:
+    """A panel of coloured fields, a row (down) and a column (across) at each whole number.
+
+    Drawn as shapes: an image is blurred by some viewers, and takes ten times as long.
+
+    Args:
+        axes: the panel.
+        values_RC: what the colours say; NaN has none.
+        looks: as ``pcolormesh`` takes them.
+    """
+    rows, columns = values_RC.shape
+    across, down = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
+    shades = axes.pcolormesh(across, down, values_RC, edgecolors="white", linewidth=0.3, **looks)
+    axes.set_ylim(rows - 0.5, -0.5)
+    return shades
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
@@ -103,4 +123,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
             made.append(path.with_name(f"{path.name}.{form}"))
             figure.savefig(made[-1], metadata=metadata, dpi=200)
             figure.set_layout_engine("none")  # all has its place: the next form need not look again
+            for text in figure.findobj(Text):
+                text.set_fontfeatures(
+                    ["-liga"]
+                )  # ligatures are a font more in a PDF, and unsearchable
     return made

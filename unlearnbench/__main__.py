@@ -1,0 +1,52 @@
+"""The command's first step: how it uses memory, and whether it needs Hydra at all."""
+
+import sys
+from collections.abc import Sequence
+
+from unlearnbench import memory
+
+
+def main() -> None:
+    """Run ``unlearnbench``."""
+    memory.keep_freed()
+    memory.collect_seldom()
+    first, *words = sys.argv[1:] or [""]
+    try:
+        if first == "report":
+            return report(words)
+    except (Exception, KeyboardInterrupt):
+        from unlearnbench import cli
+
+        with cli.mistakes_in_one_line():
+            raise
+    from unlearnbench import cli
+
+    cli.main()
+
+
+def report(words: Sequence[str]) -> None:
+    """``unlearnbench report``: tables and figures of a sweep in files, from Parquet alone.
+
+    It is no command of ``cli``: a tenth of its time would go into importing what plans and trains.
+
+    Raises:
+        ValueError: a word is not valid.
+        FileNotFoundError: there is no such sweep, or nothing of it yet.
+    """
+    from unlearnbench import results
+    from unlearnbench.report import files
+    from unlearnbench.words import sorted_words
+
+    sweep, flags, overrides = sorted_words("report", words)
+    folder = results.default_folder()
+    if overrides:
+        from unlearnbench import commands
+
+        folder = commands.results_folder(overrides)
+    study = files.study(folder, sweep or files.latest(folder))
+    written = files.report(study, flags.get("--figures"))
+    sys.stdout.writelines(f"wrote {path}\n" for path in written)
+
+
+if __name__ == "__main__":
+    main()
