@@ -34,6 +34,12 @@ def browser() -> Iterator["sync_api.Browser"]:
         started.close()
 
 
+CELLS = """place => new Promise(told => requestAnimationFrame(() => setTimeout(() => told(
+    Array.from(document.querySelectorAll("#board tbody tr"), tr => tr.children[place].innerText)
+))))"""
+"""A column at one moment, after what was begun before: lines are sorted a little after a click."""
+
+
 class Reader:
     """A page that is open, and all that it said and asked for meanwhile."""
 
@@ -52,8 +58,8 @@ class Reader:
         """The cells of a column that is shown, from top to bottom."""
         heads = self.page.locator("#board thead tr:last-child th").all_inner_texts()
         place = [head.strip() for head in heads].index(heading)
-        lines = self.page.locator("#board tbody tr").all()
-        return [line.locator("th, td").nth(place).inner_text() for line in lines]
+        found: list[str] = self.page.evaluate(CELLS, place)
+        return found
 
     def numbers(self, heading: str) -> list[float]:
         return [float(text.split()[0]) for text in self.column(heading) if text[:1].isdigit()]
