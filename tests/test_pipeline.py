@@ -1,6 +1,7 @@
 """The chain: splits as published, artifacts made once, rows as they must be."""
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -266,6 +267,22 @@ def test_an_artifact_knows_what_it_is_made_of(lab: Lab, cell: Cells) -> None:
     assert found.seconds > 0
     assert found.peak_bytes > 1e6
     assert found.state.keys() == pipeline.original(lab, one).state_dict().keys()
+
+
+def test_on_a_cpu_seconds_are_the_processors_whoever_else_has_it_meanwhile(
+    lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pipeline.fresh
+
+    def late(*told: Any, **also: Any) -> nn.Module:
+        time.sleep(5)  # as if another process had the core
+        return real(*told, **also)
+
+    monkeypatch.setattr(pipeline, "fresh", late)
+    _net, taken = pipeline._trained(lab, cell("method=original"), pipeline.nobody)
+    assert 0 < taken["seconds"] < 5
+    assert pipeline.clock("cpu") is time.process_time
+    assert pipeline.clock("cuda:1") is time.perf_counter
 
 
 def test_a_full_disk_is_a_failed_row_with_nothing_half_written(cell: Cells, tmp_path: Path) -> None:

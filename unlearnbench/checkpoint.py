@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,14 +80,20 @@ class Keeper:
         writing: seconds that writing took since.
     """
 
-    def __init__(self, path: Path | None = None, minutes: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        minutes: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """Set up.
 
         Args:
             path: the file, which need not exist.
             minutes: from one writing to the next; None writes on request only.
+            clock: tells the seconds of ``earlier`` and ``writing``.
         """
-        self.path, self.minutes = path, minutes
+        self.path, self.minutes, self.clock = path, minutes, clock
         self.due, self.earlier, self.writing = False, 0.0, 0.0
         self._found: list[_Moment] = []
         self._walked: list[_Moment] = []
@@ -102,7 +108,7 @@ class Keeper:
             half.unlink(missing_ok=True)
         if self.path.is_file():
             self._found, self.earlier = _read(self.path)
-        _at_work, self.due, self._began = self, _asked, time.perf_counter()
+        _at_work, self.due, self._began = self, _asked, self.clock()
         self._wind()
         return self
 
@@ -160,14 +166,14 @@ class Keeper:
             Interrupted: ``request`` was called.
         """
         assert self.path is not None
-        start = time.perf_counter()
+        start = self.clock()
         self.due = False
         try:
             seconds = self.earlier - self.writing + start - self._began
             _write(self.path, [*self._walked, self._moment(place, drawn)], seconds)
         except (OSError, SafetensorError) as error:  # the training itself is not at fault
             warnings.warn(f"a checkpoint could not be written: {error}", stacklevel=2)
-        self.writing += time.perf_counter() - start
+        self.writing += self.clock() - start
         if _asked:
             raise Interrupted
         self._wind()

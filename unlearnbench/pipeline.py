@@ -205,8 +205,17 @@ def task(
     )
 
 
+def clock(device: str) -> Callable[[], float]:
+    """What tells seconds: on a CPU those of the processor, which other work on it does not change.
+
+    A worker computes in one thread, so on an idle core they are the clock's. A GPU has none of its
+    own; there it is the clock.
+    """
+    return time.perf_counter if device.startswith("cuda") else time.process_time
+
+
 @contextmanager
-def _clock(device: str) -> Iterator[dict[str, Any]]:
+def _measured(device: str) -> Iterator[dict[str, Any]]:
     """Seconds and peak bytes of the block; the device has finished when the clock stops."""
     cuda = device.startswith("cuda")
     if cuda:
@@ -216,11 +225,12 @@ def _clock(device: str) -> Iterator[dict[str, Any]]:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     taken: dict[str, Any] = {}
-    start = time.perf_counter()
+    now = clock(device)
+    start = now()
     yield taken
     if cuda:
         torch.cuda.synchronize(device)
-    taken["seconds"] = time.perf_counter() - start
+    taken["seconds"] = now() - start
     taken["peak_bytes"] = (
         torch.cuda.max_memory_allocated(device)
         if cuda
@@ -296,7 +306,7 @@ def _keeper(lab: Lab, cell: Cell, key: str) -> Keeper:
 
     Methods are short, and begin again.
     """
-    return Keeper(lab.store.unfinished(key), cell.checkpoint_minutes)
+    return Keeper(lab.store.unfinished(key), cell.checkpoint_minutes, clock(lab.device))
 
 
 def _trained(
@@ -305,7 +315,7 @@ def _trained(
     """The original by training it, and what that cost, before it was stopped too."""
     data = dataset(cell, lab.device)
     whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe, keeper=keeper)
-    with keeper, seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+    with keeper, seeded(cell.model_seed, "global"), _measured(lab.device) as taken:
         net = whole.fit(fresh(cell, data), whole.train)
     taken["seconds"] += keeper.earlier - keeper.writing
     return net, taken
@@ -341,7 +351,7 @@ def prepared(lab: Lab, cell: Cell) -> dict[str, Tensor]:
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
         parts, model = split_of(cell, data), original(lab, cell)
-        with seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+        with seeded(cell.model_seed, "global"), _measured(lab.device) as taken:
             left = left_by_prepare(cell, model, data, parts)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.items()}
         save_tensors(tensors, folder / PREPARED)
@@ -395,7 +405,7 @@ def _run(
     todo = task(cell, data, split_of(cell, data), notes, left, probe, keeper)
     method, arguments = target(cell.method["call"])
     model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
-    with keeper, seeded(cell.model_seed, "global"), _clock(lab.device) as taken:
+    with keeper, seeded(cell.model_seed, "global"), _measured(lab.device) as taken:
         model = method(model, todo, **arguments)
     taken["seconds"] += keeper.earlier - keeper.writing
     return model, {**taken, "notes": notes}

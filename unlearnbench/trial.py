@@ -4,7 +4,6 @@ Nothing that is made here is kept, and no test row is looked at. Axes: N rows, C
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ import torch
 from unlearnbench import metric, train
 from unlearnbench.cell import Cell, target
 from unlearnbench.outputs import predictions
-from unlearnbench.pipeline import Failed, Lab, batches, dataset, in_memory
+from unlearnbench.pipeline import Failed, Lab, batches, clock, dataset, in_memory
 from unlearnbench.search import FAILED, SKIPPED, Evaluate, Outcome
 from unlearnbench.split import split_of
 from unlearnbench.study import Settings, Study, changed
@@ -37,16 +36,17 @@ def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Eval
     """
 
     def evaluate(settings: Settings, cell: Cell) -> Outcome:
-        start = time.perf_counter()
+        now = clock(lab.device)
+        start = now()
         try:
             values = objective(lab, study, replace(cell, method=changed(cell.method, settings)))
         except Exception as error:  # noqa: BLE001 - whatever a method raises is a trial, not a crash
             status = SKIPPED if isinstance(error, Skip) else FAILED
             if status == FAILED and not isinstance(error, Failed):
                 keep(error)
-            seconds = time.perf_counter() - start
+            seconds = now() - start
             return Outcome(cell.seed, (), math.inf, seconds, status, reason(error))
-        seconds = time.perf_counter() - start
+        seconds = now() - start
         return Outcome(cell.seed, values, metric.tuning_score(values), seconds)
 
     return evaluate
