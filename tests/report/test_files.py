@@ -98,6 +98,16 @@ def test_the_command_takes_the_latest_sweep(
     assert "leaderboard.md" in capsys.readouterr().out
 
 
+def test_rows_that_were_kept_say_where_they_are_from(tmp_path: Path) -> None:
+    write(tmp_path, "study", *PARTS)
+    about = "{command: unlearnbench -m sweep=x, processor: Abacus, torch: 2.0, kept: '2026-01-02'}"
+    (tmp_path / "manifest.yaml").write_text(f"study: {about}")
+    page = files.report(files.study(tmp_path, "study"))[-1].read_text()
+    assert "unlearnbench -m sweep=x: on Abacus, torch 2.0, kept 2026-01-02" in page
+    (tmp_path / "manifest.yaml").write_text(f"other: {about}")
+    assert "Abacus" not in files.report(files.study(tmp_path, "study"))[-1].read_text()
+
+
 def test_a_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
     write(tmp_path, "study", *PARTS)
     program = (

@@ -134,7 +134,7 @@ def test_a_pointer_on_a_number_shows_its_definition_direction_and_n(reader: Read
     said = tip.inner_text()
     assert "RetDev" in said
     assert "Lower is better" in said
-    assert "n = 3 seeds" in said
+    assert "n = 3 seeds; each value is of " in said
 
 
 def test_by_keyboard_alone_a_heading_says_what_it_is_and_sorts(reader: Reader) -> None:
@@ -163,6 +163,29 @@ def test_by_keyboard_cells_are_walked_through_and_say_their_n(reader: Reader) ->
     assert "n = 3 seeds" in page.locator("#tip").inner_text()
     page.keyboard.press("Tab")  # and out of the table, not from cell to cell
     assert page.evaluate("!document.querySelector('#board').contains(document.activeElement)")
+
+
+def test_a_methods_name_leads_to_what_it_does(reader: Reader) -> None:
+    page = reader.page
+    part, line = page.locator("#method-retrain"), page.locator("#board tbody tr").first
+    assert not part.evaluate("part => part.open")
+    page.locator("#board").get_by_role("link", name="retrain", exact=True).first.click()
+    page.wait_for_function("document.getElementById('method-retrain').open")
+    assert "a fresh net on the retain rows" in part.inner_text()
+    for _ in range(2):  # again, after it was closed: the address is the same then
+        part.evaluate("part => { part.open = false }")
+        page.locator("#board tbody tr", has_text="retrain").first.locator("td.number").nth(
+            1
+        ).click()
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.getElementById('method-retrain').open")
+
+
+def test_a_mark_says_what_became_of_the_test(reader: Reader) -> None:
+    note = reader.page.locator("#leaderboard .note").inner_text()
+    marks = {text for text in reader.page.locator("#board .mark").all_inner_texts() if text}
+    assert marks
+    assert all(f"{mark} " in note for mark in marks)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

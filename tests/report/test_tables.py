@@ -71,7 +71,7 @@ def table(found: pd.DataFrame, heading: str, place: int = 0) -> pd.DataFrame:
 
 
 def golden(name: str, told: str) -> None:
-    """Compare with the file of that name, or write it where there is none."""
+    """Compare with the file of that name."""
     path = GOLDEN / name
     assert path.read_text() == told, f"{path} is another; if that is meant, write it anew"
 

@@ -1,4 +1,4 @@
-"""CF-k: catastrophic forgetting of the last k stages."""
+"""CF-k, catastrophic forgetting: train the head and the last k stages on retain rows."""
 
 from torch import Tensor, nn
 

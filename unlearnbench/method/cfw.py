@@ -1,4 +1,4 @@
-"""CFW: confuse, finetune, weaken."""
+"""CFW, confuse, finetune, weaken: noise on convolutions, finetune, noise."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""CT: convolution transpose."""
+"""CT, convolution transpose: turn every kernel about its diagonal, finetune."""
 
 from collections.abc import Mapping
 

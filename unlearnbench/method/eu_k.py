@@ -1,4 +1,4 @@
-"""EU-k: exact unlearning of the last k stages."""
+"""EU-k, exact unlearning of a part: the last k stages anew, from initial weights."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""FCS: forget, contrast, strengthen."""
+"""FCS, forget, contrast, strengthen: flatten forget rows' posteriors, alternate with training."""
 
 from collections.abc import Mapping
 

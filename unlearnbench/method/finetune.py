@@ -1,4 +1,4 @@
-"""FT: finetuning."""
+"""FT, finetuning: go on training on retain rows."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""FF: Fisher forgetting."""
+"""FF, Fisher forgetting: noise on each weight, the more the less retain rows need it."""
 
 import torch
 from torch import Tensor, nn

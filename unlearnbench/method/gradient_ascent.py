@@ -1,4 +1,4 @@
-"""GA: gradient ascent."""
+"""GA, gradient ascent: climb the loss of the forget rows."""
 
 from collections.abc import Mapping
 

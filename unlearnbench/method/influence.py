@@ -1,4 +1,4 @@
-"""IU: influence unlearning, one Newton-like step."""
+"""IU, influence: one Newton-like step to where weights would be without the forget rows."""
 
 from typing import Any
 

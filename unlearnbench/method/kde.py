@@ -1,4 +1,4 @@
-"""KDE: knowledge distillation and entropy."""
+"""KDE, knowledge distillation and entropy: reset both ends of the net, distil, train."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""ℓ1-sparse: finetuning towards a sparse net."""
+"""ℓ1-sparse: finetune with a falling ℓ1 penalty."""
 
 from collections.abc import Mapping
 

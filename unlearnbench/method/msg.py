@@ -1,4 +1,4 @@
-"""MSG: masked small gradients."""
+"""MSG, masked small gradients: draw anew weights on which retain and forget rows agree."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""NG+: gradient ascent on the forget rows held in check by descent on the retain rows."""
+"""NG+: descend on retain batches, ascend on forget batches, in lock-step."""
 
 from collections.abc import Mapping
 

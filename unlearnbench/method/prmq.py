@@ -1,4 +1,4 @@
-"""PRMQ: prune, reinitialise, match, quantise."""
+"""PRMQ: prune and reinitialise small weights, match the old certainty, quantise."""
 
 from collections.abc import Mapping
 

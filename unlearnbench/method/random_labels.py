@@ -1,4 +1,4 @@
-"""SRL: successive random labels."""
+"""SRL, successive random labels: train on all rows, forget rows under labels drawn anew."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""R: retraining, the reference of every other method."""
+"""R, retraining: a fresh net on the retain rows, what every method is held to."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""RNI: repeated noise injection."""
+"""RNI, repeated noise injection: reset the head, train a few tensors at a time, some noisy."""
 
 from collections.abc import Mapping
 

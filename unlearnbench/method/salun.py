@@ -1,4 +1,4 @@
-"""SalUn: random labels, for the salient weights alone."""
+"""SalUn: random labels, and only the weights move that forget rows pull at."""
 
 from collections.abc import Mapping
 

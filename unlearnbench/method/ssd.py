@@ -1,4 +1,4 @@
-"""SSD: selective synaptic dampening."""
+"""SSD, selective synaptic dampening: shrink weights that matter more to forget rows than to all."""
 
 import torch
 from torch import Tensor, nn

@@ -110,7 +110,7 @@ def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:
     return json.dumps([[place, "asc"] for place in by])
 
 
-NUMBER = ["metric", "attack", "seeds", "asked", "mean", "half", "verdict"]
+NUMBER = ["metric", "attack", "records", "seeds", "asked", "mean", "half", "verdict"]
 """What a cell is made of."""
 
 
@@ -159,6 +159,8 @@ def cell(one: Record | None) -> dict[str, str] | None:
         return None
     seeds = f"n = {one['seeds']}" + ("" if one["seeds"] == one["asked"] else f" of {one['asked']}")
     said = [f"{seeds} seed{'s' if one['seeds'] != 1 else ''}"]
+    if one["records"] > 0:
+        said.append(f"each value is of {one['records']:,.0f} records")
     if np.isfinite(one["half"]):
         said.append("± is half of the 95 % interval (Student)")
     if one["verdict"] in WORDS:

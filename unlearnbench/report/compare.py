@@ -118,7 +118,8 @@ def compared(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         found: their ``values``.
 
     Returns:
-        setting, ``method``, ``own``, ``metric``; ``seeds`` that gave a value, of ``asked``;
+        setting, ``method``, ``own``, ``metric``; the ``records`` that a value is of (those of the
+        first seed); ``seeds`` that gave a value, of ``asked``;
         ``mean`` and ``half`` of its 95 % interval by t. For the metrics in ``COMPARED``, of the
         differences to ``retrain`` seed by seed: ``pairs``, ``gap`` (their mean), ``abs_gap`` (the
         mean of their sizes), ``t_low``, ``t_high`` and ``boot_low``, ``boot_high`` (95 % intervals
@@ -134,11 +135,11 @@ def compared(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     found = found[found["metric"].isin(names[~names.str.contains(OF_GAPS)])]
     whose = [*SETTING, "metric", *LINE]
     line = found.groupby(whose, sort=False, dropna=False).ngroup()
-    table = found.loc[~line.duplicated(), [*whose, "attack"]].reset_index(drop=True)
+    first = found.loc[~line.duplicated(), [*whose, "attack", "n"]].reset_index(drop=True)
     seeds, place = np.unique(found["seed"], return_inverse=True)
-    values_LS = np.full((len(table), len(seeds)), np.nan)
+    values_LS = np.full((len(first), len(seeds)), np.nan)
     values_LS[line, place] = found["value"]
-    told = table.assign(
+    told = first.rename(columns={"n": "records"}).assign(
         seeds=statistics.counted(values_LS),
         mean=statistics.mean(values_LS),
         half=statistics.t_half(values_LS),

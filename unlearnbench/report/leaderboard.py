@@ -28,7 +28,7 @@ COLUMNS = {
     "lira_auc": ("LiRA AUC", 1, 3),
     "rmia_auc": ("RMIA AUC", 1, 3),
     "double_output_auc": ("Double-output AUC", 1, 3),
-    "classical_auc": ("its p alone", 1, 3),
+    "classical_auc": ("output before AUC", 1, 3),
     "class_shadow_auc": ("Class-shadow AUC", 1, 3),
     "class_shadow_recall": ("its recall %", 100, 1),
     "class_shadow_fpr": ("its FPR %", 100, 1),

@@ -1,8 +1,11 @@
 """What an option's YAML says of itself, as this installation has it."""
 
+import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -28,12 +31,14 @@ class Told:
 
     Attributes:
         label: for tables.
+        says: what it does, in a sentence; empty where that is not known.
         threat: what an attack's attacker holds.
         settings: its arguments, by dotted name.
         known: whether there is such a file.
     """
 
     label: str
+    says: str = ""
     threat: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     known: bool = False
@@ -50,11 +55,28 @@ def told(axis: str, name: str) -> Told:
     path = options_folder() / axis / f"{name}.yaml"
     if not path.is_file():
         return Told(name)
-    says = yaml.load(path.read_text(), yaml.CSafeLoader)  # as it is written, in a tenth of the time
+    text = path.read_text()
+    says = yaml.load(text, yaml.CSafeLoader)  # as it is written, in a tenth of the time
     settings: dict[str, Any] = {}
     for part in ("prepare", "call"):
         settings |= dict(_flat(says.get(part) or {}, part))
-    return Told(says.get("label", name), says.get("threat") or "", settings, True)
+    sentence = _comment(text) or _docstring((says.get("call") or {}).get("_target_", ""))
+    return Told(says.get("label", name), sentence, says.get("threat") or "", settings, True)
+
+
+def _comment(text: str) -> str:
+    """What a file begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.lstrip("# ") for line in lines)
+
+
+def _docstring(target: str) -> str:
+    """The first line of the file that a dotted path is in; read, not imported: torch is slow."""
+    *module, _ = target.split(".")
+    path = Path(__file__).parents[2].joinpath(*module).with_suffix(".py")
+    if not module or not path.is_file():
+        return ""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 
 def _flat(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:

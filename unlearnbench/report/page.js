@@ -12,7 +12,7 @@ const board = new DataTable(element, {
   pageLength: 100,
   titleRow: 1,
   autoWidth: false,
-  keys: { keys: [33, 34, 35, 36, 37, 38, 39, 40] }, // pages, ends and arrows; Tab leaves the cells
+  keys: { keys: [13, 33, 34, 35, 36, 37, 38, 39, 40] }, // Enter, pages, ends and arrows; Tab leaves the cells
   layout: { topStart: "info", topEnd: "search", bottomStart: null, bottomEnd: element.tBodies[0].rows.length > 200 ? "paging" : null },
   language: {
     search: "Search",
@@ -95,4 +95,16 @@ document.addEventListener("scroll", put, { capture: true, passive: true }); // f
 board.on("key-focus", (_, __, cell) => show(cell.node().closest("[data-tip]"), document.activeElement));
 board.on("key-blur", hide);
 board.on("draw", () => (told?.tagName === "TH" ? put() : hide())); // a heading that sorts still says what it is
+
+// A method's name leads to its part of the page, which opens.
+function open_part() {
+  const part = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (part?.tagName !== "DETAILS") return;
+  part.open = true;
+  part.scrollIntoView();
+}
+board.on("key", (_, __, code, cell) => code === 13 && cell.node().closest("tr").querySelector("a").click());
+window.addEventListener("hashchange", open_part);
+document.addEventListener("click", (event) => event.target.closest?.("a[href^='#method-']") && setTimeout(open_part));
+open_part();
 document.documentElement.dataset.ready = "";

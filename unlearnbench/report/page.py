@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -179,6 +180,7 @@ def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, 
         yield {
             "name": method,
             "label": about.label,
+            "says": about.says,
             "known": about.known,
             "settings": about.settings,
             "changed": sorted({word for _, words in own for word in words.split()}),
@@ -204,7 +206,7 @@ def _provenance(study: Study) -> dict[str, list[str]]:
         "computed on": _values(study.frame, "device"),
         "schema of the rows": _values(study.frame, "schema"),
     }
-    goes = []
+    goes = _kept(study.folder / "manifest.yaml", study.name)
     for path in sorted((study.folder / "runs").glob("*/run.json")):
         run = json.loads(path.read_text())
         if run.get("sweep") == study.name and "refused" not in run:
@@ -214,6 +216,15 @@ def _provenance(study: Study) -> dict[str, list[str]]:
             where = f" on {host}" if host else ""
             goes.append(f"{run['began']}{where}, launcher {launcher}: {words}")
     return {**told, "runs": goes or ["no record of them here"]}
+
+
+def _kept(path: Path, name: str) -> list[str]:
+    """What a manifest says of rows that were kept apart from the runs that made them."""
+    manifest = yaml.load(path.read_text(), yaml.CSafeLoader) if path.is_file() else {}
+    if name not in manifest:
+        return []
+    one = manifest[name]
+    return [f"{one['command']}: on {one['processor']}, torch {one['torch']}, kept {one['kept']}"]
 
 
 def _values(frame: pd.DataFrame, name: str) -> list[str]:

@@ -35,8 +35,14 @@ ORDER = ["retain_acc", "forget_acc", "val_acc", "test_acc", "ret_dev", "tow", "t
 ORDER += ["js_retain", "js_forget", "js_test"]
 ORDER += [name for name in COLUMNS if name not in ORDER]
 
-MARKS = {compare.ALIKE: ALIKE, compare.ALONE: "°", compare.WITHIN: "~", compare.UNTESTED: "?"}
-"""What a difference that is no clear one is marked with."""
+MARKS = {
+    compare.DIFFERS: "≠",
+    compare.WITHIN: "~",
+    compare.ALONE: "°",
+    compare.ALIKE: ALIKE,
+    compare.UNTESTED: "?",
+}
+"""What a difference to retraining is marked with."""
 
 INCOMPLETE = "*"
 """Marks a line over fewer seeds than there are."""
@@ -54,7 +60,9 @@ def sections(rows: pd.DataFrame, found: pd.DataFrame, told: pd.DataFrame) -> lis
     return [
         Section("Leaderboard", _leaderboard_notes(looks), list(_leaderboards(each, looks))),
         Section(
-            "Differences to retraining", _difference_notes(told), list(_differences(each, looks))
+            "Differences to retraining",
+            _difference_notes(told, looks),
+            list(_differences(each, looks)),
         ),
         *_rank_sections(rows, found),
         Section("What is not there", [], list(_missing(rows))),
@@ -232,10 +240,13 @@ def written(name: str, mean: float, half: float, sign: str = "") -> str:
 def _leaderboard_notes(looks: Collection[str]) -> list[str]:
     told = "Mean ± half of the 95 % interval by Student's t over n seeds, or over (k) of them; one "
     told += "seed has no interval. Controls first, then by RetDev. "
-    told += f"{INCOMPLETE}: fewer seeds than asked."
-    if looks:
-        told += f" {USES_VAL}: looks at validation rows."
-    return [told]
+    return [told + _mark_note(looks)]
+
+
+def _mark_note(looks: Collection[str]) -> str:
+    """What stands beside the names of methods."""
+    told = f"{INCOMPLETE}: fewer seeds than asked."
+    return f"{told} {USES_VAL}: looks at validation rows." if looks else told
 
 
 # ---------------------------------------------------------------------------------------------
@@ -286,21 +297,22 @@ FLOOR, LEAST = "two retrainings differ by", "would have been found"
 POWERS = {FLOOR: "floor", LEAST: "detectable"}
 
 
-def _difference_notes(told: pd.DataFrame) -> list[str]:
+def _difference_notes(told: pd.DataFrame, looks: Collection[str]) -> list[str]:
     if not told["gap"].notna().any():
         return ["There is no `retrain` to compare with, seed by seed."]
     notes = [
         "Mean over seeds of the difference to `retrain` of the same seed, ± half of the 95 % "
         "interval by Student's t; `leaderboard.csv` has the bootstrap's as well, absolute gaps, p, "
         "and each line's own power.",
-        "No mark: differs from retraining, p < .05 by Student's t after Holm's correction for all "
-        f"methods in that column. °: p < .05 before it alone. {ALIKE}: not told apart, which does "
-        "not say that it is the same. ~: differs, but by no more than two retrainings do. ?: no "
+        "≠: differs from retraining, p < .05 by Student's t after Holm's correction for all "
+        "methods in that column. ~: the same, but by no more than two retrainings do. °: p < .05 "
+        f"before it alone. {ALIKE}: not told apart, which does not say that it is the same. ?: no "
         "test, for want of a second seed or of any spread.",
         f"“{FLOOR}”: root mean square over seeds of `second_retrain` − `retrain`. “{LEAST}”: the "
         "difference that a test at 5 % finds with a power of 80 % at this n, before Holm; median "
         "over the lines.",
     ]
+    notes += [_mark_note(looks)]
     if (told["over"] == "target models").any():
         notes.append(
             "With one seed, intervals of attacks on populations are over their target models, and "

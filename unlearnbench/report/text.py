@@ -44,7 +44,7 @@ LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    **{"±": r"$\pm$", "≈": r"$\approx$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
+    **{"±": r"$\pm$", "≈": r"$\approx$", "≠": r"$\neq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
     **{"→": r"$\to$", "†": r"$^\dagger$", "–": "--", "−": "$-$", "²": "$^2$", "χ": r"$\chi$"},
     **{"≥": r"$\geq$", "°": r"$^\circ$", "·": r"$\cdot$", "“": "``", "”": "''", "×": r"$\times$"},
 }
