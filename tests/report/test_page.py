@@ -174,9 +174,7 @@ def test_a_methods_name_leads_to_what_it_does(reader: Reader) -> None:
     assert "a fresh net on the retain rows" in part.inner_text()
     for _ in range(2):  # again, after it was closed: the address is the same then
         part.evaluate("part => { part.open = false }")
-        page.locator("#board tbody tr", has_text="retrain").first.locator("td.number").nth(
-            1
-        ).click()
+        line.locator("td.number").nth(1).click()
         page.keyboard.press("Enter")
         page.wait_for_function("document.getElementById('method-retrain').open")
 
