@@ -67,6 +67,15 @@ def test_what_a_crash_left_is_no_artifact(tmp_path: Path, state: str) -> None:
     assert store.get(KEY, make).read("data") == b"1234"
 
 
+def test_what_is_left_of_who_broke_a_lock_and_died_too_is_cleared_away(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    left = store._beside(KEY, "0123456789abcdef.tmp")  # its lock is broken, its files are there
+    left.mkdir(parents=True)
+    (left / "data").write_text("half")
+    store.get(KEY, make)
+    assert list((tmp_path / "ab").iterdir()) == [store.path(KEY)]
+
+
 def test_tampering_is_told(tmp_path: Path) -> None:
     store = Store(tmp_path)
     entry = store.get(KEY, make)

@@ -101,12 +101,10 @@ class Claim:
     Attributes:
         path: of the lock.
         token: of the holder.
-        broken: tokens of the holders whose lock was broken on the way to it.
     """
 
     path: Path
     token: str
-    broken: tuple[str, ...] = ()
 
     @property
     def lost(self) -> bool:
@@ -121,12 +119,11 @@ seconds by everybody who waits for a job's lock; where it cannot tell it must sa
 
 @dataclass
 class _Waiter:
-    """Somebody who wants a lock: what it has seen of it, and of whom it has broken it."""
+    """Somebody who wants a lock, and what it has seen of it."""
 
     path: Path
     known: Known
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    broken: list[str] = field(default_factory=list)
     looked: dict[str, float] = field(default_factory=dict)
 
     def take(self) -> bool:
@@ -179,7 +176,6 @@ class _Waiter:
             mark.unlink()
         except FileNotFoundError:
             return False  # somebody else who waits was first
-        self.broken.append(holder)
         return True
 
 
@@ -234,7 +230,7 @@ def held(
     mine, over = path / waiter.token, threading.Event()
     threading.Thread(target=_beat, args=(mine, over), daemon=True).start()
     try:
-        yield Claim(path, waiter.token, tuple(waiter.broken))
+        yield Claim(path, waiter.token)
     finally:
         over.set()
         with suppress(OSError):  # broken, and held by another

@@ -135,8 +135,9 @@ class Store:
             with held(self._beside(key, "held"), lambda: self.has(key), self.known) as claim:
                 if claim is None or self.has(key):
                     continue
-                for token in claim.broken:
-                    shutil.rmtree(self._beside(key, f"{token}.tmp"), ignore_errors=True)
+                # Of who is gone: all others, for who holds the lock is the only one at work.
+                for left in self.path(key).parent.glob(f"{key}.*.tmp"):
+                    shutil.rmtree(left, ignore_errors=True)
                 try:
                     self._make(key, self._beside(key, f"{claim.token}.tmp"), make)
                 except Exception:

@@ -90,7 +90,8 @@ def _says(test: Friedman | None, methods: int) -> str:
         return f"{told} Too few to tell any two of {methods} methods apart ({apart})."
     if not np.isfinite(test.p):
         return told
-    return f"{told} All alike: p {'< .001' if test.p < 0.001 else f'= {test.p:.3f}'} (Friedman)."
+    p = "< .001" if test.p < 0.001 else f"= {test.p:.3f}"
+    return f"{told} Friedman's test that all are alike: p {p}."
 
 
 def blocks(n: int) -> str:
