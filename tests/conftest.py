@@ -13,6 +13,10 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 
 import pytest
 
+from unlearnbench import memory
+
+memory.collect_seldom()  # to collect tests makes as many objects as to start a command
+
 if TYPE_CHECKING:  # what starts the workers of pytest-xdist reads this file and needs no torch
     from cells import Cells
 
