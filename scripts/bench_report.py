@@ -3,8 +3,8 @@
     python scripts/bench_report.py --folder /tmp/report
 
 21 methods, controls among them, × 10 seeds on 5 data sets × 2 models × so many forget sets, 24
-metrics each. Prints rows, seconds on the clock and of the processor of the whole command, and what
-of it the parts take once modules are imported.
+metrics each. Prints medians of the whole command, beside importing pandas alone, turn by turn: how
+fast a machine is changes from hour to hour, their ratio less so.
 """
 
 import argparse
@@ -30,6 +30,7 @@ ATTACK += " mia_test_confidence_auc mia_val_confidence_auc mia_test_entropy_auc 
 ATTACK += " mia_test_modified_entropy_auc mia_val_modified_entropy_auc"
 ATTACK += " mia_test_tpr_at_1pct mia_val_tpr_at_1pct"
 SEEDS = 10
+QUARTERS = (0.25, 0.5, 0.75)
 
 
 def make(folder: Path, forget_sets: int) -> int:
@@ -59,16 +60,13 @@ def make(folder: Path, forget_sets: int) -> int:
     return len(rows)
 
 
-def parts(folder: Path) -> None:
-    """Seconds of each part, in this process."""
-    from unlearnbench.report import files
-
-    files.report(files.study(folder, "bench"))  # so that all is imported
-    started = time.perf_counter()
-    study = files.study(folder, "bench")
-    loaded = time.perf_counter()
-    files.report(study)
-    print(f"load {loaded - started:.2f} s, report {time.perf_counter() - loaded:.2f} s")
+def taken(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds on the clock and of the processor of a whole command."""
+    environment = {**os.environ, "UNLEARNBENCH_RESULTS": str(folder)}
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -76,19 +74,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--forget-sets", type=int, default=2, help="50,400 rows each")
     parser.add_argument("--folder", type=Path, required=True, help="for what is made; is kept")
+    parser.add_argument("--runs", type=int, default=10)
     given = parser.parse_args()
-    print(f"{make(given.folder, given.forget_sets):,} rows")
-    command = [str(Path(sys.executable).with_name("unlearnbench")), "report", "bench"]
-    for again in range(2):
-        started = time.perf_counter()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        environment = {**os.environ, "UNLEARNBENCH_RESULTS": str(given.folder)}
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        wall = time.perf_counter() - started
-        print(f"unlearnbench report, run {again + 1}: {wall:.2f} s, {used:.2f} s of processor time")
-    parts(given.folder)
+    print(f"{make(given.folder, given.forget_sets):,} rows, {os.cpu_count()} cores")
+    report = [str(Path(sys.executable).with_name("unlearnbench")), "report", "bench"]
+    pandas = [sys.executable, "-c", "import pandas"]
+    taken(report, given.folder)  # so that all is compiled
+    pairs = [[taken(one, given.folder) for one in (report, pandas)] for _ in range(given.runs)]
+    for what, place in (("unlearnbench report", 0), ("import pandas", 1)):
+        wall, used = np.median([pair[place] for pair in pairs], axis=0)
+        print(f"{what:20} {wall:.2f} s, {used:.2f} s of processor time")
+    low, middle, high = np.quantile([ours[0] / theirs[0] for ours, theirs in pairs], QUARTERS)
+    print(f"{middle:.1f} × as long as to import pandas ({low:.1f} to {high:.1f})")
 
 
 if __name__ == "__main__":
