@@ -103,7 +103,7 @@ def test_rows_that_were_kept_say_where_they_are_from(tmp_path: Path) -> None:
     about = "{command: unlearnbench -m sweep=x, processor: Abacus, torch: 2.0, kept: '2026-01-02'}"
     (tmp_path / "manifest.yaml").write_text(f"study: {about}")
     page = files.report(files.study(tmp_path, "study"))[-1].read_text()
-    assert "unlearnbench -m sweep=x: on Abacus, torch 2.0, kept 2026-01-02" in page
+    assert "unlearnbench -m sweep=x: on Abacus, torch 2.0, rows kept 2026-01-02" in page
     (tmp_path / "manifest.yaml").write_text(f"other: {about}")
     assert "Abacus" not in files.report(files.study(tmp_path, "study"))[-1].read_text()
 

@@ -134,7 +134,12 @@ def test_a_pointer_on_a_number_shows_its_definition_direction_and_n(reader: Read
     said = tip.inner_text()
     assert "RetDev" in said
     assert "Lower is better" in said
-    assert "n = 3 seeds; each value is of " in said
+    assert "n = 3 seeds; each value is of 100 cases" in said
+    line = reader.page.locator("#board tbody tr", has_text="near").first
+    line.locator("td.number").first.hover()
+    assert re.search(
+        r"difference to retraining [+-][\d.]+ \(95 %: .* over seeds\)", tip.inner_text()
+    )
 
 
 def test_by_keyboard_alone_a_heading_says_what_it_is_and_sorts(reader: Reader) -> None:

@@ -81,7 +81,10 @@ def test_a_lead_is_tested_seed_by_seed(frame: pd.DataFrame) -> None:
     assert "all 2 others are further off by more than chance" in told(frame)["digits · cnn"].real
     close = changed(frame, "fast", ret_dev=lambda r: r["seed"].map({0: 0.029, 1: 0.02, 2: 0.032}))
     said = told(close)["digits · cnn"].real
-    assert "Over 3 seeds 1 of the 2 other methods cannot be told apart from it: fast." in said
+    assert (
+        "Over 3 seeds 1 of the 2 other methods cannot be told apart from it by RetDev: fast."
+        in said
+    )
     assert "With so few seeds hardly any difference passes the test, however large." in said
 
 
@@ -158,3 +161,19 @@ def test_an_attack_whose_threat_no_row_says_has_that_of_its_option(tmp_path: Pat
     frame = make(tmp_path).frame.assign(threat=None)
     leaks = {leak.attack: leak.threat for leak in told(frame)["digits · cnn"].leaks}
     assert leaks["U-MIA"] == "outputs of one model; records known to be forgotten or unseen"
+
+
+@pytest.mark.parametrize(
+    ("result", "mine", "retrain", "said"),
+    [
+        (compare.DIFFERS, 0.60, 0.52, ", farther from a guess than it is"),
+        (compare.DIFFERS, 0.40, 0.52, ", farther from a guess than it is"),
+        (compare.ALONE, 0.50, 0.46, ", nearer to a guess than it is"),
+        (compare.ALIKE, 0.60, 0.52, ""),
+        (compare.DIFFERS, 0.60, None, ""),
+    ],
+)
+def test_a_difference_is_said_to_be_towards_a_guess_or_away_from_it(
+    result: str, mine: float, retrain: float | None, said: str
+) -> None:
+    assert verdict._side(result, abs(mine - 0.5), retrain, 0.5) == said

@@ -1,7 +1,7 @@
 """The leaderboard of the page: columns in groups, lines, cells with what is to be said of them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from unlearnbench.report import glossary, tables
 from unlearnbench.report.compare import BLOCK, LINE, SETTING
-from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.leaderboard import CONTROLS, USES_VAL
 from unlearnbench.report.runs import differing, needed
 from unlearnbench.report.tables import COLUMNS, MARKS, ORDER
 from unlearnbench.report.verdict import WORDS, Record
@@ -31,8 +31,9 @@ ALWAYS = ("dataset", "model", "forget", "defense")
 """Axes that have a column whether they vary or not."""
 
 MAIN = (
-    *("test_acc", "ret_dev", "rte", "mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc"),
-    *("double_output_auc", "class_shadow_auc", "hrec_cos", "inversion_centred_cosine_forgotten"),
+    *("test_acc", "ret_dev", "rte", "rte_prepared"),
+    *("mia_test_auc", "ulira_auc", "lira_auc", "rmia_auc", "double_output_auc"),
+    *("class_shadow_auc", "hrec_cos", "inversion_centred_cosine_forgotten"),
     *("rmse_test", "rmse_forget"),
 )
 """Metrics that are shown before a reader asks for others."""
@@ -58,7 +59,10 @@ class Column:
 
 
 def board(
-    numbers: pd.DataFrame, given: Sequence[Record], held: Mapping[str, str]
+    numbers: pd.DataFrame,
+    given: Sequence[Record],
+    held: Mapping[str, str],
+    looks: Collection[str],
 ) -> dict[str, Any]:
     """Columns in groups, one an attack, and lines of cells.
 
@@ -66,6 +70,7 @@ def board(
         numbers: what ``compare.compared`` makes of a study.
         given: their ``records``.
         held: what each attack's attacker holds.
+        looks: methods that look at validation rows.
     """
     attacks = {one["metric"]: one["attack"] for one in given}
     there = set(attacks)
@@ -85,7 +90,7 @@ def board(
         "axes": {name: AXES[name] for name in axes},
         "groups": groups,
         "columns": columns,
-        "lines": list(_lines(given, axes, columns)),
+        "lines": list(_lines(given, axes, columns, looks)),
         "order": _first_order(axes, columns),
     }
 
@@ -111,6 +116,7 @@ def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:
 
 
 NUMBER = ["metric", "attack", "records", "seeds", "asked", "mean", "half", "verdict"]
+NUMBER += ["gap", "t_low", "t_high", "over"]
 """What a cell is made of."""
 
 
@@ -132,7 +138,10 @@ def records(numbers: pd.DataFrame) -> list[Record]:
 
 
 def _lines(
-    given: Sequence[Record], axes: Sequence[str], columns: Sequence[Column]
+    given: Sequence[Record],
+    axes: Sequence[str],
+    columns: Sequence[Column],
+    looks: Collection[str],
 ) -> Iterator[dict[str, Any]]:
     """A line for each method under each defense; a model's utility stands under every defense."""
     line = [*SETTING, *LINE]
@@ -146,6 +155,7 @@ def _lines(
         cells = {**utility, **found[key]}
         yield {
             "method": first["method"],
+            "mark": USES_VAL if first["method"] in looks else "",
             "own": first["short"]["own"],
             "control": first["method"] in CONTROLS,
             "axes": [str(first["short"][name]) or "–" for name in axes],
@@ -159,12 +169,18 @@ def cell(one: Record | None) -> dict[str, str] | None:
         return None
     seeds = f"n = {one['seeds']}" + ("" if one["seeds"] == one["asked"] else f" of {one['asked']}")
     said = [f"{seeds} seed{'s' if one['seeds'] != 1 else ''}"]
-    if one["records"] > 0:
-        said.append(f"each value is of {one['records']:,.0f} records")
+    if one["records"] > 1:
+        said.append(f"each value is of {one['records']:,.0f} cases")
     if np.isfinite(one["half"]):
         said.append("± is half of the 95 % interval (Student)")
     if one["verdict"] in WORDS:
         said.append(WORDS[one["verdict"]])
+    if np.isfinite(one["t_low"]):
+        gap, low, high = (
+            tables.written(one["metric"], one[name], np.nan, "+")
+            for name in ("gap", "t_low", "t_high")
+        )
+        said.append(f"difference to retraining {gap} (95 %: {low} to {high}, over {one['over']})")
     mean, _, half = tables.written(one["metric"], one["mean"], one["half"]).partition(" ± ")
     return {
         "sort": f"{one['mean']:.9g}",

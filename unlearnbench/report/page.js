@@ -102,6 +102,7 @@ function open_part() {
   if (part?.tagName !== "DETAILS") return;
   part.open = true;
   part.scrollIntoView();
+  part.querySelector("summary").focus({ preventScroll: true });
 }
 board.on("key", (_, __, code, cell) => code === 13 && cell.node().closest("tr").querySelector("a").click());
 window.addEventListener("hashchange", open_part);

@@ -25,7 +25,7 @@ from unlearnbench.report.leaderboard import CONTROLS
 from unlearnbench.report.ranking import UNRANKED
 from unlearnbench.report.runs import names
 from unlearnbench.report.study import Study
-from unlearnbench.report.tables import COLUMNS
+from unlearnbench.report.tables import COLUMNS, looking
 from unlearnbench.report.text import Section
 from unlearnbench.report.verdict import Record, threats, verdicts
 
@@ -66,7 +66,7 @@ def write(
         summary=_summary(study),
         notes=notes,
         verdicts=list(verdicts(rows, study.found, numbers)),
-        board=board(numbers, given, held),
+        board=board(numbers, given, held, looking(rows)),
         sections=[section for section in sections if section.tables],
         methods=list(_methods(rows, given)),
         threats=_threats(held),
@@ -224,7 +224,9 @@ def _kept(path: Path, name: str) -> list[str]:
     if name not in manifest:
         return []
     one = manifest[name]
-    return [f"{one['command']}: on {one['processor']}, torch {one['torch']}, kept {one['kept']}"]
+    return [
+        f"{one['command']}: on {one['processor']}, torch {one['torch']}, rows kept {one['kept']}"
+    ]
 
 
 def _values(frame: pd.DataFrame, name: str) -> list[str]:

@@ -56,7 +56,7 @@ def sections(rows: pd.DataFrame, found: pd.DataFrame, told: pd.DataFrame) -> lis
         found: their ``compare.values``.
         told: what ``compare.compared`` makes of them.
     """
-    looks, each = _looking(rows), list(_settings(rows, told))
+    looks, each = looking(rows), list(_settings(rows, told))
     return [
         Section("Leaderboard", _leaderboard_notes(looks), list(_leaderboards(each, looks))),
         Section(
@@ -195,7 +195,7 @@ def _named(line: tuple[str, str], looks: Collection[str], whole: bool) -> str:
     return f"{method}{marks} {own}".strip()
 
 
-def _looking(rows: pd.DataFrame) -> set[str]:
+def looking(rows: pd.DataFrame) -> set[str]:
     """Methods that look at validation rows."""
     about = rows[["method", "traits"]].drop_duplicates()
     told = about["traits"].fillna("").str.contains(r"\buses_val\b")
@@ -315,8 +315,10 @@ def _difference_notes(told: pd.DataFrame, looks: Collection[str]) -> list[str]:
     notes += [_mark_note(looks)]
     if (told["over"] == "target models").any():
         notes.append(
-            "With one seed, intervals of attacks on populations are over their target models, and "
-            "their p is by the normal law."
+            "With one seed, what stands for an attack on a population is the mean over its target "
+            "models of the difference that each one's own value has, which is not quite the "
+            "difference of the values over all of them; intervals are over these models, and their "
+            "p is by the normal law."
         )
     return notes
 

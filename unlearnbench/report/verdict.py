@@ -220,7 +220,8 @@ def _real(
     elif others:
         named = ", ".join(others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        told = f"{len(others)} of the {methods - 1} other methods cannot be told apart from it"
+        told = f"{len(others)} of the {methods - 1} other methods cannot be told apart from it by "
+        told += NAMES[measure]
         said = f"Over {seeds} seeds {told}: {named}{more}."
         if seeds < FEW:
             said += " With so few seeds hardly any difference passes the test, however large."
@@ -237,10 +238,10 @@ def _real(
         if np.isnan(p):
             said += "."
         elif p >= 1 - statistics.LEVEL:
-            said += f": {at} cannot be told from it (p = {p:.2f})."
+            said += f": {at} cannot be told from it (t-test by seed, p = {p:.2f})."
         else:
             side = "further off" if ours_S.mean() > its_S.mean() else "closer"
-            said += f": {at} is {side} (p = {p:.2g})."
+            said += f": {at} is {side} (t-test by seed, p = {p:.2g})."
     return said
 
 
@@ -269,6 +270,7 @@ def _leaks(
         if line not in of:
             continue
         mine, found = of[line], means[metric]
+        guess = 0.5 if metric.endswith("_auc") else 0.0
         said = f"{glossary.label(metric)} {found[line]:.2f}"
         ends = [f"{words} {found[one]:.2f}" for one, words in ENDS.items() if one in of]
         if line not in ENDS and ends:
@@ -279,8 +281,8 @@ def _leaks(
             said += f": {WORDS[mine['verdict']]}"
             if mine["verdict"] == compare.ALIKE and np.isfinite(mine["detectable"]):
                 said += f" (a difference of {mine['detectable']:.2f} would have been found)"
+            said += _side(mine["verdict"], abs(found[line] - guess), found.get("retrain"), guess)
         said += "."
-        guess = 0.5 if metric.endswith("_auc") else 0.0
         away = {k: abs(found[k] - guess) for k, one in of.items() if one["method"] not in UNRANKED}
         most = max(away, key=lambda k: away[k], default=line)
         if most != line:
@@ -289,6 +291,14 @@ def _leaks(
             said += ", which below ½ gives away as much." if guess and found[most] < guess else "."
         attack = " ".join([glossary.attack(mine["attack"]), *mine["variant"].split()])
         yield Leak(attack, held.get(mine["attack"], ""), said)
+
+
+def _side(verdict: str, away: float, retrain: float | None, guess: float) -> str:
+    """Whether a difference to retraining is a leak: which of the two is nearer to a guess."""
+    if verdict not in (compare.DIFFERS, compare.WITHIN, compare.ALONE) or retrain is None:
+        return ""
+    farther = away > abs(retrain - guess)
+    return f", {'farther from' if farther else 'nearer to'} a guess than it is"
 
 
 ENDS = {"retrain": "retraining", "original": "the original"}
