@@ -81,11 +81,11 @@ def main() -> None:
     pandas = [sys.executable, "-c", "import pandas"]
     taken(report, given.folder)  # so that all is compiled
     pairs = [[taken(one, given.folder) for one in (report, pandas)] for _ in range(given.runs)]
-    for what, place in (("unlearnbench report", 0), ("import pandas", 1)):
+    for what, place in (("the report", 0), ("to import pandas", 1)):
         wall, used = np.median([pair[place] for pair in pairs], axis=0)
-        print(f"{what:20} {wall:.2f} s, {used:.2f} s of processor time")
+        print(f"{what:16} {wall:.2f} s, {used:.2f} s of processor time")
     low, middle, high = np.quantile([ours[0] / theirs[0] for ours, theirs in pairs], QUARTERS)
-    print(f"{middle:.1f} × as long as to import pandas ({low:.1f} to {high:.1f})")
+    print(f"{middle:.1f} × as long ({low:.1f} to {high:.1f})")
 
 
 if __name__ == "__main__":
