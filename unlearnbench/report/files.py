@@ -45,8 +45,8 @@ def study(folder: Path, name: str) -> Study:
 def _as_objects(table: pa.Table) -> pd.DataFrame:
     """Strings as Python's own, each of the few once.
 
-    A report compares and counts them throughout; on the strings that pandas has of Arrow that takes
-    twice as long.
+    A report compares and counts them throughout, which takes longer on the strings that pandas has
+    of Arrow.
     """
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):

@@ -95,7 +95,7 @@ def lines_down(axes: Axes, names: Sequence[str]) -> None:
 def fields(axes: Axes, values_RC: NDArray[np.floating], **looks: Any) -> QuadMesh:
     """A panel of coloured fields, a row (down) and a column (across) at each whole number.
 
-    Drawn as shapes: an image is blurred by some viewers, and takes ten times as long.
+    Drawn as shapes: an image is blurred by some viewers, and takes longer.
 
     Args:
         axes: the panel.
@@ -123,8 +123,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
             made.append(path.with_name(f"{path.name}.{form}"))
             figure.savefig(made[-1], metadata=metadata, dpi=200)
             figure.set_layout_engine("none")  # all has its place: the next form need not look again
-            for text in figure.findobj(Text):
-                text.set_fontfeatures(
-                    ["-liga"]
-                )  # ligatures are a font more in a PDF, and unsearchable
+            for text in figure.findobj(Text):  # of ligatures a PDF has a second font, and no letters
+                text.set_fontfeatures(["-liga"])
     return made
