@@ -1,12 +1,14 @@
 """Which settings get figures of their own, and who draws them."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 from small_study import make
 
 from unlearnbench.report import drawing, figures, files
+from unlearnbench.report.figures import style
 from unlearnbench.report.study import Study
 
 DIGITS, MNIST = "digits · cnn", "mnist · cnn"
@@ -51,6 +53,13 @@ def test_all_are_written_as_svg_and_pdf_the_same_bytes_by_several_processes_and_
     assert {name.rpartition(".")[2] for name in made} == {"svg", "pdf"}
     alone = dataclasses.replace(study, out=tmp_path)
     assert made == {path.name: path.read_bytes() for path in figures.draw(alone)}
+
+
+def test_a_pdf_has_one_font_that_can_be_searched(tmp_path: Path) -> None:
+    figure, grid = style.panels(1, 1, 2.0)
+    grid[0, 0].set_yticks([0.2, 0.8], ["finetune", "influence"])  # with ligatures
+    _, pdf = style.save(figure, tmp_path / "figure")
+    assert len(set(re.findall(rb"/BaseFont /(\w+)\+", pdf.read_bytes()))) == 1
 
 
 def test_the_page_tells_how_the_others_are_drawn(study: Study) -> None:

@@ -123,6 +123,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
             made.append(path.with_name(f"{path.name}.{form}"))
             figure.savefig(made[-1], metadata=metadata, dpi=200)
             figure.set_layout_engine("none")  # all has its place: the next form need not look again
-            for text in figure.findobj(Text):  # of ligatures a PDF has a second font, and no letters
+            for text in figure.findobj(Text):  # a ligature is of a second font in a PDF
                 text.set_fontfeatures(["-liga"])
     return made
