@@ -92,10 +92,19 @@ def test_a_click_on_a_heading_sorts_by_numbers_not_by_text(reader: Reader) -> No
     reader.choose("Data set", "digits")
     heading = reader.page.locator("#board thead th", has_text="RTE")
     heading.click()
-    up = reader.numbers("RTE ↑")
-    assert up == [1, 2, 50]
+    down = reader.numbers("RTE ↑")
+    assert down == [50, 2, 1]
+    assert reader.column("RTE ↑")[len(down) :] == ["–"] * 3  # what has none comes last
     heading.click()
-    assert reader.numbers("RTE ↑") == up[::-1]
+    assert reader.numbers("RTE ↑") == down[::-1]
+
+
+def test_the_best_come_first(reader: Reader) -> None:
+    heading = reader.page.locator("#board thead tr:last-child th", has_text="RetDev ↓")
+    for backwards in (False, True, False):
+        heading.click()
+        found = reader.numbers("RetDev ↓")
+        assert found == sorted(found, reverse=backwards)
 
 
 def test_it_is_first_sorted_by_data_set_and_ret_dev(reader: Reader) -> None:
@@ -152,10 +161,10 @@ def test_by_keyboard_alone_a_heading_says_what_it_is_and_sorts(reader: Reader) -
     assert page.evaluate("document.activeElement.getAttribute('aria-describedby')") == "tip"
     assert "Higher is better" in page.locator("#tip").inner_text()
     page.keyboard.press("Enter")
-    up = reader.numbers("RTE ↑")
-    assert up == sorted(up)
+    down = reader.numbers("RTE ↑")
+    assert down == sorted(down, reverse=True)
     page.keyboard.press("Enter")
-    assert reader.numbers("RTE ↑") == up[::-1]
+    assert reader.numbers("RTE ↑") == down[::-1]
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()
 

@@ -49,6 +49,7 @@ class Column:
         attack: whose it is.
         main: whether it is shown at first.
         tip: what it means.
+        down: whether the highest comes first when a reader sorts by it, for that is the best.
     """
 
     metric: str
@@ -56,6 +57,12 @@ class Column:
     attack: str
     main: bool
     tip: str
+    down: bool
+
+    @property
+    def last(self) -> str:
+        """What stands for no number: it is sorted behind all others."""
+        return "-1e308" if self.down else "1e308"
 
 
 def board(
@@ -101,8 +108,8 @@ def _column(name: str) -> Column:
         entry.definition,
         f"{entry.better[:1].upper()}{entry.better[1:]}." * bool(entry.better),
     ]
-    tip = " ".join(filter(None, parts))
-    return Column(name, COLUMNS[name][0], glossary.attack_of(name), name in MAIN, tip)
+    tip, down = " ".join(filter(None, parts)), entry.better == glossary.HIGHER
+    return Column(name, COLUMNS[name][0], glossary.attack_of(name), name in MAIN, tip, down)
 
 
 def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:

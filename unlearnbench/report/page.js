@@ -11,6 +11,10 @@ const board = new DataTable(element, {
   paging: element.tBodies[0].rows.length > 200,
   pageLength: 100,
   titleRow: 1,
+  columnDefs: [ // the best first, and the first that applies counts
+    { targets: "th[data-down]", orderSequence: ["desc", "asc"] },
+    { targets: "_all", orderSequence: ["asc", "desc"] },
+  ],
   autoWidth: false,
   keys: { keys: [13, 33, 34, 35, 36, 37, 38, 39, 40] }, // Enter, pages, ends and arrows; Tab leaves the cells
   layout: { topStart: "info", topEnd: "search", bottomStart: null, bottomEnd: element.tBodies[0].rows.length > 200 ? "paging" : null },
