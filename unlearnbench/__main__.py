@@ -27,7 +27,7 @@ def main() -> None:
 def report(words: Sequence[str]) -> None:
     """``unlearnbench report``: tables and figures of a sweep in files, from Parquet alone.
 
-    It is no command of ``cli``: a tenth of its time would go into importing what plans and trains.
+    It is no command of ``cli``, so as not to import what plans and trains.
 
     Raises:
         ValueError: a word is not valid.

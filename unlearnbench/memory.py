@@ -26,7 +26,7 @@ def keep_freed() -> None:
 def collect_seldom() -> None:
     """Look for garbage after more objects than Python does of itself.
 
-    A command makes a million while it starts, of which hardly one is garbage; to look for it after
-    each 700 is a fifth of its time.
+    A command makes many while it starts, of which hardly one is garbage; to look for it after each
+    700 takes much of its time.
     """
     gc.set_threshold(ALLOCATIONS)
