@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from cells import compose
+from cells import compose, composed
 from method.bench import SGD, Bench, same
 from torch import nn
 
-from unlearnbench import train
-from unlearnbench.pipeline import Lab
+from unlearnbench import pipeline, train
+from unlearnbench.pipeline import Lab, dataset
+from unlearnbench.split import split_of
 from unlearnbench.values import Compute
 
 
@@ -211,3 +212,19 @@ def test_slurm_is_none_of_its_business(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train.descend(bench.original, bench.task.forget, bench.task.loss, sgd=SGD, epochs=1)
+
+
+@pytest.mark.tried(
+    "training on 5 · 64 + 1 rows, with batch norm", "as accurate as on 5 · 64: was 18 % of 97 %"
+)
+@pytest.mark.parametrize("rows", [320, 321])
+def test_a_row_left_over_does_not_wreck_a_training(rows: int) -> None:
+    """Measured without the merging: 0.18, 0.14 and 0.15 for seeds 0 to 2; with it .97 and more."""
+    cell = composed("train.call.epochs=20", "attack=none")
+    data = dataset(cell)
+    parts = split_of(cell, data)
+    few = replace(parts, train=parts.train[:rows], forget=parts.forget[:0])
+    task = pipeline.task(cell, data, few)
+    net = task.fit(pipeline.fresh(cell, data), task.train)
+    logits_NC = train.logits(net, pipeline.batches(cell, data, parts.test, "test"))
+    assert (logits_NC.argmax(1) == data.y[parts.test]).float().mean() > 0.9

@@ -58,6 +58,25 @@ def test_every_row_once_in_a_new_order_each_walk() -> None:
     assert not torch.equal(walks[0], torch.cat([x[:, 0] for x, _ in batches(seed=1)]))
 
 
+@pytest.mark.tried(
+    "a last batch of few rows: n = k · batch size + 1, …", "joins the batch before; none is under ¼"
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 13, 64])
+def test_no_batch_is_under_a_quarter_of_its_size(size: int) -> None:
+    """Unless there is one batch only. Every row is walked over once, whatever n mod size."""
+    for n in range(3 * size + 2):
+        part = replace(batches(max(n, 3), size), rows=torch.arange(n), y=torch.arange(n))
+        for walked in (part, part.ordered()):
+            lengths = [len(y) for _, y in walked]
+            assert len(lengths) == len(part)
+            assert all(length >= size / 4 for length in lengths) or lengths == [n]
+            assert all(length < 1.25 * size for length in lengths)
+        assert torch.equal(torch.cat([y for _, y in part] or [part.y]).sort().values, part.y)
+        assert [len(y) for _, y in part.limited(2)] == [len(y) for _, y in part][:2]
+        remaining = list(part.ordered().walk(1))
+        assert [len(y) for _, y in remaining] == [len(y) for _, y in part][1:]
+
+
 def test_walking_one_part_leaves_anothers_order() -> None:
     one, other = batches(), replace(batches(), order=generator(1, "order"))
     next(iter(other))

@@ -28,6 +28,9 @@ KEYED_SETTINGS = ("seed", "split", "precision")
 ROWS_VERSION = 2
 """Goes up when a utility metric changes its numbers."""
 
+TRAINING_VERSION = 2
+"""Goes up when the loop or the batches change the numbers of trainings and methods alike."""
+
 Option = Mapping[str, Any]
 """One option of an axis as plain data: the resolved YAML."""
 
@@ -84,7 +87,7 @@ WRITTEN_AT_ONCE = 10_000
 def _original_key(
     dataset: Written, model: Written, train: Written, split: Written, precision: str, seed: int
 ) -> str:
-    return digest("model", dataset, model, train, split, precision, seed)
+    return digest("model", TRAINING_VERSION, dataset, model, train, split, precision, seed)
 
 
 @lru_cache(maxsize=50_000)

@@ -87,7 +87,7 @@ def dp_sgd(
         at_once = max(1, NUMBERS_AT_ONCE // max(1, sum(p.numel() for p in stepper.params)))
         batches.probe(model, 0)
         model.train()
-        steps = len(batches.batched(batch_size))
+        steps = math.ceil(n / batch_size)
         for step in range(start.epoch * steps + start.batch + 1, epochs * steps + 1):
             chosen = (torch.rand(n, generator=batches.order) < rate).nonzero().flatten()
             drawn = batches.chosen(chosen)

@@ -75,7 +75,7 @@ a replay would never draw the next."""
 class _Graph:
     """A step that runs as it is at first, is then captured, and from then on replayed.
 
-    Only for full batches, for a graph has one shape; the last, smaller one runs as it is.
+    Only for full batches, for a graph has one shape; a last one of another size runs as it is.
     """
 
     def __init__(self, step: Step, size: int) -> None:
@@ -83,7 +83,7 @@ class _Graph:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> None:
-        if len(x) < self.size or self.warm < WARM_UP:
+        if len(x) != self.size or self.warm < WARM_UP:
             self.warm += len(x) == self.size
             self.step(x, y)
             return
