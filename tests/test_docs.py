@@ -365,3 +365,9 @@ def test_the_site_asks_for_nothing_elsewhere(site: Path) -> None:
         assert 'class="mermaid"' not in path.read_text()  # which the theme would fetch a script for
     for path in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?(https?:)?//|@import", path.read_text()), path
+
+
+def test_the_page_of_faults_is_what_the_tests_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    tried = importlib.import_module("tried")
+    assert tried.PAGE.read_text() == tried.page(), "run python scripts/tried.py"

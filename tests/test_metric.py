@@ -471,3 +471,15 @@ def test_relearn_time_is_between_steps() -> None:
     assert metric.relearn_time([0.3, 9.0], 0.3) == 0
     assert np.isnan(metric.relearn_time([5.0, 4.0], 2.0))
     assert np.isnan(metric.relearn_time([5.0, np.inf, 1.0], 2.0))
+
+
+@pytest.mark.tried("one of 64 trainings at 37 % where the others are at 97 %", "is an outlier")
+def test_a_training_that_went_wrong_is_an_outlier() -> None:
+    accuracies_M = np.random.default_rng(0).normal(0.97, 0.01, 64)
+    assert not metric.low_outliers(accuracies_M).any()
+    accuracies_M[43] = 0.374
+    assert np.flatnonzero(metric.low_outliers(accuracies_M)).tolist() == [43]
+    # Certain but small, or high: none. Equal accuracies have no deviation.
+    assert not metric.low_outliers(np.array([0.9, 0.9, 0.9, 0.9, 0.88])).any()
+    assert not metric.low_outliers(np.array([0.5, 0.5, 0.5, 0.5, 0.99])).any()
+    assert metric.low_outliers(np.array([0.9, 0.9, 0.9, 0.9, 0.5])).tolist() == [False] * 4 + [True]

@@ -29,6 +29,20 @@ def cross_entropy(logits_NC: Floats, y_N: Labels) -> NDArray[np.float64]:
     return losses
 
 
+def low_outliers(accuracies_M: Floats) -> NDArray[np.bool_]:
+    """Models (M,) whose accuracy is far below that of the others: a training that went wrong.
+
+        0.6745 · (a_m − median) / MAD  <  −3.5   and   a_m < median − 0.05
+
+    MAD is the median absolute deviation; 3.5 is the limit of Iglewicz & Hoaglin, "How to Detect and
+    Handle Outliers" (1993). The second condition leaves out differences that are certain but small.
+    """
+    below_M = np.median(accuracies_M) - accuracies_M
+    deviation = np.median(np.abs(below_M))
+    low_M: NDArray[np.bool_] = (0.6745 * below_M > 3.5 * deviation) & (below_M > 0.05)
+    return low_M
+
+
 def rmse(predicted_N: Floats, y_N: Floats) -> float:
     """Root mean squared error, in the units of the target; lower is better."""
     return float(np.sqrt(np.mean((predicted_N.astype(np.float64) - y_N) ** 2)))
