@@ -15,8 +15,8 @@ PAGE = ROOT / "docs" / "tried.md"
 
 HEAD = """# Faults and inputs tried
 
-Each line is tried by the test beside it, each time the test suite runs. This page is made from the tests
-by `python scripts/tried.py`.
+Each line is tried by the test beside it, each time the test suite runs. This page is made from
+the tests by `python scripts/tried.py`.
 """
 
 
