@@ -145,7 +145,7 @@ def test_the_share_of_batches_hit_is_that_of_draws_without_replacement(bench: Be
     def hit(b: int) -> Tensor:
         return 1 - (1 - m / (N - torch.arange(b))).prod()
 
-    sizes = [64] * (N // 64) + [N % 64]
+    sizes = task.train.batched(64).sizes
     assert told["hit_share"] == pytest.approx(float(sum(map(hit, sizes))) / len(sizes), abs=0.02)
 
 

@@ -65,7 +65,7 @@ def test_steps_of_a_fraction_of_an_epoch(bench: Bench, batch_size: int, epochs: 
     task = replace(task, retain=task.retain.watched(count))
     arguments = {**SETTINGS, "batch_size": batch_size, "epochs": epochs}
     bench.run(prmq, task, **arguments, prune_amount=0.0)
-    assert len(walked) == int(-(-len(task.retain.rows) // batch_size) * epochs)
+    assert len(walked) == int(len(task.retain.batched(batch_size)) * epochs)
 
 
 def test_against_a_loop_by_hand(bench: Bench) -> None:

@@ -57,6 +57,6 @@ def test_weight_decay_moves_masked_weights(bench: Bench) -> None:
     sgd = {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.1}
     task = bench.task
     net = bench.run(salun_as_run, task, **{**SETTINGS, "sgd": sgd}, threshold=0.0)
-    steps = 2 * -(-(len(task.retain.rows) + len(task.forget.rows)) // SETTINGS["batch_size"])
+    steps = 2 * len(task.train.batched(SETTINGS["batch_size"]))
     for name, p in weights(bench.original).items():
         torch.testing.assert_close(weights(net)[name], p * (1 - 0.001) ** steps)
