@@ -85,7 +85,9 @@ def test_stages_of_timm(name):
     "the head is the classifier alone, in every architecture",
 )
 @pytest.mark.parametrize(
-    "make", [make for make, _ in DECLARED.values()] + [timm_net(name) for name in sorted(MATCHED)]
+    "make",
+    [pytest.param(make, id=name) for name, (make, _) in DECLARED.items()]
+    + [pytest.param(timm_net(name), id=name) for name in sorted(MATCHED)],
 )
 def test_the_head_holds_the_classifier_and_no_layer_before_it(make):
     """Nothing in the head has another first axis than classes, but the norm of a normed layer."""

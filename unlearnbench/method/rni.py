@@ -13,6 +13,11 @@ CHOSEN = 9
 """Tensors that move in an epoch of the noise phase, beside those of norms."""
 
 
+def chosen(count: int) -> int:
+    """How many of the net's tensors an epoch draws: 9, or half where there are no more than 9."""
+    return CHOSEN if count > CHOSEN else -(-count // 2)
+
+
 def rni(
     model: nn.Module,
     task: Task,
@@ -34,12 +39,13 @@ def rni(
         in the E_f last:        S = all
         S ← one epoch of CE on D_R with new momentum
 
-    E_f = round(fine · E), E_q = round(quiet · E), ρ is ``noise_ratio``, σ ``origin_noise``; nets
-    with fewer tensors take all, and ρ of them. NeurIPS 2023 unlearning challenge; Deep Unlearn
-    (arXiv 2410.01276), "RNI".
+    E_f = round(fine · E), E_q = round(quiet · E), ρ is ``noise_ratio``, σ ``origin_noise``. NeurIPS
+    2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276), "RNI".
 
-    Differs: the phases are shares of the epochs, so that there is one with noise; one rate in the
-    last epochs, where the published code has a list of six.
+    Differs: the phases are shares of the epochs, so that there is one with noise; a net of no more
+    than 9 such tensors draws half of them, for once all are drawn none gets noise; one rate in the
+    last epochs, where the published code has a list of six; every norm counts as one, whatever its
+    name (``rni_as_run``).
     """
     return injected(
         model,
@@ -93,7 +99,7 @@ def injected(
         if e >= epochs - fine_epochs:
             descend(model, retain, task.loss, sgd=fine_sgd, epochs=1)
             continue
-        S = torch.randperm(len(others), generator=draw)[:CHOSEN].tolist()
+        S = torch.randperm(len(others), generator=draw)[: chosen(len(others))].tolist()
         if e >= quiet_epochs:
             noisy = set(S[: int(noise_ratio * len(S))]) - drawn_before
             ops.shake([others[i] for i in sorted(noisy)], origin_noise, noise)
