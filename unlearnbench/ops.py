@@ -129,9 +129,37 @@ def head(net: nn.Module) -> list[nn.Module]:
     return stages(net)[-1]
 
 
+def stem_convolutions(net: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of the stem: what an image meets first.
+
+    They are those of the net's first stage (one in a ResNet, two in the patch embedding of a
+    TinyViT). Of a net whose first stage has none it is the net's first convolution.
+    """
+    stem = [conv for module in stages(net)[0] for conv in convolutions(module)]
+    return stem or convolutions(net)[:1]
+
+
 def ends(net: nn.Module) -> list[nn.Module]:
     """The convolutions of the stem, and the modules of the head."""
-    return [*(conv for module in stages(net)[0] for conv in convolutions(module)), *head(net)]
+    return [*stem_convolutions(net), *head(net)]
+
+
+def classifier(net: nn.Module, n_classes: int) -> list[Tensor]:
+    """The parameters whose first axis is that of classes: those of the last layer of the head.
+
+    A hidden layer that happens to be as wide as there are classes is none of them. A head of
+    several modules (a distilled net has two classifiers) has one such layer in each.
+    """
+    found: list[Tensor] = []
+    for module in head(net):
+        wide = [
+            layer
+            for layer in module.modules()
+            if isinstance(weight := getattr(layer, "weight", None), Tensor)
+            and weight.shape[:1] == (n_classes,)
+        ]
+        found += [parameter for layer in wide[-1:] for parameter in layer.parameters(recurse=False)]
+    return found
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unlearnbench.method import cf_k as module
 from unlearnbench.method.cf_k import cf_k
 from unlearnbench.model.resnet18 import resnet18
+from unlearnbench.model.tiny_vit import tiny_vit
 
 SETTINGS: dict[str, Any] = {"lr": 0.2, "decay": 0.5, "proximity": 0.5, "batch_size": 1000, "k": 1}
 TAIL = ("stage2.", "head.")
@@ -65,6 +66,30 @@ def test_its_share_of_resnet18(
     total = sum(p.numel() for p in net.parameters())
     assert round(100 * sum(trainable) / total, 1) == percent
     assert (sum(trainable) == total) == (k > 4)
+
+
+@pytest.mark.tried(
+    "the last layer norm of a TinyViT among its last stages",
+    "cf_k leaves it frozen for every k up to the three stages of the published code",
+)
+@pytest.mark.parametrize(("k", "percent"), [(0, 0.04), (1, 45.91), (2, 94.11), (3, 98.95)])
+def test_what_moves_in_a_tiny_vit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, k: int, percent: float
+) -> None:
+    """45.9, 94.1 and 98.9 % of its parameters follow from the published code."""
+    names = set[str]()
+
+    def watch(model: nn.Module, *_: Any, **__: Any) -> nn.Module:
+        names.update(name for name, p in model.named_parameters() if p.requires_grad)
+        return model
+
+    monkeypatch.setattr(module, "descend", watch)
+    net = tiny_vit((3, 32, 32), 10, norm="batch")
+    cf_k(net, bench.task, **{**SETTINGS, "k": k}, epochs=1)
+    assert not {name for name in names if name.startswith("head.norm")}
+    share = sum(net.get_parameter(name).numel() for name in names) / 10_552_462
+    assert 100 * share == pytest.approx(percent, abs=0.05)
+    assert k > 0 or names == {"head.fc.weight", "head.fc.bias"}
 
 
 def test_the_pull_to_the_start_keeps_it_near(bench: Bench) -> None:

@@ -11,11 +11,17 @@ from method.bench import SGD, Bench, same, weights
 from torch import Tensor, nn
 
 from unlearnbench.method.cfw import cfw
+from unlearnbench.model.cnn import cnn
+from unlearnbench.model.resnet18 import resnet18
+from unlearnbench.model.resnet18_cifar import resnet18_cifar
+from unlearnbench.model.timm import timm
+from unlearnbench.model.tiny_vit import tiny_vit
 from unlearnbench.values import Skip, Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64, "start_confuser_std": 0.6}
+IMAGE = (3, 32, 32)
 STILL = {"lr": 0.0, "momentum": 0.0, "weight_decay": 0.0}
-CONVOLUTIONS = ["stem.0.weight", "stage1.0.weight", "stage2.0.weight"]
+STEM = "stem.0.weight"
 
 
 def moved(net: nn.Module, bench: Bench) -> dict[str, Tensor]:
@@ -34,7 +40,7 @@ def test_the_first_shake_is_all_that_is_left_without_epochs(bench: Bench) -> Non
     net = bench.run(cfw, bench.task, **SETTINGS, epochs=0, final_confuser_std=0.5)
     assert same(dict(net.named_buffers()), dict(bench.original.named_buffers()))
     for name, by in moved(net, bench).items():
-        if name not in CONVOLUTIONS:
+        if name != STEM:
             assert not by.any(), name
             continue
         error = 4 / (2 * by.numel()) ** 0.5  # four standard errors of a standard deviation
@@ -42,11 +48,54 @@ def test_the_first_shake_is_all_that_is_left_without_epochs(bench: Bench) -> Non
         assert abs(by.mean()) < 4 * 0.6 / by.numel() ** 0.5
 
 
+@pytest.mark.tried(
+    "noise of .6, published for the stem, on every convolution of a net",
+    "CFW shakes the convolutions of the stem alone, in every architecture",
+)
+@pytest.mark.parametrize(
+    ("make", "shaken"),
+    [
+        pytest.param(lambda: cnn(IMAGE, 10, norm="batch"), {"stem.0.weight"}, id="cnn"),
+        pytest.param(lambda: resnet18(IMAGE, 10, norm="batch"), {"conv1.weight"}, id="resnet18"),
+        pytest.param(
+            lambda: resnet18_cifar(IMAGE, 10, norm="batch"), {"conv1.weight"}, id="resnet18_cifar"
+        ),
+        pytest.param(
+            lambda: tiny_vit(IMAGE, 10, norm="batch"),
+            {"patch_embed.conv1.conv.weight", "patch_embed.conv2.conv.weight"},
+            id="tiny_vit",
+        ),
+        pytest.param(
+            lambda: timm(IMAGE, 10, architecture="resnet10t", norm="batch"),
+            {f"conv1.{n}.weight" for n in (0, 3, 6)},
+            id="resnet10t",
+        ),
+        pytest.param(
+            lambda: timm(IMAGE, 10, architecture="poolformerv2_s12", norm="batch"),
+            {"stem.conv.weight"},
+            id="without a declared stem",
+        ),
+    ],
+)
+def test_it_shakes_the_stem_alone_in_every_architecture(
+    bench: Bench, make: Any, shaken: set[str]
+) -> None:
+    noted: dict[str, float] = {}
+    task, net = replace(bench.task, note=noted.__setitem__), make()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    cfw(net, task, **SETTINGS, epochs=0, final_confuser_std=0.5)
+    after = net.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == shaken
+    share = sum(before[name].numel() for name in shaken) / sum(p.numel() for p in net.parameters())
+    assert noted == {"acted_on": pytest.approx(share)}
+
+
 def test_two_shakes_however_many_epochs(bench: Bench) -> None:
     """With a learning rate of 0 nothing else moves; variances add up."""
     arguments = {**SETTINGS, "sgd": STILL, "epochs": 3, "final_confuser_std": 0.5}
-    by = moved(bench.run(cfw, bench.task, **arguments), bench)["stage2.0.weight"]
-    assert by.std() == pytest.approx((0.6**2 + 0.5**2) ** 0.5, rel=0.02)
+    by = moved(bench.run(cfw, bench.task, **arguments), bench)[STEM]
+    error = 4 / (2 * by.numel()) ** 0.5
+    assert by.std() == pytest.approx((0.6**2 + 0.5**2) ** 0.5, rel=error)
 
 
 def test_one_epoch_has_no_second_shake(bench: Bench) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from cells import compose
 from method.bench import SGD, Bench, same, weights
 from torch import nn
 
 from unlearnbench.method.cfw import cfw
 from unlearnbench.method.cfw_as_run import cfw_as_run
 from unlearnbench.model.resnet18 import resnet18
+from unlearnbench.model.tiny_vit import tiny_vit
 from unlearnbench.values import Skip, Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64}
@@ -89,9 +91,33 @@ def test_of_a_resnet18_it_shakes_the_stem(bench: Bench) -> None:
     assert noted == {"acted_on": pytest.approx(64 * 3 * 49 / total)}
 
 
-def test_a_net_it_does_not_act_on_is_skipped(bench: Bench) -> None:
-    with pytest.raises(Skip, match="top-level"):
-        bench.run(cfw_as_run, bench.task, **SETTINGS, **LOUD, epochs=1)
+@pytest.mark.tried(
+    "a skipped row of cfw_as_run where the published code finetunes with weighted classes",
+    "it finetunes, and the row has acted_on = 0",
+)
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_without_a_top_level_convolution_it_is_weighted_finetuning(
+    bench: Bench, model: str
+) -> None:
+    noted: dict[str, float] = {}
+    bench = Bench(bench.lab, compose(f"model={model}"))
+    task = replace(some(bench.task, even=False), note=noted.__setitem__)
+    found = bench.run(cfw_as_run, task, **SETTINGS, **LOUD, epochs=1)
+    assert noted == {"acted_on": 0}
+    c, net = torch.tensor([225 / (10 * n) for n in [5] * 5 + [40] * 5]), bench.original.train()
+    stepper = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
+    for x, y in some(bench.task, even=False).retain.batched(64):
+        stepper.zero_grad()
+        (F.cross_entropy(net(x), y) * c[y].mean()).backward()
+        stepper.step()
+    for name, p in weights(net).items():
+        torch.testing.assert_close(weights(found)[name], p, rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_tiny_vit_it_shakes_nothing(bench: Bench) -> None:
+    net = tiny_vit((3, 32, 32), 10, norm="batch")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert same(cfw_as_run(net, bench.task, **SETTINGS, **LOUD, epochs=0).state_dict(), before)
 
 
 def test_regression_is_skipped(bench: Bench) -> None:

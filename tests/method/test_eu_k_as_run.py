@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from method.bench import Bench, same, weights
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from unlearnbench import pipeline
+from unlearnbench.method import eu_k_as_run as module
 from unlearnbench.method.cf_k import cf_k
 from unlearnbench.method.eu_k_as_run import eu_k_as_run
+from unlearnbench.model.tiny_vit import tiny_vit
 
 SETTINGS: dict[str, Any] = {"lr": 0.1, "decay": 0.1, "proximity": 0.1, "batch_size": 64}
 CONVOLUTIONS = {
@@ -57,6 +59,32 @@ def test_the_stem_is_never_drawn_anew_nor_trained(bench: Bench) -> None:
     net = bench.run(eu_k_as_run, bench.task, **SETTINGS, epochs=1, k=10)
     all_stages = bench.run(eu_k_as_run, bench.task, **SETTINGS, epochs=1, k=2)
     assert same(net.state_dict(), all_stages.state_dict())
+
+
+@pytest.mark.tried(
+    "eu_k_as_run with k of 4 and more on a TinyViT: its stage of convolutions drawn anew",
+    "three stages at most are drawn anew, those with attention, as in the published code",
+)
+@pytest.mark.parametrize("k", [1, 3, 4, 10])
+def test_what_is_drawn_of_a_tiny_vit(bench: Bench, monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """Of the stages with attention and the head; layer norms and attention biases are not drawn."""
+    trained = list[int]()
+
+    def watch(model: nn.Module, *_: Any, k: int, **__: Any) -> nn.Module:
+        trained.append(k)
+        return model
+
+    monkeypatch.setattr(module, "cf_k", watch)
+    net = tiny_vit((3, 32, 32), 10, norm="batch")
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    eu_k_as_run(net, bench.task, **SETTINGS, epochs=0, k=k)
+    drawn = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    tops = {"3": "stages.3.blocks", "2": "stages.2.blocks", "1": "stages.1.blocks"}
+    halving = {"2": "stages.3.downsample", "1": "stages.2.downsample"}
+    stages = [str(4 - n) for n in range(1, min(k, 3) + 1)]
+    places = ["head.fc", *(p[s] for p in (tops, halving) for s in stages if s in p)]
+    assert {next(p for p in places if name.startswith(f"{p}.")) for name in drawn} == set(places)
+    assert trained == [min(k, 3)]
 
 
 def test_the_training_is_cf_ks_on_augmented_rows(bench: Bench) -> None:

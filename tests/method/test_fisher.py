@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from method.bench import Bench, same, weights
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.method import fisher as module
 from unlearnbench.method.fisher import _diagonal, fisher
+from unlearnbench.model.mlp import mlp
 from unlearnbench.values import Skip
 
 
@@ -66,6 +68,33 @@ def test_the_noises_deviation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
         torch.testing.assert_close(p - before[name], v.sqrt().expand_as(p), rtol=1e-3, atol=1e-5)
         clamped |= set((1 / (of[name] + 1e-8) > 1e3).unique().tolist())
     assert clamped == {True, False}
+
+
+@pytest.mark.tried(
+    "a hidden layer as wide as there are classes under Fisher forgetting's rule for the classifier",
+    "the rule is for the head alone; the hidden layer gets the noise of hidden layers",
+)
+def test_a_hidden_layer_as_wide_as_there_are_classes_is_no_classifier(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its variance is capped at 1e3 α and not taken tenfold; the head's at 1e2 α, tenfold."""
+    monkeypatch.setattr(ops, "normal", lambda like, _: torch.ones_like(like))
+    flat = [torch.zeros(p.shape) for p in wide().parameters()]
+    monkeypatch.setattr(module, "_diagonal", lambda *_: flat)
+    after, before = weights(fisher(wide(), bench.task, alpha=0.01, batch_size=64)), weights(wide())
+    v = {name: float(((p - before[name]) ** 2).mean()) for name, p in after.items()}
+    assert v["hidden1.0.weight"] == pytest.approx(0.01 * 1e3, rel=1e-3)
+    assert v["hidden1.0.bias"] == pytest.approx(0.01 * 1e4, rel=1e-3)
+    assert v["head.weight"] == v["head.bias"] == pytest.approx(0.01 * 1e3, rel=1e-3)
+
+
+def wide() -> nn.Module:
+    """An MLP of a hidden layer of ten, for ten classes; all weights 0."""
+    net = mlp((1, 8, 8), 10, hidden=[10], norm="batch")
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+    return net
 
 
 def test_the_noise_is_standard_normal_and_the_seeds(bench: Bench) -> None:

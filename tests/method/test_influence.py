@@ -1,5 +1,6 @@
 """Influence: the step solves the damped system of the Fisher matrix over the retain rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,3 +92,17 @@ def test_regression_against_a_dense_solve(bench: Bench) -> None:
     k = torch.linalg.solve(F + SETTINGS["damping"] * torch.eye(len(F)), v[0])
     net = linear.run(influence, task, **SETTINGS, alpha=1.0)
     assert (matrix(net) - theta - k).norm() < 1e-3 * k.norm()
+
+
+@pytest.mark.tried(
+    "an influence step whose solver stops at its limit of iterations, with no word of it",
+    "the row has converged = 0",
+)
+@pytest.mark.parametrize(("iterations", "converged"), [(1, 0.0), (500, 1.0)])
+def test_whether_the_solver_converged_is_noted(
+    linear: Bench, iterations: int, converged: float
+) -> None:
+    noted: dict[str, float] = {}
+    task = replace(linear.task, note=noted.__setitem__)
+    linear.run(influence, task, **{**SETTINGS, "iterations": iterations, "residual": 1e-3}, alpha=1)
+    assert noted == {"converged": converged}

@@ -12,6 +12,7 @@ from torch import nn
 from unlearnbench.method import kde_as_run as module
 from unlearnbench.method.kde_as_run import kde_as_run
 from unlearnbench.model.resnet18 import resnet18
+from unlearnbench.model.tiny_vit import tiny_vit
 from unlearnbench.train import cosine
 from unlearnbench.values import Batches
 
@@ -29,6 +30,20 @@ def test_without_epochs_it_resets_the_stem_and_the_head_of_resnet18(bench: Bench
     kde_as_run(net, bench.task, **SETTINGS, epochs=0, retain_epochs=0)
     changed = {name for name, t in net.state_dict().items() if not torch.equal(t, before[name])}
     assert changed == {"conv1.weight", "fc.weight", "fc.bias"}
+
+
+@pytest.mark.tried(
+    "the last layer norm of a TinyViT drawn anew with its head (rni, kde, kde_as_run)",
+    "of its head the linear layer alone is drawn anew",
+)
+def test_without_epochs_it_resets_the_linear_head_of_a_tiny_vit(bench: Bench) -> None:
+    net = tiny_vit((3, 32, 32), 10, norm="batch")
+    with torch.no_grad():
+        net.head.norm.weight.fill_(2.0)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    kde_as_run(net, bench.task, **SETTINGS, epochs=0, retain_epochs=0)
+    changed = {name for name, t in net.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed == {"head.fc.weight", "head.fc.bias"}
 
 
 def test_validation_rows_have_a_say_in_their_inputs_but_not_in_their_labels(bench: Bench) -> None:

@@ -27,24 +27,28 @@ DECLARED = {
     "tiny_vit": (
         lambda: tiny_vit(IMAGE, 10, norm="batch"),
         (
-            ("patch_embed",),
+            ("patch_embed", "head.norm"),
             ("stages.0", "stages.1.downsample"),
             ("stages.1.blocks", "stages.2.downsample"),
             ("stages.2.blocks", "stages.3.downsample"),
             ("stages.3.blocks",),
-            ("head",),
+            ("head.fc",),
         ),
     ),
 }
 MATCHED = {  # number of stages with stem and head, what the head holds
     "resnet10t": (6, ("fc",)),
     "vit_tiny_patch16_224": (14, ("head",)),
-    "mobilenetv3_small_050": (8, ("conv_head", "classifier")),
+    "mobilenetv3_small_050": (8, ("classifier",)),
     "levit_128s": (5, ("head", "head_dist")),
-    "convnext_atto": (6, ("head",)),
+    "convnext_atto": (6, ("head.fc",)),
     "resmlp_12_224": (14, ("head",)),
-    "poolformerv2_s12": (4, ("head",)),  # no matcher: its children, without a stem
+    "poolformerv2_s12": (4, ("head.fc",)),  # no matcher: its children, without a stem
 }
+
+
+def timm_net(name):
+    return lambda: timm(IMAGE, 10, architecture=name, norm="batch")
 
 
 def held_once(net):
@@ -74,6 +78,29 @@ def test_stages_of_timm(name):
     assert net.layer_stages[-1] == head
     assert held_once(net)
     assert net.training
+
+
+@pytest.mark.tried(
+    "a head stage that holds the norm before the classifier (TinyViT, ConvNeXt)",
+    "the head is the classifier alone, in every architecture",
+)
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(make, id=name) for name, (make, _) in DECLARED.items()]
+    + [pytest.param(timm_net(name), id=name) for name in sorted(MATCHED)],
+)
+def test_the_head_holds_the_classifier_and_no_layer_before_it(make):
+    """Nothing in the head has another first axis than classes, but the norm of a normed layer."""
+    net = make()
+    parameters = [t for name, t in tensors(net)[-1].items() if ".bn." not in name]
+    assert parameters
+    assert {len(t) for t in parameters} == {10}
+
+
+def test_the_last_norm_of_tiny_vit_is_of_no_last_stage():
+    net = tiny_vit(IMAGE, 10, norm="batch")
+    last = {name for stage in tensors(net)[1:] for name in stage}
+    assert not {"head.norm.weight", "head.norm.bias"} & last
 
 
 def test_parameters_outside_every_module_are_named_themselves():

@@ -27,7 +27,8 @@ def cf_k(
     bit. Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning" (arXiv
     2201.06640); Deep Unlearn (arXiv 2410.01276), "CF-k".
 
-    Differs: with k above the number of stages the stem moves too; in the published code never.
+    Differs: with k above the number of stages the stem moves too; in the published code never, nor
+    does a TinyViT's stage of convolutions, which is the fourth here.
     """
     sgd = {"lr": lr, "momentum": 0.0, "weight_decay": 0.0}
     with ops.only(model, ops.tail(model, k).values()) as movable:

@@ -27,15 +27,14 @@ def cfw_as_run(
 
     What the code of Deep Unlearn (arXiv 2410.01276) computes for "CFW".
 
-    Differs from ``cfw``: it shakes only children of the net itself with "conv" in their name (the
-    stem of a ResNet18; nothing in a vision transformer), and scales each batch's loss.
+    Differs from ``cfw``: it shakes children of the net itself with "conv" in their name (the stem
+    of a ResNet18; in a vision transformer none, which leaves weighted finetuning), and scales each
+    batch's loss. The share of the net that gets noise stands in the rows as ``acted_on``.
     """
     if not task.n_classes:
         raise Skip("CFW weighs classes; a regression has none")
     c = len(task.retain.rows) / (task.n_classes * ops.class_counts(task.retain, task.n_classes))
     shaken = [conv.weight for conv in ops.top_convolutions(model)]
-    if not shaken:
-        raise Skip("CFW as run shakes top-level convolutions; this model has none")
     ops.note_acted_on(task, model, shaken)
     noise, stepper = task.generator("noise"), optimizer(model, sgd)
 

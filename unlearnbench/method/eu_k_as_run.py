@@ -29,10 +29,11 @@ def eu_k_as_run(
     What the code of Deep Unlearn (arXiv 2410.01276) computes for "EU-k".
 
     Differs from ``eu_k``: layer norms and batch-norm statistics are not reset, and in eval mode new
-    convolutions are normalised by the old ones'; L2 to the start; no momentum; never the stem.
+    convolutions are normalised by the old ones'; L2 to the start; no momentum; never the stem, nor
+    a stage of convolutions before those of a transformer.
     """
     draw = task.generator("reset")
-    k = min(k, len(stages(model)) - 2)  # more would be the stem too: it and the head are no blocks
+    k = min(k, _countable(model))
     names = ops.tail(model, k)
     for path, module in model.named_modules():
         if not any(f"{path}.{name}" in names for name, _ in module.named_parameters(recurse=False)):
@@ -58,3 +59,14 @@ def eu_k_as_run(
         batch_size=batch_size,
         k=k,
     )
+
+
+def _countable(net: nn.Module) -> int:
+    """How many stages k can reach: where some of them have attention, only those."""
+    between = stages(net)[1:-1]
+    transformers = [
+        stage
+        for stage in between
+        if any("Attention" in type(part).__name__ for module in stage for part in module.modules())
+    ]
+    return len(transformers or between)

@@ -11,22 +11,26 @@ def fisher(model: nn.Module, task: Task, *, alpha: float, batch_size: int) -> nn
     """Add noise to each weight, the more the less the retain rows need it.
 
         F = (1/M) Σ_b Σ_y p̄_b(y) · ( ∇ CE(B_b, y) )²   over the M retain batches, all labels y
-        v = α · min( 1/(F + 1e-8), 1e3 ),   at most α·1e2 where the first axis is that of classes
-        v ← mean of v over the second axis;   v ← 10·v where the first axis is classes, or the only
+        v = α · min( 1/(F + 1e-8), 1e3 ),   at most α·1e2 in the classifier
+        v ← mean of v over the second axis;   v ← 10·v in the classifier, and of one axis
         θ ← θ + √v · N(0, 1)
 
     p̄_b is the batch's mean posterior; squares are of gradients of batch means, so F depends on the
     batch size. Batch norm is frozen and its statistics stay; the forget rows have no say. Golatkar
     et al., "Eternal Sunshine of the Spotless Net" (CVPR 2020); Deep Unlearn (arXiv 2410.01276),
     "FF".
+
+    Differs: the published code takes any tensor whose first axis is as long as there are classes
+    for the classifier; of its own two nets none but the classifier is.
     """
     if not task.n_classes:
         raise Skip("Fisher forgetting sums over labels; a regression has none")
     noise = task.generator("noise")
     F = _diagonal(model, task, batch_size)
     with torch.no_grad():
+        classifier = {id(theta) for theta in ops.classifier(model, task.n_classes)}
         for theta, F_theta in zip(model.parameters(), F, strict=True):
-            of_classes = len(theta) == task.n_classes
+            of_classes = id(theta) in classifier
             v = (1 / (F_theta + 1e-8)).clamp(max=1e2 if of_classes else 1e3) * alpha
             if v.ndim > 1:
                 v = v.mean(1, keepdim=True).expand_as(theta)

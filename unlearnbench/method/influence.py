@@ -29,6 +29,7 @@ def influence(
 
     J is the Jacobian of the logits z and H_z the Hessian of the loss in them, so that F_R is the
     Fisher matrix; it is taken over ``rows`` retain rows at most, drawn once. Batch norm is frozen.
+    Whether k was found within ``iterations`` stands in the rows as ``converged``, 1 or 0.
     Koh & Liang, "Understanding Black-box Predictions via Influence Functions" (ICML 2017); Deep
     Unlearn (arXiv 2410.01276), "IU".
 
@@ -44,6 +45,7 @@ def influence(
         return (F_R(given) + damping * given).cpu().numpy()
 
     system = LinearOperator((len(v), len(v)), matvec=left_side, dtype=np.float32)
-    k, _ = cg(system, v.cpu().numpy(), rtol=residual, maxiter=iterations)
+    k, status = cg(system, v.cpu().numpy(), rtol=residual, maxiter=iterations)
+    task.note("converged", float(status == 0))
     gradient.shift(model, alpha * torch.from_numpy(k).to(v))
     return model.eval()

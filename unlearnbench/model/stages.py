@@ -4,7 +4,8 @@ A net carries ``layer_stages``: a tuple of stages, each a tuple of names, first 
 head. A name is that of a module, as in ``named_modules``, or that of a parameter outside every such
 module (``cls_token``). Together they hold every parameter and buffer exactly once. A net without a
 stem of its own (logistic regression, MLP) has an empty tuple there: all of its layers but the head
-are stages.
+are stages. The head is the classifier alone, the linear layer that gives the logits; a norm before
+it belongs to another stage.
 """
 
 from collections.abc import Iterable
@@ -52,14 +53,24 @@ def tensors(net: nn.Module) -> list[dict[str, Tensor]]:
 
 
 def matched(net: nn.Module) -> Names:
-    """Stages of a net of timm, after its own ``group_matcher``, by as few names as possible."""
+    """Stages of a net of timm, after its own ``group_matcher``, by as few names as possible.
+
+    The head is what timm calls the classifier; what its matcher puts beside it (the last norm of a
+    ConvNeXt, the last convolution of a MobileNetV3) goes to the stage before.
+    """
     from timm.models import group_parameters
 
+    stage_of: dict[str, int]
     try:
         matcher = cast(Any, net).group_matcher(coarse=True)
     except (AttributeError, AssertionError):  # a few have none, or none that is coarse
-        return _names(net)
-    stage_of: dict[str, int] = group_parameters(net, matcher, reverse=True)
+        stage_of = {key: stage for stage, held in enumerate(tensors(net)) for key in held}
+    else:
+        stage_of = group_parameters(net, matcher, reverse=True)
+    last, classifier = max(stage_of.values()), _classifier(net)
+    if any(stage_of.get(key) == last for key in classifier):
+        for key, stage in stage_of.items():
+            stage_of[key] = stage - (stage == last and key not in classifier)
     stage = 0
     for name in _tensors(net):  # a buffer outside every stage goes with the tensor before it
         stage = stage_of.setdefault(name, stage)
@@ -79,6 +90,17 @@ def matched(net: nn.Module) -> Names:
 
     walk(net, "")
     return tuple(tuple(names) for names in found)
+
+
+def _classifier(net: nn.Module) -> set[str]:
+    """Names of the tensors of what timm calls the classifier; distilled nets have two."""
+    try:
+        layers = cast(Any, net).get_classifier()
+    except AttributeError:
+        return set()
+    parts = [layers] if isinstance(layers, nn.Module) else list(layers)
+    names = [name for name, module in net.named_modules() if any(module is part for part in parts)]
+    return {key for key in _tensors(net) for name in names if key.startswith(f"{name}.")}
 
 
 def _names(net: nn.Module) -> Names:

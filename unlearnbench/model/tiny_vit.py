@@ -11,14 +11,15 @@ from unlearnbench.model.shape import images
 from unlearnbench.model.stages import declare
 
 # As in the authors' own network, a stage ends with what halves the map; in timm the next one starts
-# with it.
+# with it. The head is the linear layer alone; the norm before it is of no stage that is trained or
+# drawn anew by its number, and so stands with the stem.
 STAGES = (
-    ("patch_embed",),
+    ("patch_embed", "head.norm"),
     ("stages.0", "stages.1.downsample"),
     ("stages.1.blocks", "stages.2.downsample"),
     ("stages.2.blocks", "stages.3.downsample"),
     ("stages.3.blocks",),
-    ("head",),
+    ("head.fc",),
 )
 
 
