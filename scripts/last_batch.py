@@ -1,0 +1,65 @@
+"""How accurate is a net whose last batch has few rows? The measurement behind ``Batches.sizes``.
+
+    python scripts/last_batch.py [--model resnet18 --rows 256 --epochs 10]
+
+Trains on ``rows`` + r of digits, r rows left over by batches of 64, each time as a batch of their
+own and as ``Batches.sizes`` has it; prints test accuracies in percent, one for each seed.
+"""
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from unittest.mock import patch
+
+import torch
+
+from unlearnbench import config, pipeline, train
+from unlearnbench.seeding import seeded
+from unlearnbench.split import split_of
+from unlearnbench.values import Batches
+
+REST = (0, 1, 2, 3, 4, 8, 16, 32)
+
+
+def on_its_own(batches: Batches) -> list[int]:
+    """Sizes of the batches of a walk, the last of which may be as small as one row."""
+    full, rest = divmod(len(batches.rows), batches.size)
+    return ([batches.size] * full + [rest] * bool(rest))[: batches.limit]
+
+
+def accuracy(rows: int, seed: int, *, model: str, epochs: int) -> float:
+    """Test accuracy in percent of a net trained on the first rows of digits."""
+    overrides = [f"model={model}", f"train.call.epochs={epochs}", f"seed={seed}", "attack=none"]
+    (cell,) = config.cells([overrides])
+    data = pipeline.dataset(cell)
+    parts = split_of(cell, data)
+    few = replace(parts, train=parts.train[:rows], forget=parts.forget[:0])
+    task = pipeline.task(cell, data, few)
+    with seeded(cell.model_seed, "global"):
+        net = task.fit(pipeline.fresh(cell, data), task.train)
+    logits_NC = train.logits(net, pipeline.batches(cell, data, parts.test, "test"))
+    return 100 * float((logits_NC.argmax(1) == data.y[parts.test]).float().mean())
+
+
+def main() -> None:
+    """Train and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="cnn")
+    parser.add_argument("--rows", type=int, default=960)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    train_on = partial(accuracy, model=given.model, epochs=given.epochs)
+    print("rest   on its own         as it is")
+    for rest in REST:
+        rows, seeds = given.rows + rest, range(given.seeds)
+        with patch.object(Batches, "sizes", property(on_its_own)):
+            alone = [train_on(rows, seed) for seed in seeds]
+        merged = [train_on(rows, seed) for seed in seeds]
+        columns = ("  ".join(f"{a:5.1f}" for a in accuracies) for accuracies in (alone, merged))
+        print(f"{rest:4}   " + "   ".join(columns), flush=True)
+
+
+if __name__ == "__main__":
+    main()
