@@ -1,6 +1,7 @@
 """``tuned=``: settings that a search found are the method's defaults, and rows say so."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,28 @@ def test_published_settings_are_of_all_methods_of_deep_unlearn_and_no_other() ->
     assert len(DEEP_UNLEARN) == 18
     as_run = {f"{name}_as_run" for name in DEEP_UNLEARN} & set(config.options("method"))
     assert as_run == set(PUBLISHED) - set(DEEP_UNLEARN)
+
+
+@pytest.mark.tried(
+    "a page that calls the defaults published settings",
+    "docs/methods.md has both, and every value in which they differ",
+)
+@pytest.mark.parametrize("name", DEEP_UNLEARN)
+def test_the_page_of_methods_says_where_defaults_are_not_as_published(name: str) -> None:
+    page = (options_folder().parent / "docs" / "methods.md").read_text()
+    section = page.partition("## Defaults, and what was published")[2].partition("\n## ")[0]
+    (row,) = [line.split("|") for line in section.splitlines() if f"`{name}`" in line[:60]]
+    default, published = (
+        {float(number) for number in re.findall(r"(?<![\w.])\d*\.?\d+(?:e-\d+)?", cell)}
+        for cell in row[2:4]
+    )
+    of_default = dict(config.leaves(composed(f"method={name}").method["call"]))
+    epochs_alike = {"quiet", "fine"}  # shares that round to the same numbers of epochs
+    for key, value in config.leaves(PUBLISHED[name]):
+        if value != of_default[key] and key not in epochs_alike:
+            assert value in published, key
+            if not key.endswith(("momentum", "weight_decay")):  # those are named above the table
+                assert of_default[key] in default, key
 
 
 def test_rni_has_the_published_numbers_of_epochs() -> None:
