@@ -141,3 +141,24 @@ def test_a_dotted_path_takes_its_settings_from_the_words() -> None:
         check._options(["method=unruly.shrunk"])
     with pytest.raises(ConfigError, match=r"here only method.call.… can be set"):
         check._options(["method=unruly.shrunk", "seed=3"])
+
+
+@pytest.mark.tried(
+    "a method that runs on the first small task but acts on nothing there (cfw_as_run)",
+    "it is examined on the next task, where its settings have an effect",
+)
+@pytest.mark.parametrize(("shares", "expected"), [((0, 0, 0.1), 2), ((0, 0, 0), 0), ((0.1,), 0)])
+def test_a_task_on_which_a_method_acts_on_nothing_is_left_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, shares: tuple[float, ...], expected: int
+) -> None:
+    class Task:
+        def __init__(self, share: float) -> None:
+            self.result, self.notes = None, {"acted_on": share}
+
+        def under(self, _: object) -> "Task":
+            return self
+
+    tasks = [Task(share) for share in shares]
+    given = iter(tasks)
+    monkeypatch.setattr(check, "_small", lambda *_, **__: next(given))
+    assert check.subject({}) is tasks[expected]

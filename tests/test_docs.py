@@ -170,6 +170,10 @@ CELLS = {
     ],
     "inversion": [*FIGURES, "forget=by_class", *INVERSION, "attack.call.iterations=5"],
     "amnesiac": [*FIGURES, "method=amnesiac", "attack=none"],
+    "influence": [
+        *["dataset=breast_cancer", "model=logreg", "train.call.epochs=3", "attack=none"],
+        *["method=influence", "method.call.iterations=5"],
+    ],
     "dp_sgd": [
         *["dataset=breast_cancer", "model=logreg", "train=dp_sgd", "train.call.epochs=1"],
         *["method=retrain", "attack=none"],

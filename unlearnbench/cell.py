@@ -126,7 +126,8 @@ class Cell:
         shadow: options in which the attacker's own models differ, by axis: transfer.
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
-        tuned: where its method's settings were found, ``name``, and what that took, ``seconds``.
+        tuned: where its method's settings are from, ``name``, and what their search took,
+            ``seconds``; None of settings that were published.
         keep: ``all``, or ``predictions``: no weights of unlearned models; in no key.
     """
 

@@ -343,23 +343,23 @@ class Parts:
 
 
 # ---------------------------------------------------------------------------------------------
-# Settings that a search has found.
+# Settings that a search has found, or that were published.
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search has found for a method.
+    """Settings of a method from a file.
 
     Attributes:
         name: of the folder, as ``tuned=`` says it.
         words: overrides that make the method so.
-        seconds: that the search took.
+        seconds: that the search took; None of settings from a source, which no search here found.
         seeds: that it looked at.
     """
 
     name: str
     words: tuple[str, ...]
-    seconds: float
+    seconds: float | None
     seeds: tuple[int, ...]
 
 
@@ -379,7 +379,10 @@ def _tuned_folder(name: str, results: str) -> Path:
 
 
 def _tuned(top: Option, method: Option) -> Tuned | None:
-    """What a search has found for a method; None where the folder has no file of it.
+    """The settings of a method in the folder of ``tuned=``; None where it has no file of it.
+
+    What a search has found holds for the version of the method that it ran; what is taken from a
+    ``source`` holds for any.
 
     Raises:
         ConfigError: the file is of another version of the method, or is none.
@@ -391,14 +394,16 @@ def _tuned(top: Option, method: Option) -> Tuned | None:
     told = _plain(OmegaConf.load(path))
     try:
         about, call = told["provenance"], told["call"]
+        words = tuple(f"method.{key}={_word(value)}" for key, value in leaves(call, "call"))
+        if "source" in about:
+            return Tuned(name, words, None, ())
         seconds, version = float(about["seconds"]), about["method_version"]
         seeds = (*about["seeds"], *about["fresh_seeds"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"tuned={name}: {path} is not as unlearnbench tune writes it") from error
     if version != method["version"]:
         of = f"{path} was found for version {version} of method={method['name']}"
         raise ConfigError(f"tuned={name}: {of}, which is {method['version']} now: tune it again")
-    words = tuple(f"method.{key}={_word(value)}" for key, value in leaves(call, "call"))
     return Tuned(name, words, seconds, seeds)
 
 

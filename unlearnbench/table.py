@@ -83,7 +83,7 @@ def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
     own = lab.store.load(cell.model_key).manifest
     told = {"rte": metric.rte(retrain["seconds"], own["seconds"])}
     told["peak_bytes"] = own["peak_bytes"]
-    if cell.tuned is not None:
+    if cell.tuned is not None and cell.tuned["seconds"] is not None:
         told["rte_tuned"] = metric.rte(retrain["seconds"], own["seconds"] + cell.tuned["seconds"])
     if cell.method.get("prepare") is not None:
         left = lab.store.load(cell.prepared_key).manifest

@@ -72,7 +72,7 @@ def test_its_share_of_resnet18(
     "the last layer norm of a TinyViT among its last stages",
     "cf_k leaves it frozen for every k up to the three stages of the published code",
 )
-@pytest.mark.parametrize(("k", "percent"), [(0, 0.04), (1, 45.91), (2, 94.11), (3, 98.95)])
+@pytest.mark.parametrize(("k", "percent"), [(0, 0.0), (1, 45.9), (2, 94.1), (3, 98.9)])
 def test_what_moves_in_a_tiny_vit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, k: int, percent: float
 ) -> None:
@@ -88,7 +88,7 @@ def test_what_moves_in_a_tiny_vit(
     cf_k(net, bench.task, **{**SETTINGS, "k": k}, epochs=1)
     assert not {name for name in names if name.startswith("head.norm")}
     share = sum(net.get_parameter(name).numel() for name in names) / 10_552_462
-    assert 100 * share == pytest.approx(percent, abs=0.05)
+    assert round(100 * share, 1) == percent
     assert k > 0 or names == {"head.fc.weight", "head.fc.bias"}
 
 
