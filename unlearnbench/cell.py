@@ -28,6 +28,9 @@ KEYED_SETTINGS = ("seed", "split", "precision")
 ROWS_VERSION = 2
 """Goes up when a utility metric changes its numbers."""
 
+OUTPUTS_VERSION = 2
+"""Goes up when stored outputs are laid out in another way."""
+
 Option = Mapping[str, Any]
 """One option of an axis as plain data: the resolved YAML."""
 
@@ -202,7 +205,7 @@ class Cell:
             views = [written(self.forget), self._original_key_under(UNTOUCHED)]
         if "deletions" in self.split:
             views = [written(self.forget)]
-        return digest("predictions", self._model_key_under(method), *views)
+        return digest("predictions", OUTPUTS_VERSION, self._model_key_under(method), *views)
 
     @property
     def prepared_key(self) -> str:
