@@ -129,9 +129,11 @@ def test_scores_of_a_sweep_of_keys_and_all(tmp_path: Path) -> None:
 def with_outputs(folder: Path, cell: dict[str, Any], place: str = "store") -> dict[str, Any]:
     """The same row, its model's outputs in the store."""
     arrays = {
-        "logits_NC": np.arange(6, dtype=np.float32).reshape(3, 2),
-        "y_N": np.array([0, 1, 1]),
-        "is_test_N": np.array([False, False, True]),
+        "logits_NC": np.array([[4, 5], [0, 1], [2, 3]], np.float32),
+        "y_N": np.array([2, 0, 1]),
+        "is_test_N": np.array([True, False, False]),
+        "rows_N": np.array([2, 0, 1]),
+        "n_records": np.array([3]),
     }
     key = f"{len(cell['key']):064x}"
 
@@ -150,7 +152,8 @@ def test_predictions_by_the_key_of_a_cell_and_by_their_own(tmp_path: Path) -> No
     for key in (cell["key"], cell["predictions_key"]):
         found = unlearnbench.load_predictions(key, tmp_path)
         assert found["logits_NC"].tolist() == [[0, 1], [2, 3], [4, 5]]
-        assert found["y_N"].tolist() == [0, 1, 1]
+        assert found["y_N"].tolist() == [0, 1, 2]
+        assert found["rows_N"].tolist() == [0, 1, 2]
         assert found["is_test_N"].tolist() == [False, False, True]
     path = Store(tmp_path / "store").path(cell["predictions_key"]) / "predictions.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")

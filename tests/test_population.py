@@ -352,7 +352,7 @@ def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None
     for shadow in (*shadows(one), *originals(one)):
         parts, found = split_of(shadow, data), population(shadow, data.train_rows)
         assert isinstance(found, RandomHalves)
-        assert found.rows_N.tolist() == sorted(plain.train.tolist())
+        assert sorted(found.rows_N.tolist()) == sorted(plain.train.tolist())
         half = found.train(shadow.split["index"])
         assert set(parts.train.tolist()) == set(half)
         assert set(parts.forget.tolist()) == set(half[y[half] == 7])

@@ -31,6 +31,9 @@ ROWS_VERSION = 2
 TRAINING_VERSION = 2
 """Goes up when the loop or the batches change the numbers of trainings and methods alike."""
 
+OUTPUTS_VERSION = 2
+"""Goes up when stored outputs are laid out in another way."""
+
 Option = Mapping[str, Any]
 """One option of an axis as plain data: the resolved YAML."""
 
@@ -206,7 +209,7 @@ class Cell:
             views = [written(self.forget), self._original_key_under(UNTOUCHED)]
         if "deletions" in self.split:
             views = [written(self.forget)]
-        return digest("predictions", self._model_key_under(method), *views)
+        return digest("predictions", OUTPUTS_VERSION, self._model_key_under(method), *views)
 
     @property
     def prepared_key(self) -> str:

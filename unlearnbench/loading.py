@@ -16,6 +16,9 @@ from unlearnbench.store import KEY, Store
 
 OUTPUTS = "predictions.safetensors"
 
+RECORDS = "n_records"
+"""Array (1,) beside a cell's outputs: records of the data set, whether it has outputs of them."""
+
 CATEGORIES = (
     *("dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"),
     *("traits", "threat", "overrides", "metric", "status", "commit", "version", "device"),
@@ -97,8 +100,8 @@ def load_scores(
 ) -> pd.DataFrame:
     """What attacks gave each record: ``key``, ``pool``, ``row``, ``member``, ``score``.
 
-    A score is higher for members; ``row`` is the record's place in the data set, and ``pool`` what
-    it was compared within. Merge with ``load_results(wide=True)`` on ``key``.
+    A score is higher for members; ``row`` is the record's number, which counts from 0 in the order
+    of the user's own file whatever the split, and ``pool`` what it was compared within. Merge with ``load_results(wide=True)`` on ``key``.
 
     Args:
         results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
@@ -118,7 +121,7 @@ def load_scores(
 def load_predictions(
     key: str, results: str | Path | None = None, *, store: str | Path | None = None
 ) -> dict[str, NDArray[Any]]:
-    """The stored outputs of a cell's model on every row of its data set.
+    """The stored outputs of a cell's model on its data set, in the order of the user's own file.
 
     Args:
         key: of the cell, or of its model's outputs (``predictions_key``).
@@ -126,13 +129,16 @@ def load_predictions(
         store: where artifacts are; ``store/`` in the results folder by default.
 
     Returns:
-        ``logits_NC`` in float32 (of a regression one column, the prediction), ``y_N`` and
-        ``is_test_N``, by row of the data set. Which rows were forgotten stands in ``load_scores``.
+        ``logits_NC`` in float32 (of a regression one column, the prediction), ``y_N``,
+        ``is_test_N`` and ``rows_N``, the records' numbers in ascending order: the k-th entry is of
+        record k, unless the data set leaves records out (``dataset.limit``). Which rows were
+        forgotten stands in ``load_scores``.
 
     Raises:
         KeyError: there are no rows with such a key.
         FileNotFoundError: the outputs are not in the store.
-        ValueError: the rows were written before they named their model's outputs.
+        ValueError: the rows were written before they named their model's outputs, or the outputs
+            before they named their records.
     """
     (folder,) = stored.folders(results)
     root = Store(Path(store) if store is not None else folder / "store")
@@ -148,6 +154,11 @@ def load_predictions(
     if not root.has(key):
         raise FileNotFoundError(f"no outputs {key} in {root.root}; name the store with store=")
     arrays: dict[str, NDArray[Any]] = load(root.load(key).read(OUTPUTS))
-    if "is_test_N" in arrays:
-        arrays["is_test_N"] = arrays["is_test_N"].astype(np.bool_)
-    return arrays
+    if "is_test_N" not in arrays:
+        return arrays  # of a model of a population or a zoo, on the records that it is asked about
+    if "rows_N" not in arrays:
+        why = "were stored by an earlier version, which did not say of which records they are"
+        raise ValueError(f"outputs {key} {why}: run the sweep again")
+    del arrays[RECORDS]
+    order = arrays["rows_N"].argsort()
+    return {name: array[order] for name, array in arrays.items()}

@@ -14,7 +14,7 @@ from unlearnbench import train
 from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.convex import Audit
 from unlearnbench.deletion import deletions
-from unlearnbench.loading import OUTPUTS
+from unlearnbench.loading import OUTPUTS, RECORDS
 from unlearnbench.nets import NetAudit
 from unlearnbench.parameters import audit, changes
 from unlearnbench.pipeline import (
@@ -50,7 +50,7 @@ from unlearnbench.zoo import HALVES, request, training_rows, zoo
 def predict(lab: Lab, cell: Cell) -> None:
     """Make sure that the outputs of the cell's model are stored.
 
-    Of a cell of the grid on every row of the data set; of a model of a population on the audited
+    Of a cell of the grid on every row of both parts of the data set; of a model of a population on the audited
     records; of a zoo's request those before and after it; of deletions what they change.
 
     Raises:
@@ -72,11 +72,13 @@ def predict(lab: Lab, cell: Cell) -> None:
         elif "population" in cell.split:
             arrays = _of_population(lab, cell, data)
         else:
-            rows_N = torch.arange(len(data.y))
+            asked = _rows(cell, data, data.rows)
             arrays = {
-                "logits_NC": train.logits(unlearned(lab, cell), _rows(cell, data, rows_N)),
-                "y_N": data.y.cpu(),
-                "is_test_N": torch.isin(rows_N, data.test_rows),
+                "logits_NC": train.logits(unlearned(lab, cell), asked),
+                "y_N": asked.y.cpu(),
+                "is_test_N": torch.isin(data.rows, data.test_rows),
+                "rows_N": data.rows,
+                RECORDS: torch.tensor([len(data.y)]),
             }
         if not all(one.isfinite().all() for one in arrays.values()):
             raise Failed("outputs are not finite")
@@ -142,14 +144,14 @@ def predictions(lab: Lab, cell: Cell) -> Predictions:
     """The stored outputs of the cell's model, made first if they are missing."""
     predict(lab, cell)
     arrays = load_arrays(lab.store.load(cell.predictions_key).read(OUTPUTS))
-    y_N, rows_N = arrays["y_N"], np.arange(len(arrays["y_N"]))
-    train_rows, test_rows = (
-        torch.from_numpy(np.flatnonzero(arrays["is_test_N"] == part)) for part in (False, True)
-    )
-    parts = split(cell, torch.from_numpy(y_N), train_rows, test_rows)
+    y_N, rows_N, is_test_N = arrays["y_N"], arrays["rows_N"], arrays["is_test_N"]
+    y_R = np.zeros(int(arrays[RECORDS][0]), y_N.dtype)
+    y_R[rows_N] = y_N
+    rows = torch.from_numpy(rows_N)
+    parts = split(cell, torch.from_numpy(y_R), rows[~is_test_N], rows[is_test_N])
     split_N = np.full(len(y_N), RETAIN, np.int8)
-    for code, rows in ((FORGET, parts.forget), (VAL, parts.val), (TEST, parts.test)):
-        split_N[rows.numpy()] = code
+    for code, part in ((FORGET, parts.forget), (VAL, parts.val), (TEST, parts.test)):
+        split_N[np.isin(rows_N, part.numpy())] = code
     status_N = np.select([split_N == RETAIN, split_N == FORGET], [RETAINED, FORGOTTEN], UNSEEN)
     return Predictions(
         logits_MQNC=arrays["logits_NC"][None, None],

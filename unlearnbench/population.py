@@ -36,6 +36,10 @@ class Population:
         found: NDArray[np.int8] = self.status_MN[shadow.split["index"]]
         return found
 
+    def of(self, rows_P: Rows) -> "Population":
+        """The same draw, its records' places exchanged for the rows at them."""
+        return replace(self, rows_N=rows_P[self.rows_N])
+
 
 def audit_pool(train_rows: Rows, *, models: int, pool: float, seed: int) -> Population:
     """Each audited record is unseen by half of the models; of the others half must forget it.
@@ -105,6 +109,10 @@ class HalfSplits:
         seen_N, gone_N = (np.isin(self.rows_N, r) for r in (self.train(s), self.forget(s, f)))
         return np.select([gone_N, seen_N], [FORGOTTEN, RETAINED], UNSEEN).astype(np.int8)
 
+    def of(self, rows_P: Rows) -> "HalfSplits":
+        """The same draw, its records' places exchanged for the rows at them."""
+        return HalfSplits(rows_P[self.val], rows_P[self.pool])
+
 
 def half_splits(train_rows: Rows) -> HalfSplits:
     """Cut the training part (n,) into validation rows and pool."""
@@ -135,6 +143,10 @@ class RandomHalves:
         """Rows that model ``index`` is trained on."""
         random = np.random.default_rng([self.seed, index])
         return random.permutation(self.rows_N)[: len(self.rows_N) // 2]
+
+    def of(self, rows_P: Rows) -> "RandomHalves":
+        """The same draw, its records' places exchanged for the rows at them."""
+        return replace(self, rows_N=rows_P[self.rows_N])
 
 
 NEEDED = {

@@ -31,12 +31,22 @@ def split_of(cell: Cell, data: Dataset) -> Split:
 def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
     """Which rows do what, in the cell's own split or in one that an attack asks for.
 
+    Draws count the training rows by their places in ``train_rows``; what comes out are the
+    records' own numbers, which no draw changes.
+
     scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
     the row with the default settings.
+
+    Args:
+        cell: whose split.
+        y_N: labels of all records, by number; those of neither part are hidden.
+        train_rows: the training part (n,), validation rows among them.
+        test_rows: the test part.
 
     Raises:
         ValueError: no row is left to retain.
     """
+    y_N = _shown(y_N, torch.cat([train_rows, test_rows]))
     if "population" in cell.split:
         return _population_split(cell, y_N, train_rows, test_rows)
     kept, val = _kept_and_val(cell, train_rows.numpy())
@@ -58,6 +68,12 @@ def _as_asked(cell: Cell, y_N: Tensor, train: Rows, val: Rows, test_rows: Tensor
     if not len(parts.retain):
         raise ValueError(f"forget={cell.forget['name']}: no row is left to retain")
     return parts
+
+
+def _shown(y_N: Tensor, rows: Tensor) -> Tensor:
+    """The labels of these rows (n,); those of others are −1, or NaN in a regression."""
+    nothing = torch.full_like(y_N, float("nan") if y_N.is_floating_point() else -1)
+    return nothing.index_copy(0, rows, y_N[rows])
 
 
 def _kept_and_val(cell: Cell, train_rows: Rows) -> tuple[Rows, Rows]:
@@ -82,19 +98,19 @@ def population(cell: Cell, train_rows: Tensor) -> Records:
         cell: of a shadow.
         train_rows: the training part (n,), validation rows among them.
     """
-    rows = train_rows.numpy()
-    kept, _ = _kept_and_val(cell, rows)
+    kept, _ = _kept_and_val(cell, np.arange(len(train_rows)))
     settings = json.dumps(cell.split["population"], sort_keys=True)
-    return _population(settings, rows.tobytes(), kept.tobytes())
+    return _population(settings, len(train_rows), kept.tobytes()).of(train_rows.numpy())
 
 
 @lru_cache(maxsize=2)
-def _population(settings: str, train_rows: bytes, kept: bytes) -> Records:
+def _population(settings: str, n: int, kept: bytes) -> Records:
+    """Over the places 0..n-1 of the training part, of which those in ``kept`` may be audited."""
     # As bytes, for a cache needs what can be hashed.
     told = json.loads(settings)
     protocol = told.pop("protocol")
     if protocol == "deep_unlearn":
-        return half_splits(np.frombuffer(train_rows, np.int64))
+        return half_splits(np.arange(n))
     rows = np.frombuffer(kept, np.int64)
     return (
         RandomHalves(np.sort(rows), **told)

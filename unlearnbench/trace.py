@@ -88,7 +88,7 @@ def trace(lab: Lab, cell: Cell) -> Trace:
 
     def make(folder: Path) -> Mapping[str, Any]:
         data = dataset(cell, lab.device)
-        watch = Watch(batches(cell, data, torch.arange(len(data.y)), "all"), every)
+        watch = Watch(batches(cell, data, data.rows, "all"), every)
         said = watch.of(again(lab, cell, watch))
         arrays = {
             "step_S": np.array(list(said), np.int64),

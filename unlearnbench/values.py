@@ -50,14 +50,19 @@ class Compute:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory: the training part first, then the test part.
+    """A whole data set in memory.
+
+    A record's number is its row here, in the order of the user's own file, whatever part it is in:
+    which rows are for what is said by row numbers, and no split and no limit moves a row. A set
+    with a file for training and one for testing counts the training file's rows first.
 
     Attributes:
         x: uint8 images (N, H, W, C), channels last, or standardised float32 features (N, F).
         y: int64 classes (N,), or float32 targets (N,) for regression.
         n_classes: number of classes; 0 for regression.
         kind: ``image`` or ``tabular``.
-        train_rows: rows of the training (development) part.
+        train_rows: rows of the training (development) part, in the order in which draws count
+            them. A row may be in neither part: it is left out.
         test_rows: rows of the test part.
         mean: per channel, in units of ``x``; images only.
         std: per channel, in units of ``x``; images only.
@@ -78,22 +83,27 @@ class Dataset:
         """Check what every later stage relies on.
 
         Raises:
-            ValueError: rows are missing or used twice, or a tensor has the wrong shape or type.
+            ValueError: a row is used twice or there is none such, or a tensor has the wrong shape or
+                type.
         """
         n = len(self.y)
-        rows = torch.cat([self.train_rows, self.test_rows])
         if len(self.x) != n:
             raise ValueError(f"data set: {len(self.x)} inputs but {n} labels")
-        if not torch.equal(rows.sort().values, torch.arange(n, device=rows.device)):
-            raise ValueError(
-                "data set: every row must be in the training or in the test part, once"
-            )
+        rows = self.rows.sort().values
+        if len(rows) and (rows[0] < 0 or rows[-1] >= n or (rows[1:] == rows[:-1]).any()):
+            told = "must be in the training or in the test part, once, or left out"
+            raise ValueError(f"data set: each of rows 0..{n - 1} {told}")
         if self.kind == "image" and (self.x.ndim != 4 or self.x.dtype != torch.uint8):
             raise ValueError("data set: images must be uint8 of shape (N, H, W, C)")
         if self.kind == "tabular" and (self.x.ndim != 2 or self.x.dtype != torch.float32):
             raise ValueError("data set: features must be float32 of shape (N, F)")
         if self.n_classes and (self.y.min() < 0 or self.y.max() >= self.n_classes):
             raise ValueError(f"data set: labels must lie in 0..{self.n_classes - 1}")
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows of both parts (n,): training rows in the order of draws, then test rows."""
+        return torch.cat([self.train_rows, self.test_rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,20 +153,8 @@ class Dataset:
         return self.training_on(self.train_rows[:limit])
 
     def training_on(self, train_rows: Tensor) -> "Dataset":
-        """The set with these of its training rows (n,) only, and all test rows."""
-        kept = torch.cat([train_rows, self.test_rows])
-        # A channel that is shown several times (stride 0) is to be held once here too.
-        x = self.x[..., :1] if self.x.stride(-1) == 0 else self.x
-        train_rows, test_rows = torch.arange(len(kept)).split(
-            [len(kept) - len(self.test_rows), len(self.test_rows)]
-        )
-        return replace(
-            self,
-            x=x[kept].expand(len(kept), *self.x.shape[1:]),
-            y=self.y[kept],
-            train_rows=train_rows,
-            test_rows=test_rows,
-        )
+        """The set with these of its training rows (n,) only, and all test rows; none is moved."""
+        return replace(self, train_rows=train_rows)
 
     def to(self, device: str) -> "Dataset":
         """The same set with its tensors on ``device``."""

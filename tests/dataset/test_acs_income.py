@@ -7,7 +7,7 @@ from unlearnbench.dataset import holdout
 from unlearnbench.dataset.acs_income import CATEGORIES, COLUMNS, FIPS, NUMBERS
 
 N = 30
-ROWS, N_TRAIN = holdout.order(N)
+TRAIN, TEST = holdout.parts(N)
 
 
 def people(seed, n=N):
@@ -43,9 +43,9 @@ def test_labels_and_split(acs):
     table.loc[3, "PINCP"], table.loc[4, "PINCP"] = 50_000, 50_001
     data = acs(california(table))
     assert (data.kind, data.n_classes) == ("tabular", 2)
-    assert data.train_rows.tolist() == list(range(24))
-    assert data.test_rows.tolist() == list(range(24, 30))
-    assert data.y.tolist() == (table["PINCP"] > 50_000).to_numpy()[ROWS].astype(int).tolist()
+    assert data.train_rows.tolist() == TRAIN.tolist()
+    assert data.test_rows.tolist() == TEST.tolist()
+    assert data.y.tolist() == (table["PINCP"] > 50_000).to_numpy().astype(int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_numbers_are_standardised_and_categories_one_hot(acs):
     table = people(0)
     data = acs(california(table))
     assert data.x.shape == (N, len(NUMBERS) + 3 * len(CATEGORIES))
-    numbers = table[list(NUMBERS)].to_numpy(float)[ROWS]
-    expected = (numbers - numbers[:N_TRAIN].mean(0)) / numbers[:N_TRAIN].std(0)
+    numbers = table[list(NUMBERS)].to_numpy(float)
+    expected = (numbers - numbers[TRAIN].mean(0)) / numbers[TRAIN].std(0)
     np.testing.assert_allclose(data.x[:, :2], expected, rtol=1e-4, atol=1e-5)
     for i, name in enumerate(CATEGORIES):
         one = data.x[:, 2 + 3 * i : 5 + 3 * i]
         assert one.sum(1).tolist() == [1] * N
-        assert (one.argmax(1) + 1).tolist() == table[name].to_numpy()[ROWS].tolist()
+        assert (one.argmax(1) + 1).tolist() == table[name].tolist()
 
 
 def test_labels_are_one_standardised_column_each(acs):
@@ -79,43 +79,43 @@ def test_labels_are_one_standardised_column_each(acs):
     table.loc[table["POBP"] == 3, "POBP"] = 530  # a code says nothing of its distance to others
     data = acs(california(table), {"call.encoding": "label"})
     assert data.shape == (10,)
-    codes = table["POBP"].replace(530, 3).to_numpy(float)[ROWS] - 1
-    expected = (codes - codes[:N_TRAIN].mean()) / codes[:N_TRAIN].std()
+    codes = table["POBP"].replace(530, 3).to_numpy(float) - 1
+    expected = (codes - codes[TRAIN].mean()) / codes[TRAIN].std()
     np.testing.assert_allclose(data.x[:, 2 + CATEGORIES.index("POBP")], expected, rtol=1e-4)
 
 
 def test_a_blank_category_is_a_value_of_its_own_and_the_last(acs):
     table = people(0).astype({"COW": object})
-    table.loc[[ROWS[0], ROWS[-1]], "COW"] = None
+    table.loc[[TRAIN[0], TEST[-1]], "COW"] = None
     data = acs(california(table))
     assert data.x.shape == (N, 2 + 4 + 3 * 7)
-    assert data.x[:, 5].nonzero().flatten().tolist() == [0, N - 1]
+    assert data.x[:, 5].nonzero().flatten().tolist() == sorted([TRAIN[0], TEST[-1]])
 
 
 @pytest.mark.parametrize("unknown", [99, None])
 def test_a_value_that_only_test_rows_have_is_unknown(acs, unknown):
     table = people(0).astype({"COW": object})
-    table.loc[ROWS[-1], "COW"] = unknown
-    assert acs(california(table)).x[-1, 2:5].tolist() == [0, 0, 0]
+    table.loc[TEST[-1], "COW"] = unknown
+    assert acs(california(table)).x[TEST[-1], 2:5].tolist() == [0, 0, 0]
     labelled = acs(california(table), {"call.encoding": "label"}).x[:, 2]
-    codes = table["COW"].to_numpy()[ROWS[:N_TRAIN]].astype(float) - 1
-    assert labelled[-1].item() == pytest.approx((-1 - codes.mean()) / codes.std(), rel=1e-5)
+    codes = table["COW"].to_numpy()[TRAIN].astype(float) - 1
+    assert labelled[TEST[-1]].item() == pytest.approx((-1 - codes.mean()) / codes.std(), rel=1e-5)
 
 
 @pytest.mark.parametrize("encoding", ["onehot", "label"])
 def test_test_rows_change_nothing_in_the_training_part(acs, encoding):
     table, other = people(0), people(0)
-    other.loc[ROWS[N_TRAIN:], [*NUMBERS, *CATEGORIES]] += 7
+    other.loc[TEST, [*NUMBERS, *CATEGORIES]] += 7
     first, second = (acs(california(t), {"call.encoding": encoding}) for t in (table, other))
-    assert torch.equal(first.x[:N_TRAIN], second.x[:N_TRAIN])
-    assert not torch.equal(first.x[N_TRAIN:], second.x[N_TRAIN:])
+    assert torch.equal(first.x[TRAIN], second.x[TRAIN])
+    assert not torch.equal(first.x[TEST], second.x[TEST])
 
 
 def test_states_follow_one_another(acs):
     tables = {"psam_p06.csv": people(0, 12), "psam_p48.csv": people(1, 18)}
     data = acs(tables, {"call.states": ["TX", "CA"]})
     both = pd.concat([tables["psam_p48.csv"], tables["psam_p06.csv"]])
-    assert data.y.tolist() == (both["PINCP"] > 50_000).to_numpy()[ROWS].astype(int).tolist()
+    assert data.y.tolist() == (both["PINCP"] > 50_000).to_numpy().astype(int).tolist()
 
 
 def test_files_before_2017_have_another_name(acs):

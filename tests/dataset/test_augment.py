@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 
-from unlearnbench.dataset import image
+from unlearnbench.dataset import holdout, image
 from unlearnbench.dataset.augment import PADDING, crop_flip, flip, named
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -16,7 +16,7 @@ def pictures(n=64, height=12, width=10, channels=3, augment="crop_flip"):
     return image.dataset(
         pixels.to(torch.uint8),
         torch.zeros(n, dtype=torch.long),
-        n_train=n,
+        parts=holdout.official(n, n),
         n_classes=1,
         mean=MEAN[:channels],
         std=STD[:channels],

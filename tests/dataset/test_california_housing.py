@@ -12,8 +12,8 @@ DRAW = np.random.default_rng(0)
 N = 20
 VALUES = DRAW.integers(1, 2000, (N, len(NUMBERS) + 1)).astype(float)
 NEAR = [OCEAN[i % len(OCEAN)] for i in range(N)]
-ROWS, N_TRAIN = holdout.order(N)
-EMPTY = [int(ROWS[0]), int(ROWS[-1])]  # a training and a test row
+TRAIN, TEST = holdout.parts(N)
+EMPTY = [int(TRAIN[0]), int(TEST[-1])]  # a training and a test row
 BEDROOMS = NUMBERS.index("total_bedrooms")
 
 
@@ -43,17 +43,17 @@ def housing(load, tmp_path):
     return housing
 
 
-def standardised(values, n_train=N_TRAIN):
-    return (values - values[:n_train].mean(0)) / values[:n_train].std(0)
+def standardised(values, train_rows=TRAIN):
+    return (values - values[train_rows].mean(0)) / values[train_rows].std(0)
 
 
 def test_numbers_and_target_are_standardised_over_the_training_part(housing):
     data = housing()
     assert (data.kind, data.n_classes) == ("tabular", 0)
-    assert data.train_rows.tolist() == list(range(16))
-    assert data.test_rows.tolist() == list(range(16, 20))
+    assert data.train_rows.tolist() == TRAIN.tolist()
+    assert data.test_rows.tolist() == TEST.tolist()
     kept = [i for i in range(len(NUMBERS)) if i != BEDROOMS]
-    expected = standardised(VALUES[ROWS])
+    expected = standardised(VALUES)
     np.testing.assert_allclose(data.x[:, kept], expected[:, kept], rtol=1e-4, atol=1e-5)
     assert data.y.dtype == torch.float32
     np.testing.assert_allclose(data.y, expected[:, -1], rtol=1e-4, atol=1e-5)
@@ -61,24 +61,25 @@ def test_numbers_and_target_are_standardised_over_the_training_part(housing):
 
 def test_an_empty_number_becomes_the_training_rows_median(housing):
     values = VALUES.copy()
-    values[EMPTY, BEDROOMS] = np.median(VALUES[ROWS[1:N_TRAIN], BEDROOMS])
-    expected = standardised(values[ROWS])[:, BEDROOMS]
+    values[EMPTY, BEDROOMS] = np.median(VALUES[TRAIN[1:], BEDROOMS])
+    expected = standardised(values)[:, BEDROOMS]
     np.testing.assert_allclose(housing().x[:, BEDROOMS], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_with_an_empty_number_can_be_dropped(housing):
     data = housing({"call.missing": "drop"})
-    rows, n_train = holdout.order(N - 2)
-    assert len(data.train_rows) == n_train
-    values = np.delete(VALUES, EMPTY, 0)[rows]
-    expected = standardised(values, n_train)
-    np.testing.assert_allclose(data.x[:, : len(NUMBERS)], expected[:, :-1], rtol=1e-4, atol=1e-5)
+    kept = np.delete(np.arange(N), EMPTY)
+    train_rows, test_rows = (kept[places] for places in holdout.parts(N - 2))
+    assert data.train_rows.tolist() == train_rows.tolist()
+    assert data.test_rows.tolist() == test_rows.tolist()
+    expected = standardised(VALUES, train_rows)[kept, :-1]
+    np.testing.assert_allclose(data.x[kept, : len(NUMBERS)], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_ocean_proximity_is_one_hot_or_left_out(housing):
     data = housing()
     assert data.shape == (13,)
-    assert [OCEAN[i] for i in data.x[:, 8:].argmax(1)] == [NEAR[row] for row in ROWS]
+    assert [OCEAN[i] for i in data.x[:, 8:].argmax(1)] == NEAR
     assert data.x[:, 8:].sum(1).tolist() == [1] * N
     alone = housing({"call.ocean_proximity": "none"})
     assert torch.equal(alone.x, data.x[:, :8])
@@ -86,12 +87,12 @@ def test_ocean_proximity_is_one_hot_or_left_out(housing):
 
 def test_test_rows_change_nothing_in_the_training_part(housing):
     values = VALUES.copy()
-    values[ROWS[N_TRAIN:]] *= 7
+    values[TEST] *= 7
     first, second = housing(), housing(text=table(values))
     for name in ("x", "y"):
         one, other = getattr(first, name), getattr(second, name)
-        assert torch.equal(one[:N_TRAIN], other[:N_TRAIN])
-        assert not torch.equal(one[N_TRAIN:], other[N_TRAIN:])
+        assert torch.equal(one[TRAIN], other[TRAIN])
+        assert not torch.equal(one[TEST], other[TEST])
 
 
 def test_a_packed_file_is_read_too(housing, tmp_path):
@@ -133,7 +134,7 @@ def test_real_california_housing(load, real_data):
     assert train.mean().item() == pytest.approx(0, abs=1e-5)
     assert train.std(correction=0).item() == pytest.approx(1, abs=1e-5)
     dropped = load("california_housing", {"root": real_data, "call.missing": "drop"})
-    assert len(dropped.x) == 20_640 - 207
+    assert len(dropped.rows) == 20_640 - 207
 
 
 def test_real_numbers_are_statlibs(load, real_data):
@@ -142,8 +143,7 @@ def test_real_numbers_are_statlibs(load, real_data):
         pytest.skip(f"no StatLib file: {packed} is not there")
     statlib = np.loadtxt(packed, delimiter=",")
     data = load("california_housing", {"root": real_data})
-    rows, n_train = holdout.order(len(statlib))
-    expected = standardised(statlib[rows], n_train)
+    expected = standardised(statlib, holdout.parts(len(statlib))[0])
     kept = [i for i in range(len(NUMBERS)) if i != BEDROOMS]
     np.testing.assert_allclose(data.x[:, kept], expected[:, kept], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(data.y, expected[:, -1], rtol=1e-4, atol=1e-4)

@@ -1,8 +1,11 @@
+import gzip
 import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sklearn.datasets
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
@@ -55,3 +58,62 @@ def test_the_subset_shares_its_test_files_with_the_whole():
     shared = {file for file in whole if whole[file] == subset[file]}
     assert shared == {file for file in whole if file.startswith("t10k")}
     assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in subset.values())
+
+
+# ---------------------------------------------------------------------------------------------
+# A record's number is its row in the user's own files, whatever it is used for.
+
+
+def labels(name, folder):
+    """The labels in the order of the files, read in another way than the loader's; 0 for none."""
+    if name in ("digits", "breast_cancer", "wine", "diabetes"):
+        return getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)[1]
+    if name == "adult":
+        lines = [
+            line
+            for file in ("adult.data.gz", "adult.test.gz")
+            for line in gzip.open(folder / "adult" / file, "rt").read().split("\n")
+            if line.strip() and not line.startswith("|")
+        ]
+        return np.array([">50K" in line for line in lines], int)
+    if name == "california_housing":
+        file = gzip.open(folder / "california_housing" / "housing.csv.gz", "rt")
+        return np.array([float(line.split(",")[8]) for line in file.read().split("\n")[1:] if line])
+    if name == "wine_quality":
+        files = [gzip.open(folder / name / f"winequality-{colour}.csv.gz", "rt")
+                 for colour in ("red", "white")]  # fmt: skip
+        return np.array([int(line.split(";")[-1]) - 3
+                         for file in files for line in file.read().split("\n")[1:] if line])  # fmt: skip
+    raw = {"fashion_mnist_10k": "FashionMNIST-10k/FashionMNIST"}.get(name, "MNIST")
+    return np.concatenate([
+        np.frombuffer(gzip.open(folder / raw / f"raw/{part}-labels-idx1-ubyte.gz").read()[8:], "u1")
+        for part in ("train", "t10k")
+    ])  # fmt: skip
+
+
+RENUMBERED = [
+    *[(name, {}) for name in ("digits", "breast_cancer", "wine", "diabetes", "adult")],
+    *[(name, {}) for name in ("california_housing", "wine_quality", "mnist", "mnist_scarce")],
+    ("fashion_mnist_10k", {}),
+    ("adult", {"call.missing": "drop"}),
+    ("california_housing", {"call.missing": "drop"}),
+]
+
+
+@pytest.mark.tried(
+    "row numbers of every data set that ships, with rows left out and without",
+    "a record's number is its row in the user's own files",
+)
+@pytest.mark.parametrize(("name", "changes"), RENUMBERED)
+def test_a_records_number_is_its_row_in_the_files(load, request, name, changes):
+    option = OmegaConf.load(FOLDER / f"{name}.yaml")
+    folder = request.getfixturevalue("real_data") if "root" in option else Path()
+    data = load(name, {**({"root": folder} if "root" in option else {}), **changes})
+    y = labels(name, folder).astype(float)
+    if not data.n_classes:
+        y = (y - y[data.train_rows].mean()) / y[data.train_rows].std()
+    np.testing.assert_allclose(data.y, y, rtol=1e-4, atol=1e-5)
+    less = data.limited(20)
+    assert less.rows.tolist() == [*data.train_rows[:20].tolist(), *data.test_rows.tolist()]
+    assert less.x is data.x
+    assert less.y is data.y

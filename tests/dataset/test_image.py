@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unlearnbench.dataset import image
+from unlearnbench.dataset import holdout, image
 
 
 def build(**changes):
@@ -9,7 +9,7 @@ def build(**changes):
     arguments = {
         "x": pixels,
         "y": torch.tensor([0, 1]),
-        "n_train": 1,
+        "parts": holdout.official(1, 2),
         "n_classes": 2,
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.1, 0.3],

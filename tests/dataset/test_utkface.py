@@ -27,9 +27,10 @@ def test_ages_become_five_classes(load, faces):
     assert data.y.tolist() == [min(int(age) // 20, 4) for age in ages]
 
 
-def test_files_are_sorted_by_name_and_then_permuted(load, faces):
+def test_files_are_sorted_by_name_and_a_fifth_of_them_is_drawn(load, faces):
     data = load("utkface", {"path": faces, "call.size": 4})
     names = sorted(str(age) + "_" for age in AGES)  # as text: 116_ before 19_ before 1_
+    assert data.y.tolist() == [min(int(name[:-1]) // 20, 4) for name in names]
     permuted = [int(names[i][:-1]) for i in np.random.default_rng(123).permutation(11)]
     ages = (data.x[..., 0].float().mean((1, 2)) / 2).round().tolist()
     assert [ages[i] for i in data.test_rows] == permuted[:2]

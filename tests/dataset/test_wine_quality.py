@@ -42,29 +42,28 @@ def wines(load, tmp_path):
     return wines
 
 
-def standardised(values, n_train):
-    return (values - values[:n_train].mean(0)) / values[:n_train].std(0)
+def standardised(values, train_rows):
+    return (values - values[train_rows].mean(0)) / values[train_rows].std(0)
 
 
 @pytest.mark.parametrize(("colour", "table"), [("red", RED), ("white", WHITE)])
 def test_one_colour(wines, colour, table):
     data = wines({"call.colour": colour})
-    rows, n_train = holdout.order(len(table))
-    assert len(data.train_rows) == n_train
-    assert data.test_rows.tolist() == list(range(n_train, len(table)))
-    expected = standardised(table[rows, :-1], n_train)
+    train_rows, test_rows = holdout.parts(len(table))
+    assert data.train_rows.tolist() == train_rows.tolist()
+    assert data.test_rows.tolist() == test_rows.tolist()
+    expected = standardised(table[:, :-1], train_rows)
     np.testing.assert_allclose(data.x, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_both_colours_and_a_feature_that_tells_them_apart(wines):
     data = wines()
-    rows, n_train = holdout.order(25)
     white = np.arange(25) >= 10
     features = np.column_stack([np.concatenate([RED, WHITE])[:, :-1], white])
-    expected = standardised(features[rows], n_train)
+    expected = standardised(features, holdout.parts(25)[0])
     assert data.shape == (12,)
     np.testing.assert_allclose(data.x, expected, rtol=1e-4, atol=1e-5)
-    assert (data.x[:, 11] > 0).tolist() == white[rows].tolist()
+    assert (data.x[:, 11] > 0).tolist() == white.tolist()
 
 
 @pytest.mark.parametrize(
@@ -79,29 +78,28 @@ def test_the_grades_that_occur_become_consecutive_classes(wines, colour, table, 
     data = wines({"call.colour": colour})
     assert data.n_classes == len(grades)
     assert data.y.dtype == torch.int64
-    rows, _ = holdout.order(len(table))
-    assert [grades[label] for label in data.y] == table[rows, -1].tolist()
+    assert [grades[label] for label in data.y] == table[:, -1].tolist()
 
 
 def test_a_score_is_a_standardised_regression(wines):
     data = wines({"call.target": "score", "call.colour": "red"})
-    rows, n_train = holdout.order(len(RED))
     assert data.n_classes == 0
     assert data.y.dtype == torch.float32
-    np.testing.assert_allclose(data.y, standardised(RED[rows, -1], n_train), rtol=1e-5, atol=1e-6)
+    expected = standardised(RED[:, -1], holdout.parts(len(RED))[0])
+    np.testing.assert_allclose(data.y, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("target", ["class", "score"])
 def test_test_rows_change_nothing_in_the_training_part(wines, target):
-    rows, n_train = holdout.order(len(RED))
+    train_rows, test_rows = holdout.parts(len(RED))
     other = RED.copy()
-    other[rows[n_train:], :-1] *= 7
-    other[rows[n_train:], -1] = 5
+    other[test_rows, :-1] *= 7
+    other[test_rows, -1] = 5
     changes = {"call.colour": "red", "call.target": target}
     first, second = wines(changes), wines(changes, red=other)
-    assert torch.equal(first.x[:n_train], second.x[:n_train])
-    assert torch.equal(first.y[:n_train], second.y[:n_train])
-    assert not torch.equal(first.x[n_train:], second.x[n_train:])
+    assert torch.equal(first.x[train_rows], second.x[train_rows])
+    assert torch.equal(first.y[train_rows], second.y[train_rows])
+    assert not torch.equal(first.x[test_rows], second.x[test_rows])
 
 
 def test_packed_files_are_read_too(wines, tmp_path):

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unlearnbench.dataset import files, holdout, tabular
+from unlearnbench.dataset.holdout import Rows
 from unlearnbench.values import Dataset
 
 NUMBERS = ("AGEP", "WKHP")
@@ -36,12 +37,13 @@ def acs_income(*, states: Sequence[str], year: int, encoding: str, path: str) ->
     The Census Bureau's person records (PUMS), unpacked, as folktables leaves them in
     ``<year>/1-Year``: ``psam_p06.csv`` is California's, ``ss16pca.csv`` before 2017. Persons over
     16 who worked, with an income over 100 dollars and a weight of one or more; weights have no
-    further meaning. A fifth of them is held out for testing.
+    further meaning. A fifth of them is held out for testing. Their numbers count those that are
+    left, in the order of the files.
     Features: first age and weekly hours, standardised, then the eight categories, whose values are
     those of the training part in the order of their codes; a blank is a value of its own, the last.
 
     Args:
-        states: two letters each; their persons follow one another before they are permuted.
+        states: two letters each; their persons follow one another.
         year: of the survey; the files' names depend on it. From 2019 on ``RELP`` is ``RELSHIPP``.
         encoding: categories become ``onehot`` columns of 0 and 1 (a value that only test rows have
             is 0 in all of them), about 800 of them, or 0.6 GB, for California; or one column each,
@@ -61,17 +63,16 @@ def acs_income(*, states: Sequence[str], year: int, encoding: str, path: str) ->
         why = "the Census Bureau's person records, unpacked; dataset.path is the folder"
         raise files.missing("acs_income", folder, absent, why)
     persons = pd.concat([_read(folder / name) for name in names])
-    rows, n_train = holdout.order(len(persons))
-    if not 0 < n_train < len(persons):
+    parts = holdout.parts(len(persons))
+    if not all(len(part) for part in parts):
         raise ValueError(f"dataset=acs_income: {len(persons)} persons are left of {names}")
-    persons = persons.iloc[rows]
     numbers = persons[list(NUMBERS)].to_numpy(np.float64)
-    coded = [_codes(persons[name].to_numpy(np.float64), n_train) for name in CATEGORIES]
+    coded = [_codes(persons[name].to_numpy(np.float64), parts[0]) for name in CATEGORIES]
     if encoding == "label":
-        x = tabular.standardise(np.column_stack([numbers, *(c for c, _ in coded)]), n_train)
+        x = tabular.standardise(np.column_stack([numbers, *(c for c, _ in coded)]), parts[0])
     else:
-        x = _onehot(tabular.standardise(numbers, n_train), coded)
-    return tabular.dataset(x, persons["PINCP"].to_numpy() > 50_000, n_train=n_train, n_classes=2)
+        x = _onehot(tabular.standardise(numbers, parts[0]), coded)
+    return tabular.dataset(x, persons["PINCP"].to_numpy() > 50_000, parts=parts, n_classes=2)
 
 
 def _name(state: str, year: int) -> str:
@@ -100,10 +101,10 @@ def _read(file: Path) -> pd.DataFrame:
     return persons[working & (persons["PINCP"] > 100) & (persons["PWGTP"] >= 1)]
 
 
-def _codes(values: NDArray[np.float64], n_train: int) -> tuple[NDArray[np.int64], int]:
+def _codes(values: NDArray[np.float64], train_rows: Rows) -> tuple[NDArray[np.int64], int]:
     """The number of each value among those of the training part, or -1; and how many there are."""
     values = np.where(np.isnan(values), np.inf, values)  # which, unlike nan, equals itself
-    known = np.unique(values[:n_train])
+    known = np.unique(values[train_rows])
     places = np.searchsorted(known, values).clip(max=len(known) - 1)
     return np.where(known[places] == values, places, -1), len(known)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unlearnbench.dataset import files, tabular
+from unlearnbench.dataset import files, holdout, tabular
+from unlearnbench.dataset.holdout import Rows
 from unlearnbench.values import Dataset
 
 FILES = ("adult.data", "adult.test")
@@ -49,7 +50,7 @@ def adult(*, missing: str, encoding: str, root: str, fingerprint: Mapping[str, s
 
     Args:
         missing: a ``?`` is a ``category`` of its own, or ``drop`` leaves such persons out
-            (30,162 + 15,060 remain).
+            (30,162 + 15,060 remain, with their numbers).
         encoding: categories become ``onehot`` columns of 0 and 1 (a value that only test rows have
             is 0 in all of them), or one column each, the ``label``'s number standardised (-1 before
             that for such a value).
@@ -65,33 +66,35 @@ def adult(*, missing: str, encoding: str, root: str, fingerprint: Mapping[str, s
     if encoding not in ("onehot", "label"):
         raise ValueError(f"dataset.call.encoding={encoding}: must be onehot or label")
     folder = Path(root).expanduser() / "adult"
-    train, test = (_read(folder, name, fingerprint[name], missing) for name in FILES)
-    persons, n_train = pd.concat([train, test], ignore_index=True), len(train)
+    train, test = (_read(folder, name, fingerprint[name]) for name in FILES)
+    persons = pd.concat([train, test], ignore_index=True)
+    parts = holdout.official(len(train), len(persons))
+    if missing == "drop":
+        whole = ~(persons == "?").any(axis=1).to_numpy()
+        parts = parts[0][whole[parts[0]]], parts[1][whole[parts[1]]]
     numbers = persons[list(NUMBERS)].to_numpy(np.float64)
-    columns = [_encode(persons[name], n_train, encoding) for name in CATEGORIES]
+    columns = [_encode(persons[name], parts[0], encoding) for name in CATEGORIES]
     if encoding == "label":
-        x = tabular.standardise(np.hstack([numbers, *columns]), n_train)
+        x = tabular.standardise(np.hstack([numbers, *columns]), parts[0])
     else:
-        x = np.hstack([tabular.standardise(numbers, n_train), *columns]).astype(np.float32)
+        x = np.hstack([tabular.standardise(numbers, parts[0]), *columns]).astype(np.float32)
     y = persons["income"].str.startswith(">50K").to_numpy()
-    return tabular.dataset(x, y, n_train=n_train, n_classes=2)
+    return tabular.dataset(x, y, parts=parts, n_classes=2)
 
 
-def _read(folder: Path, name: str, md5: str, missing: str) -> pd.DataFrame:
+def _read(folder: Path, name: str, md5: str) -> pd.DataFrame:
     neither = files.missing("adult", folder, FILES, "UCI's files, packed (.gz) or not")
     data = files.unpacked("adult", folder, name, md5, neither)
     # The test file opens with a remark, "|1x3 Cross validator".
-    persons = pd.read_csv(
+    return pd.read_csv(
         BytesIO(data), names=COLUMNS, comment="|", skipinitialspace=True, na_filter=False
     )
-    if missing == "drop":
-        persons = persons[~(persons == "?").any(axis=1)]
-    return persons
 
 
-def _encode(values: "pd.Series[str]", n_train: int, encoding: str) -> NDArray[np.float64]:
-    known = np.unique(values[:n_train].to_numpy(str))
-    equal: NDArray[np.bool_] = values.to_numpy(str)[:, None] == known
+def _encode(values: "pd.Series[str]", train_rows: Rows, encoding: str) -> NDArray[np.float64]:
+    names = values.to_numpy(str)
+    known = np.unique(names[train_rows])
+    equal: NDArray[np.bool_] = names[:, None] == known
     if encoding == "onehot":
         return equal.astype(np.float64)
     return np.where(equal.any(1), equal.argmax(1), -1.0)[:, None]

@@ -38,7 +38,7 @@ def california_housing(
 
     Args:
         missing: an empty ``total_bedrooms`` becomes the ``median`` of the training rows, or
-            ``drop`` leaves such rows out before the split (20,433 remain).
+            ``drop`` leaves such rows out before the split (20,433 remain, with their numbers).
         ocean_proximity: ``onehot`` for five columns of 0 and 1, after the numbers and in
             alphabetical order, or ``none``.
         root: folder of downloaded sets.
@@ -53,17 +53,17 @@ def california_housing(
     if ocean_proximity not in ("onehot", "none"):
         raise ValueError(f"dataset.call.ocean_proximity={ocean_proximity}: must be onehot or none")
     blocks = _read(Path(root).expanduser() / "california_housing", fingerprint)
-    if missing == "drop":
-        blocks = blocks.dropna(subset=list(NUMBERS))
-    rows, n_train = holdout.order(len(blocks))
-    blocks = blocks.iloc[rows]
     numbers = blocks[list(NUMBERS)].to_numpy(np.float64)
-    numbers = np.where(np.isnan(numbers), np.nanmedian(numbers[:n_train], axis=0), numbers)
-    x = tabular.standardise(numbers, n_train)
+    empty = np.isnan(numbers).any(axis=1)
+    kept = np.flatnonzero(~empty) if missing == "drop" else np.arange(len(blocks))
+    train_rows, test_rows = (kept[places] for places in holdout.parts(len(kept)))
+    median = np.nanmedian(numbers[train_rows], axis=0)
+    x = tabular.standardise(np.where(np.isnan(numbers), median, numbers), train_rows)
     if ocean_proximity == "onehot":
         near = blocks["ocean_proximity"].to_numpy(str)[:, None] == np.array(OCEAN)
         x = np.hstack([x, near.astype(np.float32)])
-    return tabular.dataset(x, blocks[TARGET].to_numpy(np.float64), n_train=n_train, n_classes=0)
+    y = blocks[TARGET].to_numpy(np.float64)
+    return tabular.dataset(x, y, parts=(train_rows, test_rows), n_classes=0)
 
 
 def _read(folder: Path, md5: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from unlearnbench.dataset import files, image
+from unlearnbench.dataset import files, holdout, image
 from unlearnbench.values import Dataset
 
 SETS = {"cifar10": (datasets.CIFAR10, 10), "cifar100": (datasets.CIFAR100, 100)}
@@ -47,10 +47,11 @@ def cifar(
     source, n_classes = SETS[name]
     files.check(name, "torchvision's archive", source.tgz_md5, fingerprint)
     train, test = _obtain(name, Path(root).expanduser())
+    x = np.concatenate([train.data, test.data])
     return image.dataset(
-        torch.from_numpy(np.concatenate([train.data, test.data])),
+        torch.from_numpy(x),
         torch.tensor(train.targets + test.targets),
-        n_train=len(train.data),
+        parts=holdout.official(len(train.data), len(x)),
         n_classes=n_classes,
         mean=mean,
         std=std,

@@ -42,11 +42,11 @@ def digits(
     """
     pixels, y = load_digits(return_X_y=True)
     _check("digits", pixels, y, fingerprint)
-    rows, n_train = holdout.order(len(y))
+    parts = holdout.parts(len(y))
     return image.dataset(
-        torch.from_numpy(pixels[rows].astype(np.uint8).reshape(-1, 8, 8, 1)),
-        tabular.labels(y[rows], n_train=n_train, n_classes=10),
-        n_train=n_train,
+        torch.from_numpy(pixels.astype(np.uint8).reshape(-1, 8, 8, 1)),
+        tabular.labels(y, train_rows=parts[0], n_classes=10),
+        parts=parts,
         n_classes=10,
         mean=mean,
         std=std,
@@ -70,6 +70,6 @@ def table(*, name: str, fingerprint: str) -> Dataset:
         raise ValueError(f"dataset.call.name={name}: must be one of {', '.join(TABLES)}")
     x, y, n_classes = TABLES[name]()
     _check(name, x, y, fingerprint)
-    rows, n_train = holdout.order(len(y))
-    x = tabular.standardise(x[rows], n_train)
-    return tabular.dataset(x, y[rows], n_train=n_train, n_classes=n_classes)
+    parts = holdout.parts(len(y))
+    x = tabular.standardise(x, parts[0])
+    return tabular.dataset(x, y, parts=parts, n_classes=n_classes)

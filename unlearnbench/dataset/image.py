@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unlearnbench.dataset import augment as augmentation
+from unlearnbench.dataset.holdout import Parts
 from unlearnbench.values import Dataset
 
 
@@ -13,7 +14,7 @@ def dataset(
     x: Tensor,
     y: Tensor,
     *,
-    n_train: int,
+    parts: Parts,
     n_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
@@ -23,9 +24,9 @@ def dataset(
     """Images in memory as a data set.
 
     Args:
-        x: uint8 images (N, H, W, C), the training part first.
+        x: uint8 images (N, H, W, C), in the order of the user's files.
         y: int64 classes or float32 targets (N,).
-        n_train: how many images are for training.
+        parts: training and test rows, as of ``holdout.parts`` or ``holdout.official``.
         n_classes: 0 for regression.
         mean: one value, or one per channel, in units of ``unit``.
         std: like ``mean``, positive.
@@ -47,13 +48,14 @@ def dataset(
     std_C = unit * torch.tensor(list(std), dtype=torch.float32).expand(channels)
     # As Dataset.inputs normalises a 0, to the last bit.
     black = tuple((-mean_C * (1 / std_C)).tolist())
+    train_rows, test_rows = parts
     return Dataset(
         x=x,
         y=y,
         n_classes=n_classes,
         kind="image",
-        train_rows=torch.arange(n_train),
-        test_rows=torch.arange(n_train, len(x)),
+        train_rows=torch.from_numpy(train_rows),
+        test_rows=torch.from_numpy(test_rows),
         mean=mean_C,
         std=std_C,
         augment=augmentation.named(augment, black),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torchvision import datasets
 
-from unlearnbench.dataset import files, image
+from unlearnbench.dataset import files, holdout, image
 from unlearnbench.values import Dataset
 
 FILES = tuple(
@@ -73,7 +73,7 @@ def mnist(
     return image.dataset(
         x.expand(-1, -1, -1, channels),
         torch.cat([y_train, y_test]).long(),
-        n_train=len(x_train),
+        parts=holdout.official(len(x_train), len(x)),
         n_classes=10,
         mean=mean,
         std=std,

@@ -20,6 +20,8 @@ def mnist_scarce(
 ) -> Dataset:
     """MNIST whose training part holds so many images of one class at most; the test part is whole.
 
+    Images keep the numbers that they have in MNIST.
+
     Graves, Nagisetty & Ganesh, "Amnesiac Machine Learning" (AAAI 2021) forget the threes of MNIST;
     their code trains the model that Amnesiac is tried on with the first 100 of them.
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from unlearnbench.dataset import files, holdout, image, tabular
+from unlearnbench.dataset.holdout import Parts
 from unlearnbench.values import Dataset
 
 Arrays = dict[str, NDArray[Any]]
@@ -37,22 +38,22 @@ def npz(
         FileNotFoundError: there is no such file.
         ValueError: an array is missing, does not fit the others, or holds none of the above.
     """
-    x, y, n_train = _parts(_read(Path(path).expanduser()))
+    x, y, parts = _parts(_read(Path(path).expanduser()))
     n_classes = _n_classes(y)
     if x.ndim == 2:
         if augment != "none":
             raise ValueError(f"dataset.call.augment={augment}: a table takes none")
         _check_numbers("x", x)
-        x = tabular.standardise(x, n_train)
-        return tabular.dataset(x, y, n_train=n_train, n_classes=n_classes)
+        x = tabular.standardise(x, parts[0])
+        return tabular.dataset(x, y, parts=parts, n_classes=n_classes)
     if x.dtype != np.uint8 or x.ndim > 4:
         raise _wrong(f"x must be uint8 (N, H, W[, C]) or numbers (N, F), not {x.dtype} {x.shape}")
     x = x[..., None] if x.ndim == 3 else x
-    found_mean, found_std = _moments(x[:n_train])
+    found_mean, found_std = _moments(x[parts[0]])
     return image.dataset(
         torch.from_numpy(np.ascontiguousarray(x)),
-        tabular.labels(y, n_train=n_train, n_classes=n_classes),
-        n_train=n_train,
+        tabular.labels(y, train_rows=parts[0], n_classes=n_classes),
+        parts=parts,
         n_classes=n_classes,
         mean=found_mean if mean is None else mean,
         std=found_std if std is None else std,
@@ -74,7 +75,7 @@ def _read(path: Path) -> Arrays:
         raise _wrong(f"{path} is no archive of plain arrays: {files.one_line(error)}") from error
 
 
-def _parts(arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any], int]:
+def _parts(arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any], Parts]:
     tested = "x_test" in arrays or "y_test" in arrays
     if absent := [name for name in NAMES[: 4 if tested else 2] if name not in arrays]:
         raise _wrong(f"the archive lacks {', '.join(absent)}")
@@ -84,14 +85,13 @@ def _parts(arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any], int]:
             raise _wrong(f"x_{part} and y_{part} do not fit: shapes {x.shape} and {y.shape}")
     n = len(arrays["y_train"])
     if not tested:
-        rows, n_train = holdout.order(n)
-        return arrays["x_train"][rows], arrays["y_train"][rows], n_train
+        return arrays["x_train"], arrays["y_train"], holdout.parts(n)
     for name in ("x", "y"):
         train, test = arrays[f"{name}_train"], arrays[f"{name}_test"]
         if train.shape[1:] != test.shape[1:] or train.dtype.kind != test.dtype.kind:
             raise _wrong(f"{name}_train and {name}_test differ in shape or type")
     x, y = (np.concatenate([arrays[f"{name}_train"], arrays[f"{name}_test"]]) for name in "xy")
-    return x, y, n
+    return x, y, holdout.official(n, len(y))
 
 
 def _check_numbers(name: str, values: NDArray[Any]) -> None:

@@ -9,45 +9,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unlearnbench.dataset.holdout import Parts, Rows
 from unlearnbench.values import Dataset
 
 
-def standardise(values: NDArray[Any], n_train: int) -> NDArray[np.float32]:
+def standardise(values: NDArray[Any], train_rows: Rows) -> NDArray[np.float32]:
     """Zero mean and unit variance per column over the training rows, which alone are looked at.
 
     A column that is constant over them is only centred.
 
     Args:
-        values: (N, F) or (N,), the training part first.
-        n_train: how many rows are for training.
+        values: (N, F) or (N,).
+        train_rows: the rows (n,) that are for training.
     """
     values = np.asarray(values, np.float64)
-    mean, std = values[:n_train].mean(0), values[:n_train].std(0)
+    train = values[train_rows]
+    mean, std = train.mean(0), train.std(0)
     scaled: NDArray[Any] = (values - mean) / np.where(std > 0, std, 1)
     return scaled.astype(np.float32)
 
 
-def labels(y: NDArray[Any], *, n_train: int, n_classes: int) -> torch.Tensor:
+def labels(y: NDArray[Any], *, train_rows: Rows, n_classes: int) -> torch.Tensor:
     """Labels as a data set takes them: int64 classes, or standardised float32 for regression."""
     if n_classes:
         return torch.from_numpy(np.asarray(y, np.int64))
-    return torch.from_numpy(standardise(y, n_train))
+    return torch.from_numpy(standardise(y, train_rows))
 
 
-def dataset(x: NDArray[np.float32], y: NDArray[Any], *, n_train: int, n_classes: int) -> Dataset:
+def dataset(x: NDArray[np.float32], y: NDArray[Any], *, parts: Parts, n_classes: int) -> Dataset:
     """Features and labels as a data set.
 
     Args:
-        x: features (N, F) that are standardised already, the training part first.
+        x: features (N, F) that are standardised already, in the order of the user's file.
         y: classes or raw targets (N,).
-        n_train: how many rows are for training.
+        parts: training and test rows, as of ``holdout.parts`` or ``holdout.official``.
         n_classes: 0 for regression.
     """
+    train_rows, test_rows = parts
     return Dataset(
         x=torch.from_numpy(np.ascontiguousarray(x)),
-        y=labels(y, n_train=n_train, n_classes=n_classes),
+        y=labels(y, train_rows=train_rows, n_classes=n_classes),
         n_classes=n_classes,
         kind="tabular",
-        train_rows=torch.arange(n_train),
-        test_rows=torch.arange(n_train, len(x)),
+        train_rows=torch.from_numpy(train_rows),
+        test_rows=torch.from_numpy(test_rows),
     )

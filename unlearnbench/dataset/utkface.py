@@ -21,8 +21,8 @@ def utkface(
     """Faces by age: under 20, under 40, under 60, under 80, and older (Zhang et al. 2017).
 
     A flat folder of the "aligned & cropped" images. They are taken in the order of their names
-    (Deep Unlearn takes the order of the folder, which differs between machines), permuted, and a
-    fifth is the test part. Their 23,708 images take 3.6 GB of memory at 224×224.
+    (Deep Unlearn takes the order of the folder, which differs between machines), and a fifth,
+    drawn, is the test part. Their 23,708 images take 3.6 GB of memory at 224×224.
 
     Args:
         size: height and width to resize to, bilinear.
@@ -41,14 +41,13 @@ def utkface(
     if not faces:
         raise files.missing("utkface", folder, ["the aligned and cropped images"])
     classes = np.array([_class(file) for file in faces])
-    rows, n_train = holdout.order(len(faces))
     x = np.empty((len(faces), size, size, 3), np.uint8)
-    for i, row in enumerate(rows):
-        x[i] = _pixels(faces[row], size)
+    for row, face in enumerate(faces):
+        x[row] = _pixels(face, size)
     return image.dataset(
         torch.from_numpy(x),
-        torch.from_numpy(classes[rows]),
-        n_train=n_train,
+        torch.from_numpy(classes),
+        parts=holdout.parts(len(faces)),
         n_classes=N_CLASSES,
         mean=mean,
         std=std,

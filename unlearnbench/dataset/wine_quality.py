@@ -51,9 +51,9 @@ def wine_quality(*, colour: str, target: str, root: str, fingerprint: Mapping[st
     y, n_classes = (
         (np.searchsorted(known, grades), len(known)) if target == "class" else (grades, 0)
     )
-    rows, n_train = holdout.order(len(grades))
-    x = tabular.standardise(features[rows], n_train)
-    return tabular.dataset(x, y[rows], n_train=n_train, n_classes=n_classes)
+    parts = holdout.parts(len(grades))
+    x = tabular.standardise(features, parts[0])
+    return tabular.dataset(x, y, parts=parts, n_classes=n_classes)
 
 
 def _read(folder: Path, name: str, md5: str, names: list[str]) -> NDArray[np.float64]:
