@@ -1,6 +1,7 @@
 """What the attacks on a shadow population share.
 
-Axes: M models under attack, R models to compare with, N records, C classes.
+Axes: M models under attack, R models to compare with, D draws of training rows, N records, C
+classes. Models of one draw have originals with the same training rows.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from unlearnbench.values import UNSEEN, Predictions, Scores, Skip
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.intp]
 
 MODES = ("online", "offline")
 """With reference models on both sides of a record, or on the OUT side only."""
@@ -47,12 +49,11 @@ def draws(predictions: Predictions) -> NDArray[np.intp]:
 
 def references(
     name: str, predictions: Predictions
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Places (M,) of the audited models and (R,) of the originals, and each target's own (M,).
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Places (M,) of the audited models and (R,) of the originals, and the draws of either.
 
-    Its own is the original with the target's training rows, as a number below R; R if there is
-    none. Of originals with the same training rows the first is taken: leaving one out would leave
-    the other in.
+    Of originals with the same training rows the first is taken: leaving one out would leave the
+    other in.
 
     Raises:
         Skip: a regression, no model under attack, or no original.
@@ -62,9 +63,50 @@ def references(
     if not len(originals):
         raise Skip(f"{name}: there is no original to compare with")
     places_R = originals[np.sort(np.unique(draw[originals], return_index=True)[1])]
-    own_MR = draw[places_M][:, None] == draw[places_R]
-    own_M = np.where(own_MR.any(axis=1), own_MR.argmax(axis=1), len(places_R))
-    return places_M, places_R, own_M
+    return places_M, places_R, draw[places_M], draw[places_R]
+
+
+def seen(predictions: Predictions) -> Mask:
+    """Whether the originals of each draw (D, N) were trained on a record."""
+    _, first_D = np.unique(draws(predictions), return_index=True)
+    seen_DN: Mask = predictions.status_MN[first_D] != UNSEEN
+    return seen_DN
+
+
+def left_out(seen_DN: Mask, in_DN: Mask, out_DN: Mask) -> tuple[Indices, Indices]:
+    """Which draw a target of each draw leaves out of what its record is compared with: IN, OUT.
+
+    On its own side, IN where the target's draw has seen the record, its own draw. On the other
+    side one as well: the target's draw is the i-th of those that have seen the record, or of those
+    that have not, and the other side's i-th draw is left out, counted round. Otherwise the fit of
+    the target's own side would rest on one draw less than that of the other, on which side
+    the record was would show in its score, and the null would lie below ½.
+
+    Args:
+        seen_DN: as ``seen``.
+        in_DN: draws that the IN side has for a record; all of them have seen it.
+        out_DN: draws that the OUT side has; none of them has seen it.
+
+    Returns:
+        A draw (D, N) for IN, and one for OUT. It need not be on the side: a target's own original
+        may be missing, or the side empty.
+    """
+    rank_DN = np.where(seen_DN, seen_DN.cumsum(axis=0), (~seen_DN).cumsum(axis=0)) - 1
+    own_D1 = np.arange(len(seen_DN))[:, None]
+    left = []
+    for side_DN, own_DN in ((in_DN, seen_DN), (out_DN, ~seen_DN)):
+        order_DN = np.argsort(~side_DN, axis=0, kind="stable")  # the side's draws come first
+        place_DN = rank_DN % np.maximum(side_DN.sum(axis=0), 1)
+        left.append(np.where(own_DN, own_D1, np.take_along_axis(order_DN, place_DN, axis=0)))
+    return left[0], left[1]
+
+
+def by_draw(values_RN: NDArray[Any], draw_R: NDArray[np.intp], draws: int) -> NDArray[Any]:
+    """Sums (D, N) over the models of each draw; 0 where there is none."""
+    sums_DN = np.zeros((draws, values_RN.shape[1]), np.result_type(values_RN, 1))
+    for draw, values_N in zip(draw_R, values_RN, strict=True):
+        sums_DN[draw] += values_N
+    return sums_DN
 
 
 def confidences(predictions: Predictions, places_M: NDArray[np.intp]) -> Iterator[Array]:
@@ -77,29 +119,26 @@ def confidences(predictions: Predictions, places_M: NDArray[np.intp]) -> Iterato
         yield phi_MN
 
 
-def others(values_RN: NDArray[Any], own_M: NDArray[np.intp]) -> NDArray[Any]:
-    """Sum (M, N) over the originals but the target's own.
+def others(values_DN: NDArray[Any], left_DN: Indices) -> NDArray[Any]:
+    """Sum (D, N) over all draws but the one that each leaves out of a record's.
 
     Summed from both ends: a column sum less one value would lose others that are much smaller.
     """
-    models, n = values_RN.shape
-    total = np.zeros((models + 1, n), np.result_type(values_RN, 1))
-    after_N = np.zeros_like(total[0])
-    for r in range(models):
-        total[r + 1] = total[r] + values_RN[r]
-    for r in reversed(range(models)):
-        total[r] += after_N
-        after_N += values_RN[r]
-    left_out: NDArray[Any] = total[own_M]
-    return left_out
+    total = np.zeros(values_DN.shape, np.result_type(values_DN, 1))
+    np.cumsum(values_DN[:-1], axis=0, out=total[1:])
+    after_DN = np.zeros_like(total)
+    np.cumsum(values_DN[:0:-1], axis=0, out=after_DN[-2::-1])
+    total += after_DN
+    kept_DN: NDArray[Any] = np.take_along_axis(total, left_DN, axis=0)
+    return kept_DN
 
 
-def enough(side_RN: Mask) -> Mask:
+def enough(side_DN: Mask) -> Mask:
     """Records (N,) with two originals or more on a side, whichever is left out.
 
     One rule for all targets of a record: one that depends on the target's own side would tell it.
     """
-    kept_N: Mask = side_RN.sum(axis=0) >= 3
+    kept_N: Mask = side_DN.sum(axis=0) >= 3
     return kept_N
 
 

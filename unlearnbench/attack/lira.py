@@ -9,14 +9,18 @@ from unlearnbench.attack._population import (
     LEAST_VARIANCE,
     MODES,
     Array,
+    Indices,
     Mask,
+    by_draw,
     confidences,
     enough,
     known,
+    left_out,
     log_ratio,
     others,
     outcome,
     references,
+    seen,
 )
 from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Scores
 
@@ -30,9 +34,9 @@ def lira(predictions: Predictions, *, mode: str, variance: str) -> Scores:
     The attacker sees one model, original, unlearned or retrained, and asks if a record was among
     the training rows of its original. He knows nothing of unlearning: he has originals of his own,
     and μ is the median, σ the deviation, of *their* φ on this record, IN where it is RETAINED or
-    FORGOTTEN, OUT where UNSEEN. The original with the target's training rows is left out. Λ is a
-    mean over queries. Carlini et al., Membership Inference Attacks From First Principles
-    (2112.03570).
+    FORGOTTEN, OUT where UNSEEN. The original with the target's training rows is left out, and of
+    the other side one as well (``left_out``). Λ is a mean over queries. Carlini et al., Membership
+    Inference Attacks From First Principles (2112.03570).
 
     Positives are the audited models' FORGOTTEN records, negatives their UNSEEN ones. So originals
     are its ceiling, plain LiRA, and retrained models its null: they saw neither, AUC ½.
@@ -52,70 +56,74 @@ def lira(predictions: Predictions, *, mode: str, variance: str) -> Scores:
     """
     known("mode", mode, MODES)
     known("variance", variance, ("per_record", "pooled", "raw"))
-    places_M, places_R, own_M = references("lira", predictions)
-    status_MN = predictions.status_MN[places_M]
-    out_RN = predictions.status_MN[places_R] == UNSEEN
+    places_M, places_R, draw_M, draw_R = references("lira", predictions)
+    seen_DN, status_MN = seen(predictions), predictions.status_MN[places_M]
+    there_D1 = np.isin(np.arange(len(seen_DN)), draw_R)[:, None]
+    in_DN, out_DN = seen_DN & there_D1, ~seen_DN & there_D1
+    left_in_DN, left_out_DN = left_out(seen_DN, in_DN, out_DN)
     forgotten_MN = status_MN == FORGOTTEN
-    scored_MN = (forgotten_MN | (status_MN == UNSEEN)) & enough(out_RN)
+    scored_MN = (forgotten_MN | (status_MN == UNSEEN)) & enough(out_DN)
     if mode == "online":
-        scored_MN &= enough(~out_RN)
+        scored_MN &= enough(in_DN)
     ratios = []
     places = np.union1d(places_M, places_R)
     for phi in confidences(predictions, places):
         phi_MN, phi_RN = (phi[np.searchsorted(places, some)] for some in (places_M, places_R))
-        mu_MN, var_MN = _fit(phi_RN, out_RN, own_M, variance)
+        phi_DN = by_draw(phi_RN, draw_R, len(seen_DN))
+        mu_DN, var_DN = _fit(phi_DN, out_DN, left_out_DN, variance)
+        mu_MN, var_MN = mu_DN[draw_M], var_DN[draw_M]
         if mode == "offline":
             ratios.append((phi_MN - mu_MN) / np.sqrt(var_MN))
             continue
-        mu_in_MN, var_in_MN = _fit(phi_RN, ~out_RN, own_M, variance)
+        mu_in_DN, var_in_DN = _fit(phi_DN, in_DN, left_in_DN, variance)
+        mu_in_MN, var_in_MN = mu_in_DN[draw_M], var_in_DN[draw_M]
         var_MN = var_in_MN if variance == "raw" else var_MN
         ratios.append(log_ratio(phi_MN, mu_in_MN, var_in_MN, mu_MN, var_MN))
     ratio_MN = sum(ratios[1:], ratios[0]) / len(ratios)
     return outcome("lira", predictions, places_M, ratio_MN, forgotten_MN, scored_MN)
 
 
-def _fit(
-    phi_RN: Array, side_RN: Mask, own_M: NDArray[np.intp], variance: str
-) -> tuple[Array, Array]:
-    """Median (M, N) and variance, (M, N) or (M, 1), of a side without the target's own original.
+def _fit(phi_DN: Array, side_DN: Mask, left_DN: Indices, variance: str) -> tuple[Array, Array]:
+    """Median (D, N) and variance, (D, N) or (D, 1), of a side without what each draw leaves out.
 
     All from column sums: with y = φ − mean and a centre c, Σ(y − c) = Σy − kc and
     Σ(y − c)² = Σy² − 2cΣy + kc².
     """
-    shift_N = phi_RN.mean(axis=0, where=side_RN | ~side_RN.any(axis=0))
-    y_RN = np.where(side_RN, phi_RN - shift_N, 0.0)
-    k_MN, sum_MN, squares_MN = (others(one, own_M) for one in (side_RN, y_RN, y_RN**2))
-    median_MN = np.where(k_MN > 0, _median(y_RN, side_RN)[own_M], 0.0)
+    shift_N = phi_DN.mean(axis=0, where=side_DN | ~side_DN.any(axis=0))
+    y_DN = np.where(side_DN, phi_DN - shift_N, 0.0)
+    k_DN, sum_DN, squares_DN = (others(one, left_DN) for one in (side_DN, y_DN, y_DN**2))
+    median_DN = np.take_along_axis(_median(y_DN, side_DN), left_DN, axis=0)
+    median_DN = np.where(k_DN > 0, median_DN, 0.0)
     if variance == "per_record":
-        k_MN = np.maximum(k_MN, 1)
-        var_MN = squares_MN / k_MN - (sum_MN / k_MN) ** 2
-        return median_MN + shift_N, np.maximum(var_MN, LEAST_VARIANCE)
-    c_MN = median_MN if variance == "pooled" else shift_N.mean() - shift_N
-    used_N = enough(side_RN)
-    n_M1 = np.maximum(k_MN.sum(axis=1, where=used_N, keepdims=True), 1)
-    mean_M1 = (sum_MN - k_MN * c_MN).sum(axis=1, where=used_N, keepdims=True) / n_M1
-    each_MN = squares_MN + c_MN * (k_MN * c_MN - 2 * sum_MN)
-    var_M1 = each_MN.sum(axis=1, where=used_N, keepdims=True) / n_M1 - mean_M1**2
-    return median_MN + shift_N, np.maximum(var_M1, LEAST_VARIANCE)
+        k_DN = np.maximum(k_DN, 1)
+        var_DN = squares_DN / k_DN - (sum_DN / k_DN) ** 2
+        return median_DN + shift_N, np.maximum(var_DN, LEAST_VARIANCE)
+    c_DN = median_DN if variance == "pooled" else shift_N.mean() - shift_N
+    used_N = enough(side_DN)
+    n_D1 = np.maximum(k_DN.sum(axis=1, where=used_N, keepdims=True), 1)
+    mean_D1 = (sum_DN - k_DN * c_DN).sum(axis=1, where=used_N, keepdims=True) / n_D1
+    each_DN = squares_DN + c_DN * (k_DN * c_DN - 2 * sum_DN)
+    var_D1 = each_DN.sum(axis=1, where=used_N, keepdims=True) / n_D1 - mean_D1**2
+    return median_DN + shift_N, np.maximum(var_D1, LEAST_VARIANCE)
 
 
-def _median(y_RN: Array, side_RN: Mask) -> Array:
-    """Medians (R + 1, N) of a side without each model in turn, and of all; inf where none is left.
+def _median(y_DN: Array, side_DN: Mask) -> Array:
+    """Medians (D, N) of a side without each draw in turn; inf where none is left.
 
     Without its r-th value a sorted column's j-th one is s_j for j < r, else s_{j+1}; r ≤ j just
     where the value is ≤ s_j, or where it equals both.
     """
-    sorted_NR = np.sort(np.where(side_RN, y_RN, np.inf).T, axis=1)
-    k_N, columns_N = side_RN.sum(axis=0), np.arange(len(sorted_NR))
-    last = len(side_RN) - 1
+    sorted_ND = np.sort(np.where(side_DN, y_DN, np.inf).T, axis=1)
+    k_N, columns_N = side_DN.sum(axis=0), np.arange(len(sorted_ND))
+    last = len(side_DN) - 1
 
     def at(j_N: NDArray[Any]) -> Array:
-        values_N: Array = sorted_NR[columns_N, np.clip(j_N, 0, last)]
+        values_N: Array = sorted_ND[columns_N, np.clip(j_N, 0, last)]
         return values_N
 
     whole_N = (at((k_N - 1) // 2) + at(k_N // 2)) / 2
-    left_out_RN = np.zeros_like(y_RN)
+    without_DN = np.zeros_like(y_DN)
     for j_N in ((k_N - 2) // 2, (k_N - 1) // 2):
         here_N, next_N = at(j_N), at(j_N + 1)
-        left_out_RN += np.where(y_RN <= here_N, next_N, here_N) / 2
-    return np.concatenate([np.where(side_RN, left_out_RN, whole_N), whole_N[None]])
+        without_DN += np.where(y_DN <= here_N, next_N, here_N) / 2
+    return np.where(side_DN, without_DN, whole_N)

@@ -1,17 +1,20 @@
 """RMIA: is a record more likely under the model than other records are, each against its norm?"""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unlearnbench.attack._population import (
     MODES,
     Array,
+    Indices,
     Mask,
+    by_draw,
     enough,
     known,
+    left_out,
     others,
     outcome,
     references,
+    seen,
 )
 from unlearnbench.metric import cross_entropy
 from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Scores
@@ -29,10 +32,11 @@ def rmia(predictions: Predictions, *, mode: str, a: float, gamma: float) -> Scor
     The attacker sees one model θ, original, unlearned or retrained, and asks if a record was among
     the training rows of its original. He knows nothing of unlearning: he has originals of his own,
     and p̄ are means over *them*, IN where the record is RETAINED or FORGOTTEN, OUT where UNSEEN. The
-    original with the target's training rows is left out. z runs over all records scored on the
-    same model, positive or not, without x itself. A mean over queries, where the paper takes a
-    vote for each z. Zarifzadeh et al., Low-Cost High-Power Membership Inference Attacks
-    (2312.03262), with the plain softmax at temperature 1.
+    original with the target's training rows is left out, and of the other side one as well
+    (``left_out``). z runs over all records scored on the same model, positive or not, without x
+    itself. A mean over queries, where the paper takes a vote for each z. Zarifzadeh et al.,
+    Low-Cost High-Power Membership Inference Attacks (2312.03262), with the plain softmax at
+    temperature 1.
 
     Positives are the audited models' FORGOTTEN records, negatives their UNSEEN ones. So originals
     are its ceiling, plain RMIA, and retrained models its null: they saw neither, AUC ½.
@@ -55,13 +59,15 @@ def rmia(predictions: Predictions, *, mode: str, a: float, gamma: float) -> Scor
         raise ValueError(f"attack.call.a={a}: must lie in [0, 1]")
     if not gamma > 0:
         raise ValueError(f"attack.call.gamma={gamma}: must be above 0")
-    places_M, places_R, own_M = references("rmia", predictions)
-    status_MN = predictions.status_MN[places_M]
-    out_RN = predictions.status_MN[places_R] == UNSEEN
+    places_M, places_R, draw_M, draw_R = references("rmia", predictions)
+    seen_DN, status_MN = seen(predictions), predictions.status_MN[places_M]
+    there_D1 = np.isin(np.arange(len(seen_DN)), draw_R)[:, None]
+    in_DN, out_DN = seen_DN & there_D1, ~seen_DN & there_D1
+    left_in_DN, left_out_DN = left_out(seen_DN, in_DN, out_DN)
     forgotten_MN = status_MN == FORGOTTEN
-    scored_MN = (forgotten_MN | (status_MN == UNSEEN)) & enough(out_RN)
+    scored_MN = (forgotten_MN | (status_MN == UNSEEN)) & enough(out_DN)
     if mode == "online":
-        scored_MN &= enough(~out_RN)
+        scored_MN &= enough(in_DN)
     score_MN = np.zeros(scored_MN.shape)
     places = np.union1d(places_M, places_R)
     queries = predictions.logits_MQNC.shape[1]
@@ -72,20 +78,21 @@ def rmia(predictions: Predictions, *, mode: str, a: float, gamma: float) -> Scor
             raise ValueError("rmia: logits are not finite")
         p = np.maximum(p, LEAST_PROBABILITY)
         p_MN, p_RN = (p[np.searchsorted(places, some)] for some in (places_M, places_R))
-        out_mean_MN = _mean(p_RN, out_RN, own_M)
+        p_DN = by_draw(p_RN, draw_R, len(seen_DN))
+        out_mean_MN = _mean(p_DN, out_DN, left_out_DN)[draw_M]
         if mode == "online":
-            norm_MN = (_mean(p_RN, ~out_RN, own_M) + out_mean_MN) / 2
+            norm_MN = (_mean(p_DN, in_DN, left_in_DN)[draw_M] + out_mean_MN) / 2
         else:
             norm_MN = ((1 + a) * out_mean_MN + (1 - a)) / 2
         score_MN += _beaten(p_MN / norm_MN, scored_MN, gamma) / queries
     return outcome("rmia", predictions, places_M, score_MN, forgotten_MN, scored_MN)
 
 
-def _mean(p_RN: Array, side_RN: Mask, own_M: NDArray[np.intp]) -> Array:
-    """Mean (M, N) of a side without the target's own original; at least the least probability."""
-    total_MN = others(np.where(side_RN, p_RN, 0.0), own_M)
-    mean_MN: Array = total_MN / np.maximum(others(side_RN, own_M), 1)
-    return np.maximum(mean_MN, LEAST_PROBABILITY)
+def _mean(p_DN: Array, side_DN: Mask, left_DN: Indices) -> Array:
+    """Mean (D, N) of a side without what each draw leaves out; at least the least probability."""
+    total_DN = others(np.where(side_DN, p_DN, 0.0), left_DN)
+    mean_DN: Array = total_DN / np.maximum(others(side_DN, left_DN), 1)
+    return np.maximum(mean_DN, LEAST_PROBABILITY)
 
 
 def _beaten(ratio_MN: Array, scored_MN: Mask, gamma: float) -> Array:
