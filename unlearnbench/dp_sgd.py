@@ -141,8 +141,8 @@ def _rate(n: int, batch_size: int) -> float:
 
 
 def _check(model: nn.Module, precision: str) -> None:
-    if precision != "32-true":
-        raise ValueError(f"train=dp_sgd: needs precision=32-true, not {precision}")
+    if precision not in ("32-true", "64-true"):
+        raise ValueError(f"train=dp_sgd: needs precision=32-true or 64-true, not {precision}")
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             told = "batch norm mixes the rows of a batch; take model.call.norm=group"

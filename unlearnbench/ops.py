@@ -39,8 +39,8 @@ def entropy(logits_BC: Tensor) -> Tensor:
 
 
 def class_counts(batches: Batches, n_classes: int) -> Tensor:
-    """Rows of each class (C,), float32, at least 1 so that it can be divided by."""
-    return batches.y.bincount(minlength=n_classes).clamp(min=1).float()
+    """Rows of each class (C,), in the data's type, at least 1 so that it can be divided by."""
+    return batches.y.bincount(minlength=n_classes).clamp(min=1).to(batches.data.dtype)
 
 
 @torch.no_grad()
@@ -185,7 +185,7 @@ def reset(modules: Iterable[nn.Module], generator: Generator) -> None:
 
 def normal(like: Tensor, generator: Generator) -> Tensor:
     """Standard normal draws in the shape of a tensor, on its device."""
-    return torch.randn(like.shape, generator=generator).to(like)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like)
 
 
 @torch.no_grad()
@@ -227,10 +227,13 @@ def redraw(
     for W in weights:
         S = smallest(scores[id(W)], init_rate)
         fresh = nn.init.kaiming_normal_(
-            torch.empty(W.shape), mode="fan_out", nonlinearity="relu", generator=draw
+            torch.empty(W.shape, dtype=W.dtype),
+            mode="fan_out",
+            nonlinearity="relu",
+            generator=draw,
         )
         W.data = torch.where(S, fresh.to(W), W.data)
-        scaled.append((W, torch.where(S, 1.0, 0.1)))
+        scaled.append((W, torch.where(S, W.new_tensor(1.0), W.new_tensor(0.1))))
 
     def scale_gradients(model: nn.Module) -> None:
         for W, by in scaled:

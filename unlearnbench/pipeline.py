@@ -47,6 +47,9 @@ from unlearnbench.values import (
 PREDICT_ROWS = 1000
 """Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
 
+DTYPES = {"64-true": torch.float64}
+"""Of weights and inputs, by ``precision``; float32 under any other."""
+
 WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
 
 
@@ -92,16 +95,19 @@ def dataset(cell: Cell, device: str = "cpu") -> Dataset:
     option = cell.dataset
     given = {key: option[key] for key in ("root", "path", "fingerprint") if key in option}
     call, content = json.dumps({**option["call"], **given}), option.get("content")
-    return _dataset(call, content, option.get("limit"), device)
+    dtype = DTYPES.get(cell.precision, torch.float32)
+    return _dataset(call, content, option.get("limit"), device, dtype)
 
 
 @lru_cache(maxsize=2)
-def _dataset(call: str, content: str | None, limit: int | None, device: str) -> Dataset:
+def _dataset(
+    call: str, content: str | None, limit: int | None, device: str, dtype: torch.dtype
+) -> Dataset:
     # As text, for a cache needs what can be hashed; a file that changes is another data set.
     load, arguments = target(json.loads(call))
     loaded = load(**arguments)
     assert isinstance(loaded, Dataset)
-    return (loaded if limit is None else loaded.limited(limit)).to(device)
+    return (loaded if limit is None else loaded.limited(limit)).computed_in(dtype).to(device)
 
 
 def batches(
@@ -135,6 +141,8 @@ def batches(
 def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
     """An untrained net on the data's device, channels last, with the weights this seed draws.
 
+    Its weights are drawn in the data's type: rounded draws differ between processors.
+
     Raises:
         Skip: the model does not take this kind of data.
         ValueError: ``train.temperature`` is not above 0.
@@ -144,7 +152,7 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
         told = f"model={model} takes {' or '.join(kinds)} data"
         raise Skip(f"{told}; dataset={cell.dataset['name']} is {data.kind}")
     build, arguments = target(cell.model["call"])
-    with seeded(cell.model_seed, purpose):
+    with seeded(cell.model_seed, purpose), by_default(data.dtype):
         net = build(data.shape, data.n_classes or 1, **arguments)
     assert isinstance(net, nn.Module)
     if (temperature := cell.train.get("temperature")) is not None:
@@ -153,6 +161,17 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
         net.register_forward_hook(_Tempered(temperature))
     layout = torch.channels_last if data.kind == "image" else torch.preserve_format
     return net.to(device=data.x.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+@contextmanager
+def by_default(dtype: torch.dtype) -> Iterator[None]:
+    """Make new tensors in this type inside the block, unless they name another."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @dataclass(frozen=True)

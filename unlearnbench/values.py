@@ -67,6 +67,7 @@ class Dataset:
         mean: per channel, in units of ``x``; images only.
         std: per channel, in units of ``x``; images only.
         augment: what training does to a batch, or None.
+        dtype: of model inputs, and of what is computed from them.
     """
 
     x: Tensor
@@ -78,6 +79,7 @@ class Dataset:
     mean: Tensor = field(default_factory=lambda: torch.zeros(1))
     std: Tensor = field(default_factory=lambda: torch.ones(1))
     augment: Augment | None = None
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         """Check what every later stage relies on.
@@ -135,9 +137,9 @@ class Dataset:
     def inputs(self, rows_B: Tensor) -> Tensor:
         """Model inputs of some rows: normalised (B, C, H, W) in channels-last memory, or (B, F)."""
         if self.kind == "tabular":
-            return self.x.index_select(0, rows_B)
+            return self.x.index_select(0, rows_B).to(self.dtype)
         stored_NP, shift_P, scale_P = self._stored
-        x_BP = stored_NP.index_select(0, rows_B).float().sub_(shift_P).mul_(scale_P)
+        x_BP = stored_NP.index_select(0, rows_B).float().sub_(shift_P).mul_(scale_P).to(self.dtype)
         channels, height, width = self.shape
         x = x_BP.view(len(rows_B), height, width, -1)
         return x.expand(-1, -1, -1, channels).contiguous().permute(0, 3, 1, 2)
@@ -155,6 +157,10 @@ class Dataset:
     def training_on(self, train_rows: Tensor) -> "Dataset":
         """The set with these of its training rows (n,) only, and all test rows; none is moved."""
         return replace(self, train_rows=train_rows)
+
+    def computed_in(self, dtype: torch.dtype) -> "Dataset":
+        """The same set with model inputs, and the targets of a regression, in this type."""
+        return replace(self, dtype=dtype, y=self.y if self.n_classes else self.y.to(dtype))
 
     def to(self, device: str) -> "Dataset":
         """The same set with its tensors on ``device``."""

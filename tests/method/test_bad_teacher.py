@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from method.bench import Bench, same, weights
+from method.bench import Bench, close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench import ops
@@ -68,11 +68,14 @@ def test_the_loss_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
     x, net = bench.data.inputs(bench.task.retain.rows[:20]), bench.fresh().eval()
     is_forget = torch.arange(20) % 3 == 0
     expected = divergences(teachers, net, x, is_forget).sum(1).mean()
-    torch.testing.assert_close(given[0](net, x, is_forget), expected)
+    close(given[0](net, x, is_forget), expected)
 
 
 def test_a_step_by_hand(bench: Bench) -> None:
-    """Adam's first, on all rows at once; where g is no rounding error, for its size has no say."""
+    """Adam's first, on all rows at once; where g is no rounding error, for its size has no say.
+
+    A rounding of g of 1e-15 changes g / (|g| + 1e-8) by 1e-9 at most where |g| is above 1e-7.
+    """
     net = bench.run(bad_teacher, bench.task, **{**SETTINGS, "batch_size": 2000}, epochs=1)
     task, other = bench.task, bench.original.train()
     teachers = bench.original.eval(), task.fresh("teacher").eval()
@@ -83,9 +86,9 @@ def test_a_step_by_hand(bench: Bench) -> None:
     for p, before, slope in zip(net.parameters(), other.parameters(), slopes, strict=True):
         g = slope + ADAM["weight_decay"] * before
         expected = before - ADAM["lr"] * g / (g.abs() + 1e-8)
-        clear = g.abs() > 1e-6
+        clear = g.abs() > 1e-7
         assert clear.float().mean() > 0.98
-        torch.testing.assert_close(p[clear], expected[clear], rtol=0, atol=1e-5)
+        close(p[clear], expected[clear])
 
 
 def test_teachers_are_the_original_and_another_draw_and_stay_so(

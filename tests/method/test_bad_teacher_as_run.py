@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from method.bench import Bench, same
+from method.bench import Bench, close, same
 from method.test_bad_teacher import SETTINGS, divergences, losses, watched
 from torchvision.models import ResNet
 
@@ -25,7 +25,7 @@ def test_the_loss_is_a_mean_over_classes_too(bench: Bench, monkeypatch: pytest.M
     x, net = bench.data.inputs(bench.task.retain.rows[:20]), bench.fresh().eval()
     is_forget = torch.arange(20) % 3 == 0
     expected = divergences(teachers[::-1], net, x, is_forget).mean()
-    torch.testing.assert_close(given[0](net, x, is_forget), expected)
+    close(given[0](net, x, is_forget), expected)
 
 
 def test_teachers_are_the_original_and_one_resnet18_and_stay_so(

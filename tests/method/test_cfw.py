@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cells import compose
-from method.bench import SGD, Bench, same, weights
+from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench.method.cfw import cfw
@@ -127,8 +127,7 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
             torch.stack(losses).mean().backward()
             stepper.step()
     found = bench.run(cfw, uneven(bench.task), **arguments)
-    for name, p in weights(net).items():
-        torch.testing.assert_close(weights(found)[name], p, rtol=1e-3, atol=1e-4)
+    all_close(weights(found), weights(net))
 
 
 @pytest.mark.parametrize("model", ["logreg", "mlp"])

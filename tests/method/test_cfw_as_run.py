@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cells import compose
-from method.bench import SGD, Bench, same, weights
+from method.bench import SGD, TOLERANCE, Bench, all_close, same, weights
 from torch import nn
 
 from unlearnbench.method.cfw import cfw
@@ -31,7 +31,7 @@ def small() -> nn.Module:
         inner = nn.Sequential(OrderedDict(conv=nn.Conv2d(32, 32, 3), norm=nn.BatchNorm2d(32)))
         layers = {"conv1": nn.Conv2d(1, 32, 3), "inner": inner, "last": nn.Conv2d(32, 16, 3)}
         ends = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-        return nn.Sequential(OrderedDict(layers, **ends, head=nn.Linear(16, 10)))
+        return nn.Sequential(OrderedDict(layers, **ends, head=nn.Linear(16, 10))).double()
 
 
 def some(task: Task, *, even: bool) -> Task:
@@ -55,7 +55,7 @@ def test_it_shakes_top_level_convolutions_twice(bench: Bench) -> None:
 def test_against_a_loop_by_hand(bench: Bench) -> None:
     """CE(B) times the mean of n/(C n_y) over the batch, at the rate of a cosine."""
     task, net = some(bench.task, even=False), small().train()
-    c = torch.tensor([225 / (10 * n) for n in [5] * 5 + [40] * 5])
+    c = torch.tensor([225 / (10 * n) for n in [5] * 5 + [40] * 5]).double()
     assert len(task.retain.rows) == 225
     stepper = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
     for e in range(2):
@@ -66,8 +66,7 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
             stepper.step()
     task = some(bench.task, even=False)
     found = weights(cfw_as_run(small(), task, **SETTINGS, **QUIET, epochs=2))
-    for name, p in weights(net).items():
-        torch.testing.assert_close(found[name], p, rtol=1e-4, atol=1e-5)
+    all_close(found, weights(net))
 
 
 @pytest.mark.parametrize("even", [True, False])
@@ -76,7 +75,7 @@ def test_without_noise_it_is_cfw_where_classes_are_balanced(bench: Bench, even: 
         weights(method(small(), some(bench.task, even=even), **SETTINGS, **QUIET, epochs=2))
         for method in (cfw, cfw_as_run)
     )
-    close = [torch.allclose(one[name], two[name], rtol=1e-4, atol=1e-6) for name in one]
+    close = [torch.allclose(one[name], two[name], rtol=0, atol=TOLERANCE) for name in one]
     assert all(close) is even
 
 

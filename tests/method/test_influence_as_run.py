@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from cells import compose
-from method.bench import Bench, same
+from method.bench import TOLERANCE, Bench, same
 from torch import Tensor, nn
 
 from unlearnbench.method.influence_as_run import influence_as_run
@@ -76,7 +76,7 @@ def test_against_the_recursion_by_hand(bench: Bench, linear: Bench, model: str) 
             break
     assert seen == 30 if model == "cnn" else seen < len(task.retain.rows)
     found = step(used, task)
-    assert (found - k).norm() < 1e-3 * (k - v).norm()
+    assert (found - k).norm() < TOLERANCE * (k - v).norm()
 
 
 def test_the_start_moves_along_the_first_gradient(linear: Bench) -> None:

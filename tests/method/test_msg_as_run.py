@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from method.bench import SGD, Bench, same, weights
+from method.bench import SGD, TOLERANCE, Bench, same, weights
 
 from unlearnbench.method.msg import msg
 from unlearnbench.method.msg_as_run import msg_as_run
@@ -44,7 +44,7 @@ def test_scores_against_a_loop_by_hand(bench: Bench) -> None:
     for name in CONVOLUTIONS:
         scores = parameters[name].grad.abs()
         changed = weights(found)[name] != parameters[name]
-        border = scores.flatten().sort().values[changed.sum() - 1] * 1.001 + 1e-9
+        border = scores.flatten().sort().values[changed.sum() - 1] * (1 + TOLERANCE)
         assert scores[changed].max() <= border
         assert scores[weights(balanced)[name] != parameters[name]].max() > border
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from method.bench import SGD, Bench, same, weights
+from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench.method.neggrad_plus import neggrad_plus
@@ -30,8 +30,7 @@ def test_alpha_zero_is_ascent_over_the_retain_sets_length(bench: Bench) -> None:
         return -task.loss(model, *next(forget))
 
     other = descend(bench.original, task.retain.batched(64), ascent, sgd=SGD, epochs=2)
-    for name, p in weights(other).items():
-        torch.testing.assert_close(weights(net)[name], p)
+    all_close(weights(net), weights(other))
 
 
 def test_raises_the_forget_loss_above_finetunings(bench: Bench) -> None:

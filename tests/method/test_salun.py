@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from method.bench import Bench, same, weights
+from method.bench import TOLERANCE, Bench, same, weights
 from torch import Tensor
 
 from unlearnbench.method.random_labels import random_labels
@@ -47,7 +47,7 @@ def test_only_the_most_salient_weights_move(bench: Bench, threshold: float) -> N
     moved = flat(weights(net).values()) != flat(weights(start).values())
     assert 0.99 * n < moved.sum() <= n
     # Batches add up to G but for rounding, which may swap weights at the border.
-    assert G[moved].min() > (1 - 1e-3) * G.sort(descending=True).values[n - 1]
+    assert G[moved].min() > (1 - TOLERANCE) * G.sort(descending=True).values[n - 1]
 
 
 def test_regression_is_skipped(bench: Bench) -> None:

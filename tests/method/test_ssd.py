@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from method.bench import Bench, same, weights
+from method.bench import TOLERANCE, Bench, close, same, weights
 from torch import Tensor
 
 from unlearnbench.method.ssd import ssd
@@ -44,9 +44,9 @@ def test_dampens_by_the_formula_and_leaves_the_rest_to_the_bit(
     pairs = zip(*importances(bench, task), weights(bench.original).items(), strict=True)
     for I_F, I_D, (name, theta) in pairs:
         chosen, after = alpha * I_D < I_F, weights(net)[name]
-        near = ((I_F / (alpha * I_D)) - 1).abs() < 1e-3  # rounding may decide otherwise
+        near = ((I_F / (alpha * I_D)) - 1).abs() < TOLERANCE  # rounding may decide otherwise
         expected = torch.where(chosen, (lambda_ * I_D / I_F).clamp(max=1) * theta, theta)
-        torch.testing.assert_close(after[~near], expected[~near], rtol=1e-3, atol=1e-7)
+        close(after[~near], expected[~near])
         assert torch.equal(after[~chosen & ~near], theta[~chosen & ~near])
         changed += int((after != theta).sum())
         every += theta.numel()

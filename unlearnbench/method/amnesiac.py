@@ -57,7 +57,9 @@ def prepare(model: nn.Module, task: Task) -> dict[str, Tensor]:
         RuntimeError: the training does not give the original again, which came another way.
     """
     net, hits, steppers = task.fresh(), list[Tensor](), set[Optimizer]()
-    change = {name: t.double().zero_() for name, t in net.state_dict().items()}
+    change = {
+        name: torch.zeros_like(t, dtype=torch.float64) for name, t in net.state_dict().items()
+    }
 
     @contextmanager
     def logged(rows_B: Tensor) -> Iterator[None]:

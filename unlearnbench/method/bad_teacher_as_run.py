@@ -37,7 +37,7 @@ def bad_teacher_as_run(
         raise Skip("the bad teacher is a ResNet18, which takes images and gives classes")
     with seeded(123):
         t_bad = ops.frozen(resnet18(shape, task.n_classes, norm="batch"))
-    t, t_bad = ops.frozen(model), t_bad.to(task.retain.rows.device)
+    t, t_bad = ops.frozen(model), t_bad.to(task.retain.rows.device, task.retain.data.dtype)
 
     def loss(model: nn.Module, x: Tensor, is_forget: Tensor) -> Tensor:
         q = torch.where(is_forget[:, None], t_bad(x), t(x))

@@ -44,7 +44,7 @@ def influence(
         given = torch.from_numpy(k).to(v)
         return (F_R(given) + damping * given).cpu().numpy()
 
-    system = LinearOperator((len(v), len(v)), matvec=left_side, dtype=np.float32)
+    system = LinearOperator((len(v), len(v)), matvec=left_side, dtype=v.cpu().numpy().dtype)
     k, status = cg(system, v.cpu().numpy(), rtol=residual, maxiter=iterations)
     task.note("converged", float(status == 0))
     gradient.shift(model, alpha * torch.from_numpy(k).to(v))

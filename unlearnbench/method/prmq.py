@@ -45,7 +45,7 @@ def prmq(
     _prune_and_redraw(model, prune_amount, task)
     descend(model, retain, loss, sgd=stepper, epochs=whole)
     descend(model, retain.limited(rest), loss, sgd=stepper, epochs=1)
-    return model.half().float()
+    return model.half().to(task.retain.data.dtype)
 
 
 @torch.no_grad()
@@ -57,4 +57,5 @@ def _prune_and_redraw(model: nn.Module, amount: float, task: Task) -> None:
         tensor.masked_fill_(mask, 0)
     for W in (layer.weight for layer in layers):
         s = W[0].numel() ** -0.5
-        W.copy_(torch.where(W == 0, torch.empty(W.shape).uniform_(-s, s, generator=draw).to(W), W))
+        new = torch.empty(W.shape, dtype=W.dtype).uniform_(-s, s, generator=draw)
+        W.copy_(torch.where(W == 0, new.to(W), W))
