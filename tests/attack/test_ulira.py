@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from attack.populations import beside, keep, null, pairs, phi_of, population, table, taken
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import norm
 
+from unlearnbench import metric, results
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.ulira import ulira
 from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Skip
@@ -249,6 +252,35 @@ def test_what_is_scored() -> None:
     status = found.status_MN[:16]
     assert len(scores.row) == (status != RETAINED).sum()
     assert (scores.member == (status == FORGOTTEN)[status != RETAINED]).all()
+
+
+@pytest.mark.tried(
+    "U-LiRA where log ratios are in the hundreds: its stored scores were all 1 from 37 on",
+    "scores are log ratios, and give the AUC and the accuracy that are reported",
+)
+def test_scores_do_not_saturate(tmp_path: Path) -> None:
+    """In half of the records one model that never saw it answers as those that forgot it.
+
+    The fit of its own score leaves it out, so its ratio is as large as those of other records.
+    """
+    status, random = keep(32, 300), np.random.default_rng(0)
+    phi = random.normal(size=status.shape) + 30 * (status == FORGOTTEN)
+    odd = (status == UNSEEN).argmax(axis=0)[:150], np.arange(150)
+    phi[odd] = 30 + random.normal(size=150)
+    scores = ulira(population(phi, status), reference="unlearned_out", variance="per_record")
+    assert (scores.score > 40).mean() > 0.1
+    columns = {name: getattr(scores, name) for name in ("pool", "row", "member", "score")}
+    n = len(scores.row)
+    stored = results.columns(results.SCORES, n, key="k", place=np.arange(n), **columns)
+    results.write(tmp_path / "scores", "part", stored, results.SCORES)
+    frame = results.load_scores(tmp_path)
+    inside, outside = (frame.score[frame.member == side].to_numpy() for side in (True, False))
+    auc = scores.metrics["ulira_auc"][0]
+    assert metric.auc(inside, outside) == auc
+    assert 0.9 < auc < 0.999
+    assert abs(metric.auc(expit(inside), expit(outside)) - auc) > 0.001, "what saturation costs"
+    half = metric.balanced_accuracy(inside, outside, 0.0)
+    assert scores.metrics["ulira_bal_acc_half"][0] == half
 
 
 def test_what_it_cannot_do() -> None:
