@@ -58,6 +58,10 @@ def files(page: str) -> dict[str, str]:
     return {title: text for _, title, text in blocks if title}
 
 
+@pytest.mark.tried(
+    "an attack on one output with traits.ends: the example in docs/attacks.md",
+    "its floor and ceiling are the figures of the controls (were the method's own)",
+)
 @pytest.mark.parametrize("axis", OWN)
 def test_an_option_of_ones_own(
     axis: str, new_lab: pipeline.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,9 +86,29 @@ def test_an_option_of_ones_own(
         assert export == f"export PYTHONPATH={tmp_path}"
         used = [option for line in lines for option in worked(new_lab, line, axis)]
         assert name in used
+        if axis == "attack":
+            held_to_controls(new_lab, lines[0])
     finally:
         for one in (name, Path(test).stem):
             sys.modules.pop(one, None)
+
+
+def held_to_controls(lab: pipeline.Lab, line: str) -> None:
+    """Both ends of each method are the figures that the controls' own rows have."""
+    _, *words = shlex.split(line, comments=True)
+    figures = {}
+    for method in ("original", "retrain", "finetune", "gradient_ascent"):
+        (cell,) = config.cells([[*words, f"method={method}", "forget.call.fraction=0.3"]])
+        rows = table.rows(lab, cell).rows
+        figures[method] = {row["metric"]: row["value"] for row in rows if row["attack"] != "none"}
+    floor, ceiling = (figures[control]["gap_bal_acc"] for control in ("retrain", "original"))
+    assert len({one["gap_bal_acc"] for one in figures.values()}) > 2
+    for one in figures.values():
+        assert one["gap_bal_acc_floor"] == floor
+        assert one["gap_bal_acc_ceiling"] == ceiling
+        assert one["gap_bal_acc_gap"] == pytest.approx(one["gap_bal_acc"] - floor)
+        share = (one["gap_bal_acc"] - floor) / (ceiling - floor)
+        assert one["gap_bal_acc_normalised"] == pytest.approx(share)
 
 
 def worked(lab: pipeline.Lab, line: str, axis: str) -> Iterator[str]:

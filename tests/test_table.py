@@ -1,5 +1,6 @@
 """Rows of attacks: where a method stands between two controls, and how sure that is."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,154 @@ def test_ends_are_the_figures_of_the_controls_by_the_names_of_the_option(
         assert row[f"{attack}_auc_normalised"] == pytest.approx(share)
     for place, control in enumerate(AT[attack]):
         assert told(found[attack, control])[f"{attack}_auc_normalised"] == place
+
+
+TABULAR = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=3", "method.call.epochs=2"]
+BY_CLASS = ["forget=by_class", "attack.shadows.models=4", "attack.shadows.targets=2"]
+BOTH = {"floor": "retrain", "ceiling": "original"}
+INPUTS: dict[str, tuple[list[str], list[str], dict[str, str]]] = {
+    # Words, headline figures, and ends.
+    "umia": ([], ["mia_test_auc", "mia_test"], BOTH),
+    "umia, a share": ([], ["mia_val", "mia_test_tpr_at_1pct"], BOTH),
+    "lira": (["shadows.models=8"], ["lira_auc"], BOTH),
+    "rmia": (["shadows.models=8"], ["rmia_auc"], BOTH),
+    "ulira": (["shadows.models=12"], ["ulira_auc", "ulira_acc"], BOTH),
+    "class_shadow": (
+        [*BY_CLASS, "attack.call.epochs=1"],
+        ["class_shadow_auc", "class_shadow_recall_correct"],
+        BOTH,
+    ),
+    "double_output": (
+        ["zoo.originals=3", "zoo.requests=3", "zoo.size=100"],
+        ["double_output_auc", "deg_count", "deg_rate"],
+        {"null": "original", "reference": "retrain"},
+    ),
+    "hrec": (
+        ["deletions.count=10", "attack.call.steps=5"],
+        ["hrec_cos"],
+        {"null": "hrec_null_cos", "reference": "retrain"},
+    ),
+    "relearn": (["attack.call.steps=20"], ["relearn_loss_start"], BOTH),
+    "weights": ([], ["weight_distance"], BOTH),
+    "zrf": ([], ["zrf"], BOTH),
+    "model_inversion": (
+        [
+            *["attack.call.process=none", "attack.call.starts=2"],
+            "attack.call.iterations=5",
+        ],
+        ["inversion_centred_cosine"],
+        BOTH,
+    ),
+}
+
+
+@pytest.mark.tried(
+    "traits.ends on attacks of each input: outputs, populations, zoos, parameters, models",
+    "each end is the figure in the rows of the control itself",
+)
+@pytest.mark.parametrize("name", INPUTS)
+def test_ends_of_an_attack_on_any_input_are_the_figures_of_the_controls(
+    lab: Lab, name: str
+) -> None:
+    words, headline, ends = INPUTS[name]
+    attack = name.split(",")[0]
+    rows = {}
+    for method in ("finetune", *{"retrain", "original"} & {*ends.values()}):
+        tabular = TABULAR if method == "finetune" else TABULAR[:-1]
+        (plain,) = config.cells([[*tabular, f"attack={attack}", f"method={method}", *words]])
+        traits = {**(plain.attack.get("traits") or {}), "headline": headline, "ends": ends}
+        cell = replace(plain, attack={**plain.attack, "traits": traits})
+        one = table.rows(lab, cell)
+        assert one.error is None, one.error
+        rows[method] = {row["metric"]: row["value"] for row in one.rows}
+    for figure in headline:
+        own = rows["finetune"]
+        for end, where in ends.items():
+            assert (
+                own[f"{figure}_{end}"] == rows.get(where, own)[figure if where in rows else where]
+            )
+    assert own[f"{headline[0]}_gap"] == pytest.approx(
+        own[headline[0]] - rows["retrain"][headline[0]], abs=0.2
+    )
+    if attack in ("umia", "relearn", "weights", "zrf", "model_inversion"):  # of one model
+        gap = own[headline[0]] - rows["retrain"][headline[0]]
+        assert own[f"{headline[0]}_gap"] == pytest.approx(gap, abs=1e-12)
+
+
+def test_ends_are_kept_apart_by_the_figure_whose_gap_is_told(lab: Lab) -> None:
+    """In one process: the same attack, once of its first figure and once of its second."""
+    (plain,) = config.cells([[*TABULAR, "attack=umia", "method=finetune"]])
+    gaps = []
+    for figure in ("mia_test_auc", "mia_val_auc"):
+        traits = {"headline": [figure], "ends": BOTH}
+        cell = replace(plain, attack={**plain.attack, "traits": traits})
+        told = table.attacked(lab, cell).metrics
+        gaps.append(told[f"{figure}_gap"][0])
+        assert gaps[-1] == pytest.approx(told[figure][0] - told[f"{figure}_floor"][0])
+    assert gaps[0] != gaps[1]
+
+
+SCORED = {
+    "umia": ([], {"mia_test_auc": "test", "mia_val_auc": "val"}),
+    "lira": (["shadows.models=12"], {"lira_auc": None}),
+    "rmia": (["shadows.models=12"], {"rmia_auc": None}),
+    "ulira": (["shadows.models=12"], {"ulira_auc": None}),
+    "ulira_deep_unlearn": (
+        ["attack.shadows.splits=8", "attack.shadows.forgets=4"],
+        {"ulira_auc": None},
+    ),
+    "class_shadow": ([*BY_CLASS, "attack.call.epochs=1"], {"class_shadow_auc": None}),
+    "double_output": (
+        ["zoo.originals=4", "zoo.requests=30", "zoo.size=100"],
+        {"double_output_auc": None},
+    ),
+    "hrec": (["deletions.count=10", "attack.call.steps=5"], {}),
+}
+UNSCORED = {"none", "model_inversion", "relearn", "weights", "zrf", "klom"}
+"""Attacks that give no record a score."""
+
+
+def test_every_attack_is_held_to_its_scores_or_has_none() -> None:
+    assert {*SCORED} | UNSCORED == {*config.options("attack")}
+
+
+@pytest.mark.tried(
+    "AUC from the stored scores of every attack, models up to a hundred times as sure",
+    "it is the reported one (records that several requests name were read back once)",
+)
+@pytest.mark.parametrize("sure", [1, 100])
+@pytest.mark.parametrize("name", SCORED)
+def test_scores_that_are_stored_give_the_figures_that_are_reported(
+    lab: Lab, name: str, sure: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written to Parquet and read again, by both of those who compute a cell at the same time."""
+    words, aucs = SCORED[name]
+    (cell,) = config.cells([[*TABULAR, f"attack={name}", "method=finetune", *words]])
+
+    def louder(found: Any) -> Any:
+        if isinstance(found, dict):
+            return {side: louder(one) for side, one in found.items()}
+        return replace(found, logits_MQNC=found.logits_MQNC * np.float32(sure))
+
+    for made in ("predictions", "population_predictions", "zoo_predictions"):
+        plain = getattr(table, made)
+        monkeypatch.setattr(table, made, lambda *of, plain=plain: louder(plain(*of)))
+    one = table.rows(Lab(lab.store, lab.device), cell)
+    assert one.error is None, one.error
+    for part in "ab":
+        results.write(tmp_path / "scores", part, one.scores, results.SCORES)
+    frame, figures = results.load_scores(tmp_path), told(one)
+    assert len(frame) == len(one.scores)
+    for figure, pool in aucs.items():
+        mine = frame if pool is None else frame[frame.pool == pool]
+        sides = (mine.score[mine.member == side].to_numpy() for side in (True, False))
+        assert metric.auc(*sides) == pytest.approx(figures[figure], abs=1e-12)
+    if name == "hrec":
+        assert frame.score[frame.pool == "hrec"].mean() == pytest.approx(figures["hrec_cos"])
+    if name.startswith("ulira"):
+        sides = (frame.score[frame.member == side].to_numpy() for side in (True, False))
+        half = metric.balanced_accuracy(*sides, 0.0)
+        assert half == pytest.approx(figures["ulira_bal_acc_half"])
 
 
 def test_an_original_compared_with_itself_gives_nothing_away(found: Tables) -> None:

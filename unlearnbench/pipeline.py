@@ -73,13 +73,14 @@ class Lab:
         store: where artifacts are.
         device: ``cpu``, ``cuda``, ``cuda:1`` …
         failures: keys of predictions known to be impossible, and why: not tried again in this run.
-        ends: what attacks found on controls, by key of their rows: each method is held to them.
+        ends: what attacks found on controls, by key of their rows and the headline figure that is
+            taken apart: each method is held to them.
     """
 
     store: Store
     device: str
     failures: dict[str, str] = field(default_factory=dict)
-    ends: dict[str, Any] = field(default_factory=dict)
+    ends: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -195,7 +195,10 @@ def _models(cell: Cell) -> Iterable[Cell]:
     yield cell
     if cell.judge:
         yield cell.judge
-    if (cell.attack.get("traits") or {}).get("compared"):
+    traits = cell.attack.get("traits") or {}
+    ceiling = "original" in (traits.get("ends") or {}).values()
+    of_many = any(cell.attack.get(models) for models in ("shadows", "zoo", "deletions"))
+    if traits.get("compared") or (ceiling and not of_many):
         yield replace(cell, method=UNTOUCHED)
     yield from originals(cell)
     for shadow in shadows(cell):

@@ -53,6 +53,7 @@ ROWS = pa.schema(
 SCORES = pa.schema(
     [
         ("key", pa.string()),
+        ("place", pa.int64()),  # among the cell's scores; null in parts from before it was written
         ("pool", pa.string()),
         ("row", pa.int64()),
         ("member", pa.bool_()),
@@ -191,7 +192,9 @@ def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def load_scores(results: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
-    """What attacks gave each record they attacked; a record that was attacked twice stands once.
+    """What attacks gave each record they attacked; of a cell computed twice each score stands once.
+
+    A cell may have several scores of one record and pool: those of several requests to one model.
 
     Args:
         results: the results folder.
@@ -201,7 +204,9 @@ def load_scores(results: str | Path, keys: Iterable[str] | None = None) -> pd.Da
     if keys is not None:
         table = table.filter(pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string())))
     frame: pd.DataFrame = table.to_pandas()
-    return frame.drop_duplicates(["key", "pool", "row"])
+    numbered = frame["key"].isin(frame.loc[frame["place"].notna(), "key"])
+    frame = frame[frame["place"].notna() | ~numbered]
+    return frame.drop_duplicates(["key", "place", "pool", "row"]).drop(columns="place")
 
 
 def load_roc(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def _errors(found: Predictions, code: int) -> dict[str, float]:
     return {"rmse": metric.rmse(predicted, y), "r2": metric.r2(predicted, y)}
 
 
-def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
+def attacked(lab: Lab, cell: Cell) -> Scores:
     """The cell's attack, and what it finds where there is nothing to find and where there is all.
 
     An attack whose option names its ends comes with its headline figures there too: an attack on
@@ -114,16 +114,17 @@ def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     The normalised figure says where between them it stands: 0 at the first, 1 at the second. The
     first headline figure has the ends of its 95 % interval, and its gap to retraining: the mean
     difference over target models of their AUC, which is that of the pooled AUC but for how models
-    differ; or over the scores of the pool that the figure's name begins with.
+    differ; or over the scores of the pool that the figure's name begins with; or, of a figure that
+    is neither, between the two figures.
     """
-    scores = _attacked(lab, cell, found)
+    scores = _attacked(lab, cell)
     traits = cell.attack.get("traits") or {}
     if "ends" not in traits:
         return scores
     told, headline = scores.metrics, traits["headline"]
     n = told[headline[0]][1]
     ends = {
-        name: _end(lab, cell, where, found) if where in ENDS else _own_end(scores, where, headline)
+        name: _end(lab, cell, where) if where in ENDS else _own_end(scores, where, headline)
         for name, where in traits["ends"].items()
     }
     for name in headline:
@@ -131,16 +132,17 @@ def attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
         told.update({f"{name}_{end}": (value, n) for end, value in zip(ends, at, strict=True)})
         share = (told[name][0] - at[0]) / (at[1] - at[0]) if at[0] != at[1] else float("nan")
         told[f"{name}_normalised"] = share, n
-    first, (_, retrain) = headline[0], _end(lab, cell, "retrain", found)
+    first, (_, retrain) = headline[0], _end(lab, cell, "retrain")
     mine = _units(scores, first)
     if _is_auc(first):
-        low, high = metric.bootstrap_auc(list(_by_model(scores).values()), BOOTSTRAP_ROUNDS, 0)
+        pairs = list(_by_model(scores, first).values())
+        low, high = metric.bootstrap_auc(pairs, BOOTSTRAP_ROUNDS, 0)
     else:
         values = np.array(list(mine.values()))
         _, low, high, _ = metric.paired_gap(values, np.zeros(len(values)))
     same = sorted(mine.keys() & retrain.keys())
-    pairs = (np.array([of[unit] for unit in same]) for of in (mine, retrain))
-    gap = dict(zip(GAP, metric.paired_gap(*pairs), strict=True))
+    sides = (np.array([of[unit] for unit in same]) for of in (mine, retrain))
+    gap = dict(zip(GAP, metric.paired_gap(*sides), strict=True))
     figures = {"low": low, "high": high, **gap}
     told.update({f"{first}_{what}": (value, n) for what, value in figures.items()})
     return scores
@@ -150,15 +152,15 @@ End = tuple[dict[str, float], dict[str, float]]
 ENDS = ("retrain", "original")
 
 
-def _end(lab: Lab, cell: Cell, where: str, found: Predictions) -> End:
+def _end(lab: Lab, cell: Cell, where: str) -> End:
     """The attack's figures, and the first headline's by unit, under the control ``where``."""
     method = {"retrain": cell.reference, "original": UNTOUCHED}[where]
-    control = replace(cell, method=method)
-    if control.key not in lab.ends:
-        scores = _attacked(lab, control, found)
+    control, first = replace(cell, method=method), cell.attack["traits"]["headline"][0]
+    if (control.key, first) not in lab.ends:
+        scores = _attacked(lab, control)
         figures = {name: value for name, (value, _) in scores.metrics.items()}
-        lab.ends[control.key] = figures, _units(scores, cell.attack["traits"]["headline"][0])
-    end: End = lab.ends[control.key]
+        lab.ends[control.key, first] = figures, _units(scores, first)
+    end: End = lab.ends[control.key, first]
     return end
 
 
@@ -172,25 +174,38 @@ def _is_auc(headline: str) -> bool:
 
 
 def _units(scores: Scores, headline: str) -> dict[str, float]:
-    """The headline figure of each thing it is averaged over: target models, or records."""
+    """The headline figure of each thing it is averaged over: target models, or records.
+
+    Of a figure that is no such mean, the figure itself.
+    """
     if _is_auc(headline):
-        return {model: metric.auc(*pair) for model, pair in _by_model(scores).items()}
+        return {model: metric.auc(*pair) for model, pair in _by_model(scores, headline).items()}
     who = headline.rpartition("_")[0]
     told = zip(scores.pool, scores.row.tolist(), scores.score.tolist(), strict=True)
-    return {str(row): score for pool, row, score in told if pool == who}
+    by_record = {str(row): score for pool, row, score in told if pool == who}
+    return by_record or {"": scores.metrics[headline][0]}
 
 
-def _by_model(scores: Scores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Scores of the members and of the others, by target model."""
+def _by_model(scores: Scores, headline: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Scores of the members and of the others that the AUC is of, by target model.
+
+    Pools are target models, but for an attack that has a figure for each of its pools: there the
+    figure's name has that of its pool.
+    """
     models, place_N = np.unique(np.array(scores.pool), return_inverse=True)
-    each = {str(model): place_N == place for place, model in enumerate(models)}
+    named = set(headline.split("_")) & set(models)
+    each = {
+        str(model): place_N == place
+        for place, model in enumerate(models)
+        if model in named or not named
+    }
     return {
         model: (scores.score[one & scores.member], scores.score[one & ~scores.member])
         for model, one in each.items()
     }
 
 
-def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
+def _attacked(lab: Lab, cell: Cell) -> Scores:
     given: list[Any]
     beside: dict[str, tuple[float, int]] = {}
     if (cell.attack.get("traits") or {}).get("white_box"):
@@ -211,7 +226,7 @@ def _attacked(lab: Lab, cell: Cell, found: Predictions) -> Scores:
     elif cell.attack.get("shadows"):
         given = [population_predictions(lab, cell)]
     else:
-        given = [found]
+        given = [predictions(lab, cell)]
     if cell.defense["call"] is not None:
         defend, arguments = target(cell.defense["call"])
         given = [defend(one, **arguments) for one in given]
@@ -261,7 +276,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
     if cell.attack["call"] is None:
         return out
     try:
-        scores = attacked(lab, cell, found)
+        scores = attacked(lab, cell)
     except Exception as error:  # noqa: BLE001 - as above
         out.error = error
         out.rows.append(_without_value(about, error))
@@ -272,6 +287,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
         results.SCORES,
         len(scores.row),
         key=cell.key,
+        place=np.arange(len(scores.row)),
         pool=scores.pool,
         row=scores.row,
         member=scores.member,

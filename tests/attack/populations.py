@@ -1,7 +1,7 @@
 """Synthetic populations: the confidence of every model on every record is what a test says."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,61 @@ def raised(predictions: Predictions, models: Sequence[int], by: float) -> Predic
     return replace(predictions, logits_MQNC=logits)
 
 
-def apart(predictions: Predictions, target: int) -> NDArray[np.bool_]:
-    """Which models are originals that were not trained on the target's rows."""
-    seen = predictions.status_MN != UNSEEN
-    same = [bool((one == seen[target]).all()) for one in seen]
-    return (np.array(predictions.kind_M) == "original") & ~np.array(same)
+@dataclass(frozen=True)
+class Pairs:
+    """By loops: which models a target's record is compared with.
+
+    Attributes:
+        seen_MN: what the original of each model was trained on.
+        draw_M: the first model with the same training rows.
+        audited_M: the targets.
+    """
+
+    seen_MN: NDArray[np.bool_]
+    draw_M: NDArray[np.intp]
+    audited_M: NDArray[np.bool_]
+
+    def compared(
+        self, target: int, j: int, side_M: NDArray[np.bool_], inside_M: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Models (M,) of a side without those of the target's draw and of the one paired with it.
+
+        Args:
+            target: place of the model.
+            j: place of the record.
+            side_M: the models to choose from.
+            inside_M: the models whose draws a target that has not seen the record may leave out.
+        """
+        has_seen = self.seen_MN[target, j]
+        alike = list(dict.fromkeys(self.draw_M[self.audited_M & (self.seen_MN[:, j] == has_seen)]))
+        others_M = ~self.seen_MN[:, j] if has_seen else inside_M & self.seen_MN[:, j]
+        beside = list(dict.fromkeys(self.draw_M[self.audited_M & others_M]))
+        left = {self.draw_M[target]}
+        if beside:
+            left.add(beside[alike.index(self.draw_M[target]) % len(beside)])
+        kept_M: NDArray[np.bool_] = side_M & ~np.isin(self.draw_M, list(left))
+        return kept_M
+
+
+def pairs(predictions: Predictions) -> Pairs:
+    """The draws of a population."""
+    seen_MN = predictions.status_MN != UNSEEN
+    draw_M = [next(m for m, one in enumerate(seen_MN) if (one == row).all()) for row in seen_MN]
+    return Pairs(seen_MN, np.array(draw_M), np.array(predictions.audited_M))
+
+
+def null(
+    attack: Callable[[Predictions], Scores], models: int, populations: int = 24
+) -> dict[str, float]:
+    """Mean figures where all models answer alike, by the ends of their names."""
+    every = [
+        attack(shadowed("unlearned", models, 2000, 0.0, seed)).metrics
+        for seed in range(populations)
+    ]
+    return {
+        name.partition("_")[2]: float(np.mean([metrics[name][0] for metrics in every]))
+        for name in every[0]
+    }
 
 
 def taken(predictions: Predictions, models: Sequence[int], records: Sequence[int]) -> Predictions:

@@ -73,31 +73,35 @@ def seen(predictions: Predictions) -> Mask:
     return seen_DN
 
 
-def left_out(seen_DN: Mask, in_DN: Mask, out_DN: Mask) -> tuple[Indices, Indices]:
+def left_out(draw_M: Indices, seen_DN: Mask, in_DN: Mask) -> tuple[Indices, Indices]:
     """Which draw a target of each draw leaves out of what its record is compared with: IN, OUT.
 
-    On its own side, IN where the target's draw has seen the record, its own draw. On the other
-    side one as well: the target's draw is the i-th of those that have seen the record, or of those
-    that have not, and the other side's i-th draw is left out, counted round. Otherwise the fit of
-    the target's own side would rest on one draw less than that of the other, on which side
-    the record was would show in its score, and the null would lie below ½.
+    A target leaves out its own draw, and one draw of a target on the other side of the record. It
+    is the i-th target on its side, and leaves out the i-th on the other, counted round. Without
+    that the fit of the target's own side would rest on one draw less than that of the other side,
+    the score would show on which side the record was, and the null would lie below ½.
 
     Args:
+        draw_M: of the targets.
         seen_DN: as ``seen``.
-        in_DN: draws that the IN side has for a record; all of them have seen it.
-        out_DN: draws that the OUT side has; none of them has seen it.
+        in_DN: the draws that a target on the OUT side may leave out; all have seen the record.
 
     Returns:
-        A draw (D, N) for IN, and one for OUT. It need not be on the side: a target's own original
-        may be missing, or the side empty.
+        For each draw (D, N) the draw that is left out of models that have seen the record, and the
+        one left out of models that have not. It is there whether or not it has models to compare
+        with.
     """
-    rank_DN = np.where(seen_DN, seen_DN.cumsum(axis=0), (~seen_DN).cumsum(axis=0)) - 1
-    own_D1 = np.arange(len(seen_DN))[:, None]
+    places_D1 = np.arange(len(seen_DN))[:, None]
+    target_D1 = np.isin(places_D1, draw_M)
+    rank_DN = np.where(
+        seen_DN, (seen_DN & target_D1).cumsum(axis=0), (~seen_DN & target_D1).cumsum(axis=0)
+    )
     left = []
-    for side_DN, own_DN in ((in_DN, seen_DN), (out_DN, ~seen_DN)):
+    for own_DN, side_DN in ((seen_DN, in_DN & target_D1), (~seen_DN, ~seen_DN & target_D1)):
         order_DN = np.argsort(~side_DN, axis=0, kind="stable")  # the side's draws come first
-        place_DN = rank_DN % np.maximum(side_DN.sum(axis=0), 1)
-        left.append(np.where(own_DN, own_D1, np.take_along_axis(order_DN, place_DN, axis=0)))
+        place_DN = (rank_DN - 1) % np.maximum(side_DN.sum(axis=0), 1)
+        paired_DN = np.take_along_axis(order_DN, place_DN, axis=0)
+        left.append(np.where(own_DN, places_D1, paired_DN))
     return left[0], left[1]
 
 

@@ -60,7 +60,7 @@ def lira(predictions: Predictions, *, mode: str, variance: str) -> Scores:
     seen_DN, status_MN = seen(predictions), predictions.status_MN[places_M]
     there_D1 = np.isin(np.arange(len(seen_DN)), draw_R)[:, None]
     in_DN, out_DN = seen_DN & there_D1, ~seen_DN & there_D1
-    left_in_DN, left_out_DN = left_out(seen_DN, in_DN, out_DN)
+    left_in_DN, left_out_DN = left_out(draw_M, seen_DN, seen_DN)
     forgotten_MN = status_MN == FORGOTTEN
     scored_MN = (forgotten_MN | (status_MN == UNSEEN)) & enough(out_DN)
     if mode == "online":

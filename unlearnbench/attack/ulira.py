@@ -67,8 +67,8 @@ def ulira(predictions: Predictions, *, reference: str, variance: str) -> Scores:
     draw_M, draw_R = draw[places_M], draw[places_R]
     models_f_DN = by_draw(forgotten_MN, draw_M, len(seen_DN))
     models_o_DN = by_draw(side_RN, draw_R, len(seen_DN))
-    left_f_DN, left_o_DN = left_out(seen_DN, models_f_DN > 0, models_o_DN > 0)
-    if reference == "retrain":  # of the draws that have seen the record, on either side
+    left_f_DN, left_o_DN = left_out(draw_M, seen_DN, models_f_DN > 0)
+    if reference == "retrain":  # models of draws that have seen the record, as on the other side
         left_o_DN = left_f_DN
     k_f_DN, k_o_DN = others(models_f_DN, left_f_DN), others(models_o_DN, left_o_DN)
     # One rule for all targets of a record: one that depends on the target's own side would tell it.
