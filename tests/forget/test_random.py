@@ -28,6 +28,20 @@ def test_deep_unlearns_forget_sets_to_the_row(
         assert forget[:5].tolist() == first
 
 
+@pytest.mark.tried(
+    "`forget.call.count` or `fraction` that leaves no row to forget or to retain",
+    "refused, with the key, the value and the range",
+)
+@pytest.mark.parametrize("count", [0, -1, 100, 1000])
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.0, 1.5, float("nan"), 0.999])
+def test_sizes_that_leave_nothing_are_refused(count: int, fraction: float) -> None:
+    rows = torch.arange(100)
+    with pytest.raises(ValueError, match=rf"^forget\.call\.count={count}: must be between 1 and 99"):
+        random(rows, Y, fraction=None, count=count, seed=1)
+    with pytest.raises(ValueError, match=rf"^forget\.call\.fraction={fraction}: "):
+        random(rows, Y, fraction=fraction, count=None, seed=1)
+
+
 def test_count_and_seed() -> None:
     rows = torch.arange(100)
     one = random(rows, Y, fraction=None, count=7, seed=1)

@@ -1,5 +1,7 @@
 """A random forget set."""
 
+import math
+
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -25,6 +27,13 @@ def random(
     """
     if (fraction is None) == (count is None):
         raise ValueError("forget=random takes one of forget.call.fraction and forget.call.count")
+    n = len(train_rows)
+    if count is not None and not 0 < count < n:
+        raise ValueError(f"forget.call.count={count}: must be between 1 and {n - 1} here")
+    if fraction is not None and not 0 < fraction < 1:
+        raise ValueError(f"forget.call.fraction={fraction}: must be between 0 and 1")
+    if fraction is not None and math.ceil(fraction * n) >= n:
+        raise ValueError(f"forget.call.fraction={fraction}: leaves none of {n} rows to retain")
     size = fraction if count is None else count
     _, forget = train_test_split(train_rows.numpy(), test_size=size, random_state=seed)
     return torch.from_numpy(forget)
