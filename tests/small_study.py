@@ -42,6 +42,9 @@ ABOUT: dict[str, Any] = {
     "commit": "abc123def456",
     "version": "0.1.0",
     "device": "cpu",
+    "measured_on": "cpu",
+    "clock": "processor",
+    "memory": "process",
     "schema": results.SCHEMA_VERSION,
 }
 
@@ -63,17 +66,21 @@ def rows() -> Iterator[dict[str, Any]]:
             for seed in SEEDS:
                 model = f"{dataset}-{method}-{seed}"
                 about = {**ABOUT, "dataset": dataset, "method": method, "seed": seed}
-                about |= {"model_key": model, "forget_hash": dataset}
+                about |= {"utility_key": model, "forget_hash": dataset}
                 for attack, metric, value in numbers(dataset, method, seed):
                     key = model if attack == "none" else f"{model}-{attack}"
                     told = {"attack": attack, "defense": "none", "threat": THREATS.get(attack)}
                     yield {**about, **told, "key": key, "metric": metric, "value": value}
         broken = {**ABOUT, "dataset": dataset, "method": "broken", "seed": 0, "attack": "none"}
-        broken |= {"defense": "none", "key": f"{dataset}-broken", "model_key": f"{dataset}-broken"}
+        broken |= {
+            "defense": "none",
+            "key": f"{dataset}-broken",
+            "utility_key": f"{dataset}-broken",
+        }
         yield {**broken, "status": "failed", "reason": "RuntimeError: <it> broke"}
     for step in (0, 1, 2):
         along = {**ABOUT, "dataset": "digits", "method": "near", "seed": 0, "attack": "none"}
-        along |= {"defense": "none", "key": "steps", "model_key": "digits-near-0"}
+        along |= {"defense": "none", "key": "steps", "utility_key": "digits-near-0"}
         along |= {"forget_hash": "digits", "metric": "forget_acc", "step": step}
         yield {**along, "value": 1 - step / 4}
 
@@ -83,7 +90,8 @@ def make(folder: Path) -> Study:
     given = list(rows())
     results.write(folder / "rows", "all", given, results.ROWS)
     keys = {
-        row["key"]: {"sweep": "small", **{k: row[k] for k in ("key", "model_key")}} for row in given
+        row["key"]: {"sweep": "small", **{k: row[k] for k in ("key", "utility_key")}}
+        for row in given
     }
     results.write(folder / "sweeps", "small", list(keys.values()), results.SWEEP)
     fpr = np.geomspace(0.01, 1, 20)

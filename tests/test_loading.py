@@ -39,14 +39,19 @@ SCHEMA_1 = pa.schema(
 SCHEMA_2 = SCHEMA_1.insert(8, pa.field("traits", pa.string()))
 SCHEMA_3 = SCHEMA_2.insert(9, pa.field("threat", pa.string()))
 
+EARLIER = (SCHEMA_1, SCHEMA_2, SCHEMA_3)
+"""In which ``model_key`` held the key of the utility rows."""
+
 
 def write(
     folder: Path, sweep: str, told: list[dict[str, Any]], schema: pa.Schema = results.ROWS
 ) -> None:
     results.write(folder / "rows", sweep, told, schema)
-    cells = {row["key"]: row["model_key"] for row in told}
-    listed = [{"sweep": sweep, "key": key, "model_key": model} for key, model in cells.items()]
-    results.write(folder / "sweeps", sweep, listed, results.SWEEP)
+    name = "model_key" if schema in EARLIER else "utility_key"
+    cells = {row["key"]: row[name] for row in told}
+    listed = [{"sweep": sweep, "key": key, name: model} for key, model in cells.items()]
+    fields = [(field, pa.string()) for field in ("sweep", "key", name)]
+    results.write(folder / "sweeps", sweep, listed, pa.schema(fields))
 
 
 def test_names_are_categories_and_counts_are_whole(tmp_path: Path) -> None:
@@ -69,6 +74,7 @@ def test_rows_of_several_machines_and_versions_stand_side_by_side(tmp_path: Path
             f"m{number}", {"test_acc": [0.1 * number]}, traits="uses_val", device=f"d{number}"
         )
         told = [{**row, "schema": number, "threat": "all"} for row in told]
+        told = [{**row, "model_key": row["utility_key"]} for row in told]
         told = [{name: row[name] for name in schema.names if name in row} for row in told]
         write(tmp_path / str(number), "s", told, schema)
     everywhere = [tmp_path / str(number) for number in (1, 2, 3, 4)]

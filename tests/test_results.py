@@ -31,7 +31,7 @@ ABOUT: dict[str, Any] = {
 
 
 def row(key: str, metric: str | None, value: float | None = None, **changed: Any) -> dict[str, Any]:
-    return {**ABOUT, "key": key, "model_key": key, "metric": metric, "value": value, **changed}
+    return {**ABOUT, "key": key, "utility_key": key, "metric": metric, "value": value, **changed}
 
 
 def failed(key: str, reason: str = "it broke", **changed: Any) -> dict[str, Any]:
@@ -43,12 +43,12 @@ def write(folder: Path, name: str, *rows: dict[str, Any]) -> Path:
 
 
 def sweep(folder: Path, name: str, *keys: tuple[str, str]) -> None:
-    listed = [{"sweep": name, "key": key, "model_key": model} for key, model in keys]
+    listed = [{"sweep": name, "key": key, "utility_key": model} for key, model in keys]
     results.write(folder / "sweeps", name, listed, results.SWEEP)
 
 
 UTILITY = [row("u", "test_acc", 0.9), row("u", "forget_acc", 0.8)]
-ATTACKED = row("a", "mia_test", 0.6, attack="umia", model_key="u")
+ATTACKED = row("a", "mia_test", 0.6, attack="umia", utility_key="u")
 
 
 def test_rows_come_back_as_written(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_wide_is_one_row_a_cell_with_its_models_utility(tmp_path: Path) -> None:
 
 
 def test_wide_shows_the_cell_whose_attack_failed_with_its_utility(tmp_path: Path) -> None:
-    write(tmp_path, "p", *UTILITY, failed("a", attack="umia", model_key="u"))
+    write(tmp_path, "p", *UTILITY, failed("a", attack="umia", utility_key="u"))
     (cell,) = load_results(tmp_path, wide=True).to_dict("records")
     assert (cell["status"], cell["test_acc"]) == ("failed", 0.9)
 

@@ -35,7 +35,7 @@ def report(words: Sequence[str]) -> None:
     """
     from unlearnbench import results
     from unlearnbench.report import files
-    from unlearnbench.words import sorted_words
+    from unlearnbench.words import printable, sorted_words
 
     sweep, flags, overrides = sorted_words("report", words)
     folder = results.default_folder()
@@ -45,7 +45,7 @@ def report(words: Sequence[str]) -> None:
         folder = commands.results_folder(overrides)
     study = files.study(folder, sweep or files.latest(folder))
     written = files.report(study, flags.get("--figures"))
-    sys.stdout.writelines(f"wrote {path}\n" for path in written)
+    sys.stdout.writelines(f"wrote {printable(str(path))}\n" for path in written)
 
 
 if __name__ == "__main__":

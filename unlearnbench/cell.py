@@ -25,8 +25,8 @@ NOT_KEYED = (
 )
 KEYED_SETTINGS = ("seed", "split", "precision")
 
-ROWS_VERSION = 2
-"""Goes up when a utility metric changes its numbers."""
+ROWS_VERSION = 3
+"""Goes up when a utility metric changes its numbers, or rows say what earlier ones did not."""
 
 TRAINING_VERSION = 2
 """Goes up when the loop or the batches change the numbers of trainings and methods alike."""
@@ -98,6 +98,19 @@ def _model_key(original: str, forget: Written, method: Written) -> str:
     return digest("model", original, forget, method)
 
 
+@lru_cache(maxsize=50_000)
+def _short(*parts: Any) -> str:
+    return digest(*parts)[:16]
+
+
+NO_CALL = _short("none")
+"""The key of no attack, and of no defense."""
+
+
+def _of_call(option: Option, *more: Option) -> str:
+    return NO_CALL if option["call"] is None else _short(*map(written, (option, *more)))
+
+
 def keyed(option: Option) -> Option:
     """The part of an option that can change bytes."""
     return {key: value for key, value in option.items() if key not in NOT_KEYED}
@@ -130,7 +143,7 @@ class Cell:
         reference: the option that every method is compared with, ``method=retrain``.
         overrides: settings that differ from their options' defaults, as a user would type them.
         tuned: where its method's settings are from, ``name``, and what their search took,
-            ``seconds``; None of settings that were published.
+            ``seconds`` on the device ``measured_on``; None of settings that were published.
         keep: ``all``, or ``predictions``: no weights of unlearned models; in no key.
     """
 
@@ -247,8 +260,38 @@ class Cell:
         names = {**self.names, "defense": "none", "attack": "none"}
         privacy = [self.train["privacy"]] if "privacy" in self.train else []  # what ε is of
         about = self.seed, compared, written(self.forget), *privacy
-        found = [] if self.tuned is None else [dict(self.tuned)]  # rows tell what that cost
-        return digest("rows", ROWS_VERSION, names, *about, *found)
+        return digest("rows", ROWS_VERSION, names, *about, *self._searched)
+
+    @property
+    def _searched(self) -> list[Any]:
+        """What the search for its method's settings took, which rows tell; not where they lie."""
+        return [] if self.tuned is None else [{**self.tuned, "name": None}]
+
+    # What rows are put together by in tables: content, whatever was typed for it.
+
+    @cached_property
+    def setup_key(self) -> str:
+        """Of what its method shares with others that it can be held to, but for the seed."""
+        options = map(written, (self.dataset, self.model, self.train, self.forget))
+        split = written(self.split, whole=True)
+        privacy = Written(_canonical(self.train.get("privacy")))
+        return _short(*options, split, self.precision, privacy)
+
+    @cached_property
+    def method_key(self) -> str:
+        """Of its method and the search for the settings."""
+        ahead = self.model_seed - self.seed
+        return _short(written(self.method), ahead, *map(digest, self._searched))
+
+    @cached_property
+    def defense_key(self) -> str:
+        """Of its defense."""
+        return _of_call(self.defense)
+
+    @cached_property
+    def attack_key(self) -> str:
+        """Of its attack, and of the data and the model that the attacker has."""
+        return _of_call(self.attack, *self.shadow.values())
 
     @cached_property
     def key(self) -> str:

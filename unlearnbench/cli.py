@@ -20,16 +20,27 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from unlearnbench import config, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
-from unlearnbench.words import options_folder, sorted_words
+from unlearnbench.words import nothing_said, options_folder, printable, sorted_words
+
+
+class Plain(Console):
+    """A console on which text is text: no markup, no names of emoji, no escape sequences."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Text to be printed, wherever it stands: by itself, in a table, in a title."""
+        return super().render_str(printable(text), **how)
+
 
 # A table does not fit the 80 columns that are assumed where there is no terminal.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+console = Plain(
+    markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200
+)
 
 GIVE_WAY = ("VA %", "MIA AUC", "RTE with tuning", "Indisc ↑")
 """Columns that a terminal too narrow for all does without; the Markdown file has them."""
@@ -45,7 +56,8 @@ class Bar(launch.Watcher):
 
     def __init__(self, plan: Plan) -> None:
         console.print(str(plan))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        said = TextColumn("{task.description}", markup=False)
+        columns = (said, BarColumn(), MofNCompleteColumn())
         self.progress = Progress(*columns, TimeRemainingColumn(), console=console)
         self.left = {
             kind: sum(j.kind == kind for j in plan.jobs) for kind in (*plan.in_store, "rows")
@@ -71,7 +83,8 @@ class Search(launch.Watcher):
     """The same of a search: how many trials are left, the time, and the latest best score."""
 
     def __init__(self, plan: Plan) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        said = TextColumn("{task.description}", markup=False)
+        columns = (said, BarColumn(), MofNCompleteColumn())
         self.progress = Progress(*columns, TimeRemainingColumn(), console=console)
         self.methods = {job.key: job.cells[0].names["method"] for job in plan.jobs if job.slot}
         self.fresh = {job.key for job in plan.jobs if job.slot and job.slot.fresh}
@@ -97,7 +110,7 @@ class Search(launch.Watcher):
         method = self.methods.get(event.key, "")
         if event.score is not None and event.score < self.best.get(method, math.inf):
             self.best[method] = event.score
-            told = f"best of {method}: {event.score:.4f}"
+            told = f"best of {printable(method)}: {event.score:.4f}"
             self.progress.update(self.bar, description=told)
 
 
@@ -225,7 +238,7 @@ def mistakes_in_one_line() -> Iterator[None]:
     except Exception as error:
         if FULL_ERROR:
             raise
-        sys.exit(f"unlearnbench: {explained(error)}")
+        sys.exit(f"unlearnbench: {printable(explained(error))}")
 
 
 def explained(error: Exception) -> str:
@@ -234,7 +247,7 @@ def explained(error: Exception) -> str:
     if swept:
         return f"{swept[2]} is a sweep: add -m"
     if not isinstance(error, HydraException | OmegaConfBaseException):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()) or nothing_said(error)
     given = get_args_parser().parse_args()
     words = [word for word in given.overrides if "=" in word]  # others name a command, a sweep
     if given.config_dir:  # Hydra is over; it is asked again without this flag
@@ -297,9 +310,10 @@ def check(words: Sequence[str]) -> bool:
     for verdicts in check(words):
         for told in verdicts:
             totals[told.result] = totals.get(told.result, 0) + 1
-            result = f"[{colours.get(told.result, 'yellow')}]{told.result}[/]"
-            reason = f": {escape(told.reason)}" if told.reason else ""
-            console.print(f"{told.method}: {result} {escape(told.asked)}{reason}", soft_wrap=True)
+            result = told.result, colours.get(told.result, "yellow")
+            said = printable(f" {told.asked}: {told.reason}" if told.reason else f" {told.asked}")
+            line = Text.assemble(printable(told.method), ": ", result, said)
+            console.print(line, soft_wrap=True)
     console.print(", ".join(f"{count} {result}" for result, count in totals.items()))
     return FAIL not in totals
 

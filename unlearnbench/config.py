@@ -303,7 +303,7 @@ class Parts:
             overrides=" ".join(changed),
             cuda_graphs=top["cuda_graphs"],
             keep=top["store"]["keep"],
-            tuned=None if found is None else {"name": found.name, "seconds": found.seconds},
+            tuned=None if found is None else found.cost,
         )
 
     def _tuned(self, top: Option, overrides: tuple[str, ...]) -> "Tuned | None":
@@ -355,12 +355,20 @@ class Tuned:
         words: overrides that make the method so.
         seconds: that the search took; None of settings from a source, which no search here found.
         seeds: that it looked at.
+        measured_on: the device whose seconds these are; None where that is not known.
     """
 
     name: str
     words: tuple[str, ...]
     seconds: float | None
     seeds: tuple[int, ...]
+    measured_on: str | None = None
+
+    @property
+    def cost(self) -> Option:
+        """What a cell has of it."""
+        about = {"name": self.name, "seconds": self.seconds}
+        return {**about, "measured_on": self.measured_on}
 
 
 def _tuned_folder(name: str, results: str) -> Path:
@@ -404,7 +412,7 @@ def _tuned(top: Option, method: Option) -> Tuned | None:
     if version != method["version"]:
         of = f"{path} was found for version {version} of method={method['name']}"
         raise ConfigError(f"tuned={name}: {of}, which is {method['version']} now: tune it again")
-    return Tuned(name, words, seconds, seeds)
+    return Tuned(name, words, seconds, seeds, about.get("measured_on"))
 
 
 def _word(value: Any) -> str:

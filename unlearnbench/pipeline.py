@@ -234,6 +234,12 @@ def clock(device: str) -> Callable[[], float]:
     return time.perf_counter if device.startswith("cuda") else time.process_time
 
 
+@lru_cache
+def device_name(device: str) -> str:
+    """What a row says of the device: ``cpu``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
 @contextmanager
 def _measured(device: str) -> Iterator[dict[str, Any]]:
     """Seconds and peak bytes of the block; the device has finished when the clock stops."""
@@ -244,7 +250,7 @@ def _measured(device: str) -> Iterator[dict[str, Any]]:
     with suppress(OSError, AttributeError):  # Linux only: forget the process's earlier peak
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-    taken: dict[str, Any] = {}
+    taken: dict[str, Any] = {"measured_on": device_name(device)}
     now = clock(device)
     start = now()
     yield taken

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from unlearnbench import cost, journal, record, results, slurm
 from unlearnbench.lock import Owner, me
@@ -157,12 +156,13 @@ def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.rename(columns={"key": "job"}).explode("cells").rename(columns={"cells": "key"})
     path = folder / "sweeps" / f"{sweep}.parquet"
     if path.is_file():
-        cells = pq.read_table(path).to_pandas()[["key", "model_key"]]
+        cells = results.listed_cells(path).to_pandas()
     else:
-        cells = pd.DataFrame({"key": rows["key"], "model_key": rows["key"]})
+        cells = pd.DataFrame({"key": rows["key"], "utility_key": rows["key"]})
     told = results.statuses(folder).set_index("key")
     cells = cells.merge(rows.drop_duplicates("key", keep="last"), how="left", on="key")
-    own, model = (told.reindex(cells[name]).reset_index(drop=True) for name in ("key", "model_key"))
+    names = ("key", "utility_key")
+    own, model = (told.reindex(cells[name]).reset_index(drop=True) for name in names)
     both = own["status"].where(own["status"] != "ok", model["status"])
     reason = own["reason"].where(own["status"] != "ok", model["reason"])
     final = both.map({"ok": "done", "skipped": "skipped"})

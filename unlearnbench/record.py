@@ -28,6 +28,7 @@ from unlearnbench import results
 from unlearnbench.cell import AXES, Cell, digest
 from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
+from unlearnbench.words import sweep_name
 
 JOBS = pa.schema(
     [
@@ -81,7 +82,7 @@ def begin(sweep: str, plan: Plan, settings: Mapping[str, Any], **told: Any) -> R
     runs, now = paths["results"] / "runs", datetime.now(UTC)
     runs.mkdir(parents=True, exist_ok=True)
     for more in range(1000):  # two of one second are told apart
-        name = f"{now:%Y%m%d-%H%M%S}{f'.{more}' if more else ''}-{sweep}"
+        name = f"{now:%Y%m%d-%H%M%S}{f'.{more}' if more else ''}-{sweep_name(sweep)}"
         try:
             (runs / name).mkdir()
             break
@@ -138,14 +139,17 @@ def write_cells(folder: Path, sweep: str, cells: Iterable[Cell]) -> None:
         folder: the results folder.
         sweep: its name.
         cells: all of it, controls included.
+
+    Raises:
+        ConfigError: it is no name.
     """
     listed = [
-        {"sweep": sweep, "key": key, "model_key": cell.utility_key}
+        {"sweep": sweep, "key": key, "utility_key": cell.utility_key}
         for cell in cells
         for key in (cell.key, cell.trace_rows_key)
         if key
     ]
-    results.write(folder / "sweeps", sweep, listed, results.SWEEP)
+    results.write(folder / "sweeps", sweep_name(sweep), listed, results.SWEEP)
 
 
 def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
@@ -190,12 +194,28 @@ def jobs(run: Run) -> pd.DataFrame:
     return frame
 
 
+CODE = ("unlearnbench", "hydra_plugins", "conf")
+"""Folders of a checkout in which an untracked file is part of what runs."""
+
+
 @lru_cache
 def commit() -> str | None:
-    """The commit this code was checked out at, or None for an installed package."""
+    """The commit this code was checked out at, or None for an installed package.
+
+    It ends in ``-dirty`` where the code is not that of the commit: a tracked file is changed (but
+    for results, which running changes), or a file in the folders of ``CODE`` is not tracked.
+    """
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
         return None
-    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+    if not (name := _git(here, "rev-parse", "--short=12", "HEAD")):
+        return None
+    changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ":!results")
+    added = _git(here, "ls-files", "--others", "--exclude-standard", "--", *CODE)
+    return f"{name}-dirty" if changed or added else name
+
+
+def _git(here: Path, *words: str) -> str:
+    """What git says about a checkout, changing nothing there; nothing where it fails."""
+    asked = ["git", "--no-optional-locks", "-C", str(here), *words]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()

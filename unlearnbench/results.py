@@ -17,7 +17,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 4
+from unlearnbench.words import sweep_name
+
+SCHEMA_VERSION = 5
 
 ROWS = pa.schema(
     [
@@ -32,16 +34,24 @@ ROWS = pa.schema(
         ("traits", pa.string()),  # what the method says of itself: uses_val, from_scratch, …
         ("threat", pa.string()),  # what the attacker holds, in words
         ("overrides", pa.string()),  # settings that differ from the options' defaults
+        ("setup_key", pa.string()),  # of what methods share: the options' content, not their text
+        ("method_key", pa.string()),  # of the method's option, and what its settings were found by
+        ("defense_key", pa.string()),  # of the defense's option
+        ("attack_key", pa.string()),  # of the attack's option, and of what its attacker has
         ("seed", pa.int64()),
         ("metric", pa.string()),
         ("step", pa.int64()),
         ("value", pa.float64()),
         ("n", pa.int64()),  # records the value was computed on
         ("status", pa.string()),  # ok, skipped, failed
-        ("reason", pa.string()),
+        ("reason", pa.string()),  # of what is not ok, or of a value that is not there
         ("seconds", pa.float64()),  # of the method's own call
+        ("measured_on", pa.string()),  # where that was: cpu, or the GPU's name
+        ("clock", pa.string()),  # seconds of the processor, or of the wall clock
+        ("memory", pa.string()),  # peak_bytes of the whole process, or of a GPU's tensors
         ("key", pa.string()),
-        ("model_key", pa.string()),  # of the utility rows of the same model
+        ("utility_key", pa.string()),  # of the utility rows of the same model
+        ("model_key", pa.string()),  # of the model in the store
         ("predictions_key", pa.string()),  # of the model's outputs in the store
         ("commit", pa.string()),
         ("version", pa.string()),
@@ -89,12 +99,13 @@ TRIALS = pa.schema(
         ("status", pa.string()),  # of this seed: complete, failed, skipped
         ("reason", pa.string()),
         ("seconds", pa.float64()),  # of the method and of measuring it
+        ("measured_on", pa.string()),  # cpu: of the processor; a GPU's name: of the wall clock
         ("commit", pa.string()),
         ("version", pa.string()),
     ]
 )
 
-SWEEP = pa.schema([("sweep", pa.string()), ("key", pa.string()), ("model_key", pa.string())])
+SWEEP = pa.schema([("sweep", pa.string()), ("key", pa.string()), ("utility_key", pa.string())])
 
 CELL = ["dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"]
 CELL += ["overrides", "seed"]
@@ -288,17 +299,37 @@ def rows(
     if newest is not None and newest > SCHEMA_VERSION:
         told = f"this version reads up to {SCHEMA_VERSION}"
         raise ValueError(f"rows of schema {newest} in {where[0]}: {told}; update unlearnbench")
+    table = _brought_up(table)
     if sweep is not None:
         listed = load_sweep(where, sweep)
-        keys = {*listed["key"], *listed["model_key"]}
+        keys = {*listed["key"], *listed["utility_key"]}
     if keys is not None:
         wanted = pa.array(sorted(set(keys)), pa.string())
         table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), wanted))
     return _deduplicated(table)
 
 
+def _brought_up(table: pa.Table) -> pa.Table:
+    """Rows in which ``model_key`` holds the key of utility rows, as it did up to schema 4, mended.
+
+    Which model of the store they are of is not known.
+    """
+    own, other = (table[name].cast(pa.string()) for name in ("utility_key", "model_key"))
+    if not own.null_count:
+        return table
+    earlier = own.is_null()
+    mended = {
+        "utility_key": pa.compute.if_else(earlier, other, own),
+        "model_key": pa.compute.if_else(earlier, pa.scalar(None, pa.string()), other),
+    }
+    for name, column in mended.items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, column.dictionary_encode())
+    return table
+
+
 def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
-    """What a sweep asks for: ``key`` and ``model_key`` of each cell, whether there are rows or not.
+    """What a sweep asks for: ``key`` and ``utility_key`` of each cell, with rows or without.
 
     Args:
         results: the results folder, or several, of which each may have a part of it.
@@ -306,16 +337,24 @@ def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no such sweep.
+        ConfigError: it is no name.
     """
     where = folders(results)
-    paths = [folder / "sweeps" / f"{sweep}.parquet" for folder in where]
-    there = [pq.read_table(path, columns=["key", "model_key"]) for path in paths if path.is_file()]
+    paths = [folder / "sweeps" / f"{sweep_name(sweep)}.parquet" for folder in where]
+    there = [listed_cells(path) for path in paths if path.is_file()]
     if not there:
         known = ", ".join(sorted({name for one in where for name in sweeps(one)})) or "none"
         told = ", ".join(map(str, where))
         raise FileNotFoundError(f"no sweep {sweep} in {told}; there are: {known}")
     frame: pd.DataFrame = joined(there).to_pandas()
     return frame.drop_duplicates("key", ignore_index=True)
+
+
+def listed_cells(path: Path) -> pa.Table:
+    """A file of a sweep's cells: ``key`` and ``utility_key``, in earlier files ``model_key``."""
+    table = pq.read_table(path)
+    names = ["utility_key" if name == "model_key" else name for name in table.column_names]
+    return table.rename_columns(names).select(["key", "utility_key"])
 
 
 def sweeps(results: Path) -> list[str]:
@@ -411,11 +450,11 @@ def widen(frame: pd.DataFrame) -> pd.DataFrame:
     values = frame[frame["metric"].notna()]
     metrics = values.pivot(index="key", columns="metric", values="value")
     about = frame.drop_duplicates("key").drop(columns=["metric", "step", "value", "n"])
-    once = about["key"] == about["model_key"]  # the utility of a model
-    unattacked = once & ~about["key"].isin(about["model_key"][~once])
+    once = about["key"] == about["utility_key"]  # the utility of a model
+    unattacked = once & ~about["key"].isin(about["utility_key"][~once])
     cells = about[~once | unattacked].sort_values([*CELL, "key"]).reset_index(drop=True)
     own = metrics.reindex(cells["key"]).reset_index(drop=True)
-    utility = metrics.reindex(cells["model_key"]).reset_index(drop=True)
+    utility = metrics.reindex(cells["utility_key"]).reset_index(drop=True)
     return pd.concat([cells, own.combine_first(utility).dropna(axis=1, how="all")], axis=1)
 
 

@@ -67,6 +67,7 @@ class Outcome:
         seconds: that all of it took.
         status: ``complete``, ``failed`` or ``skipped``.
         reason: of the latter two.
+        measured_on: ``cpu``, whose seconds are the processor's, or the GPU's name.
     """
 
     seed: int
@@ -75,6 +76,7 @@ class Outcome:
     seconds: float
     status: str = COMPLETE
     reason: str = ""
+    measured_on: str | None = None
 
 
 Evaluate = Callable[[Settings, Cell], Outcome]

@@ -3,16 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from unlearnbench import metric, results, trace
-from unlearnbench.cell import UNTOUCHED, Cell, target
+from unlearnbench.cell import NO_CALL, UNTOUCHED, Cell, target
 from unlearnbench.outputs import (
     deleted,
     population_predictions,
@@ -20,9 +18,10 @@ from unlearnbench.outputs import (
     zoo_accuracies,
     zoo_predictions,
 )
-from unlearnbench.pipeline import Failed, Lab, compared, white_box
+from unlearnbench.pipeline import Failed, Lab, compared, device_name, white_box
 from unlearnbench.record import commit
 from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
+from unlearnbench.words import nothing_said, printable
 
 BOOTSTRAP_ROUNDS = 200
 ROC_POINTS = 100
@@ -31,8 +30,12 @@ GAP = ("gap", "gap_low", "gap_high", "detectable")
 PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
 
 
-def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, tuple[float, int]]:
-    """What stands once per model: metric name to (value, records it was computed on)."""
+Measured = tuple[float, int] | str
+"""A value and the records it was computed on, or why there is no value."""
+
+
+def utility(lab: Lab, cell: Cell, found: Predictions) -> dict[str, Measured]:
+    """What stands once per model, by the metric's name."""
     counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
     reference = predictions(lab, replace(cell, method=cell.reference))
     private = _privacy(cell, counts)
@@ -75,21 +78,32 @@ def _privacy(cell: Cell, counts: Mapping[str, int]) -> dict[str, tuple[float, in
     return {"epsilon": (epsilon(n, **told), n), "delta": (told["delta"], n)}
 
 
-def _cost(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
+def _cost(lab: Lab, cell: Cell) -> dict[str, Measured]:
     """What the method's call took and stored, and the figures it noted of itself."""
     if cell.untouched:
         return {}
     retrain = lab.store.load(replace(cell, method=cell.reference).model_key).manifest
     own = lab.store.load(cell.model_key).manifest
-    told = {"rte": metric.rte(retrain["seconds"], own["seconds"])}
-    told["peak_bytes"] = own["peak_bytes"]
+    times = {"rte": {"retrain": retrain, "its own": own}}
+    told = {"peak_bytes": own["peak_bytes"]}
     if cell.tuned is not None and cell.tuned["seconds"] is not None:
-        told["rte_tuned"] = metric.rte(retrain["seconds"], own["seconds"] + cell.tuned["seconds"])
+        times["rte_tuned"] = {**times["rte"], "the search": cell.tuned}
     if cell.method.get("prepare") is not None:
         left = lab.store.load(cell.prepared_key).manifest
         told |= {"prepared_bytes": left["bytes"], "prepared_seconds": left["seconds"]}
-        told["rte_prepared"] = metric.rte(retrain["seconds"], own["seconds"], left["seconds"])
-    return {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
+        times["rte_prepared"] = {**times["rte"], "its preparing": left}
+    figures = {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
+    return {**{name: _rte(of) for name, of in times.items()}, **figures}
+
+
+def _rte(times: Mapping[str, Mapping[str, Any]]) -> Measured:
+    """Seconds of the first over those of the others; a reason where devices or clocks differ."""
+    devices = {whose: told.get("measured_on") for whose, told in times.items()}
+    if len(set(devices.values())) > 1 or None in devices.values():
+        each = ", ".join(f"{whose} on {of or 'an unknown device'}" for whose, of in devices.items())
+        return f"seconds of several devices are not compared: {each}"
+    retrain, *others = (float(told["seconds"]) for told in times.values())
+    return metric.rte(retrain, *others), 1
 
 
 def _accuracies(found: Predictions) -> dict[str, float]:
@@ -251,15 +265,16 @@ def rows(lab: Lab, cell: Cell) -> Found:
     """The result rows of a cell. It never raises: what went wrong is a row too."""
     about = _about(lab, cell)
     plain = {**about, "key": cell.utility_key, "attack": "none", "defense": "none"}
-    plain["threat"] = None
+    plain |= {"threat": None, "defense_key": NO_CALL, "attack_key": NO_CALL}
     along = {**plain, "key": cell.trace_rows_key} if cell.trace_rows_key else None
     try:
         found = predictions(lab, cell)
         told = utility(lab, cell, found)
         about["forget_hash"] = plain["forget_hash"] = _hash(found.rows_N[found.split_N == FORGET])
-        about["seconds"] = plain["seconds"] = _seconds(lab, cell)
+        about |= (taken := _taken(lab, cell))
+        plain |= taken
         if along is not None:
-            along |= {name: plain[name] for name in ("forget_hash", "seconds")}
+            along |= {"forget_hash": plain["forget_hash"], **taken}
     except Exception as error:  # noqa: BLE001 - whatever a method raises is a row, not a crash
         keyed = {about["key"]: about, plain["key"]: plain}
         if along is not None:
@@ -307,9 +322,14 @@ def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
         "traits": " ".join(sorted(name for name, is_so in cell.traits.items() if is_so)),
         "threat": cell.attack.get("threat"),
         "overrides": cell.overrides,
+        "setup_key": cell.setup_key,
+        "method_key": cell.method_key,
+        "defense_key": cell.defense_key,
+        "attack_key": cell.attack_key,
         "seed": cell.seed,
         "key": cell.key,
-        "model_key": cell.utility_key,
+        "utility_key": cell.utility_key,
+        "model_key": cell.model_key,
         "predictions_key": cell.predictions_key,
         "commit": commit(),
         "version": version("unlearnbench"),
@@ -318,13 +338,16 @@ def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _with_values(
-    about: Mapping[str, Any], told: Mapping[str, tuple[float, int]]
-) -> list[dict[str, Any]]:
+def _with_values(about: Mapping[str, Any], told: Mapping[str, Measured]) -> list[dict[str, Any]]:
     return [
-        {**about, "metric": name, "value": value, "n": n, "status": "ok"}
-        for name, (value, n) in told.items()
+        {**about, "metric": name, "status": "ok", **_value(figure)} for name, figure in told.items()
     ]
+
+
+def _value(figure: Measured) -> dict[str, Any]:
+    if isinstance(figure, str):
+        return {"reason": figure}
+    return {"value": figure[0], "n": figure[1]}
 
 
 def _without_value(about: Mapping[str, Any], error: Exception) -> dict[str, Any]:
@@ -332,22 +355,35 @@ def _without_value(about: Mapping[str, Any], error: Exception) -> dict[str, Any]
     return {**about, "status": status, "reason": reason(error)}
 
 
-def reason(error: Exception) -> str:
-    """One line for a row: ours as it is, a stranger's with its type."""
-    text = " ".join(str(error).split())
+LONGEST_REASON = 2000
+"""Characters of a reason; the whole of it is in ``failures/``, with its traceback."""
+
+
+def reason(error: BaseException) -> str:
+    """One line for a row: ours as it is, a stranger's with its type, or with its place at least."""
+    text = printable(" ".join(str(error).split()))
     known = isinstance(error, Skip | Failed | ValueError | FileNotFoundError)
-    return text if known and text else f"{type(error).__name__}: {text}"
+    if not text:
+        text = nothing_said(error)
+    elif not known:
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
 
 
 def _hash(rows_n: np.ndarray[Any, np.dtype[np.int64]]) -> str:
     return hashlib.sha256(np.sort(rows_n).astype("<i8").tobytes()).hexdigest()[:16]
 
 
-def _seconds(lab: Lab, cell: Cell) -> float:
-    return 0.0 if cell.untouched else float(lab.store.load(cell.model_key).manifest["seconds"])
-
-
-@lru_cache
-def device_name(device: str) -> str:
-    """What a row says of the device: ``cpu``, or the GPU's name."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+def _taken(lab: Lab, cell: Cell) -> dict[str, Any]:
+    """What its method's call took, and by what that was measured; nothing where none was made."""
+    if cell.untouched:
+        return {"seconds": 0.0}
+    own = lab.store.load(cell.model_key).manifest
+    told = {"seconds": float(own["seconds"]), "measured_on": own.get("measured_on")}
+    match told["measured_on"]:
+        case None:
+            return told
+        case "cpu":
+            return {**told, "clock": "processor", "memory": "process"}
+        case _:
+            return {**told, "clock": "wall", "memory": "tensors"}

@@ -13,7 +13,7 @@ import torch
 from unlearnbench import metric, train
 from unlearnbench.cell import Cell, target
 from unlearnbench.outputs import predictions
-from unlearnbench.pipeline import Failed, Lab, batches, clock, dataset, in_memory
+from unlearnbench.pipeline import Failed, Lab, batches, clock, dataset, device_name, in_memory
 from unlearnbench.search import FAILED, SKIPPED, Evaluate, Outcome
 from unlearnbench.split import split_of
 from unlearnbench.study import Settings, Study, changed
@@ -36,7 +36,7 @@ def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Eval
     """
 
     def evaluate(settings: Settings, cell: Cell) -> Outcome:
-        now = clock(lab.device)
+        now, where = clock(lab.device), device_name(lab.device)
         start = now()
         try:
             values = objective(lab, study, replace(cell, method=changed(cell.method, settings)))
@@ -45,9 +45,10 @@ def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Eval
             if status == FAILED and not isinstance(error, Failed):
                 keep(error)
             seconds = now() - start
-            return Outcome(cell.seed, (), math.inf, seconds, status, reason(error))
+            return Outcome(cell.seed, (), math.inf, seconds, status, reason(error), where)
         seconds = now() - start
-        return Outcome(cell.seed, values, metric.tuning_score(values), seconds)
+        score = metric.tuning_score(values)
+        return Outcome(cell.seed, values, score, seconds, measured_on=where)
 
     return evaluate
 

@@ -270,6 +270,16 @@ class Found:
         """What the whole search took one worker."""
         return sum(trial.seconds for trial in self.trials.values())
 
+    @property
+    def measured_on(self) -> str | None:
+        """The device whose seconds these are; None of several, which add up to nothing."""
+        each = {
+            outcome.measured_on
+            for trial in self.trials.values()
+            for outcome in (*trial.outcomes, *trial.fresh)
+        }
+        return each.pop() if len(each) == 1 else None
+
     def count(self, status: str) -> int:
         """How many trials ended so."""
         return sum(trial.status == status for trial in self.trials.values())
@@ -379,6 +389,7 @@ def _rows(study: Study, trial: Told) -> Iterator[dict[str, Any]]:
             values = one.values or (None,) * len(VALUES)
             told = {"seed": one.seed, "score": one.score, "seconds": one.seconds, "phase": phase}
             told |= {"status": one.status, "reason": one.reason or None}
+            told |= {"measured_on": one.measured_on}
             yield {**about, **told, **dict(zip(VALUES, values, strict=True))}
 
 
@@ -453,6 +464,7 @@ def _described(asked: Asked, one: Found, chosen: Told) -> dict[str, Any]:
         "default_in_search": _number(default.score if default else math.inf),
         "default_on_fresh_seeds": _number(search.mean(default.fresh if default else ())),
         "seconds": round(one.seconds, 3),
+        "measured_on": one.measured_on,
         "commit": commit(),
         "version": version("unlearnbench"),
     }

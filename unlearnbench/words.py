@@ -1,9 +1,12 @@
 """Words of a command line: a sweep's name, flags, overrides. Knows no Hydra."""
 
 import argparse
+import re
+import traceback
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     "retry": {
@@ -37,16 +40,96 @@ def options_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+RESERVED = (
+    *("rows", "scores", "roc", "trials", "sweeps", "studies", "tuned", "runs", "logs"),
+    *("failures", "pictures", "tables", "store", "reference"),
+)
+"""Folders of the results that a report, which lies in ``<results>/<sweep>/``, must not lie in."""
+
+LONGEST_NAME = 100
+"""Characters of a sweep's name: it is part of names of files and folders."""
+
+
+def sweep_name(name: str) -> str:
+    """The name of a sweep as it was given, which is part of paths in the results folder.
+
+    Raises:
+        ConfigError: it is no name of a file or folder of its own.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > LONGEST_NAME:
+        valid = f"letters, digits, _ . + -, at most {LONGEST_NAME}, the first a letter, digit or _"
+        raise ConfigError(f"sweep {printable(name)[:LONGEST_NAME]}: a name must be of {valid}")
+    if name.lower() in RESERVED:
+        raise ConfigError(f"sweep {name}: the results have a folder of that name; take another")
+    return name
+
+
+def override_words(text: str) -> list[str]:
+    """The overrides in a row's column ``overrides``, which spaces keep apart.
+
+    A space in quotes or in brackets is part of a value: ``dataset.path='a b.npz' split.val=.3`` is
+    two words. Quotes or brackets that do not end are signs like any other.
+    """
+    words, word, quote, depth = [], "", "", 0
+    signs = iter(text)
+    for sign in signs:
+        if sign == "\\":
+            word += sign + next(signs, "")
+            continue
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign.isspace() and not depth:
+            words.append(word)
+            word = ""
+            continue
+        depth += 0 if quote else (sign in "[({") - (sign in "])}")
+        word += sign
+    whole = not quote and not depth
+    return [one for one in (*words, word) if one] if whole else text.split()
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal or a file's reader would obey: each such sign by its number.
+
+    Escape sequences, other control characters but the end of a line, signs that turn the direction
+    of writing, halves of pairs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(f"\\x{ord(sign):02x}" if _is_obeyed(sign) else sign for sign in text)
+
+
+def _is_obeyed(sign: str) -> bool:
+    return sign != "\n" and unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def nothing_said(error: BaseException) -> str:
+    """What is known of an error without a text: its type, what that means, where it was raised."""
+    said = "not enough memory" if isinstance(error, MemoryError) else "no reason was given"
+    told = f"{type(error).__name__}: {said}"
+    if not (frames := traceback.extract_tb(error.__traceback__)):
+        return told
+    last = frames[-1]
+    return f"{told} (in {Path(last.filename).name}, line {last.lineno}: {last.line})"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {printable(message)}")
+
+
 def sorted_words(
     command: str, words: Sequence[str]
 ) -> tuple[str | None, dict[str, Any], list[str]]:
     """A command's words: the sweep it names, the flags that are given, and overrides.
 
     Raises:
-        ConfigError: more than one sweep is named.
+        ConfigError: more than one sweep is named, one by what is no name, or a flag is unknown.
     """
     told = (options_folder() / "tuning.yaml").read_text() if command == "tune" else None
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         f"unlearnbench {command}",
         allow_abbrev=False,
         epilog=told and f"beside cells it takes, as key=value:\n\n{told}",
@@ -64,7 +147,9 @@ def sorted_words(
         overrides.append(f"hydra.searchpath=[file://{Path(given['config_dir']).resolve()}]")
     if len(names) > (command not in ("plan", "compact", "tune")):
         raise ConfigError(
-            f"unlearnbench {command}: {' '.join(names)}: one sweep at most, key=value"
+            f"unlearnbench {command}: {printable(' '.join(names))}: one sweep at most, key=value"
         )
+    for name in names:
+        sweep_name(name)
     flags = {flag: told for flag in FLAGS.get(command, ()) if (told := given[flag.strip("-")])}
     return (names[0] if names else None), flags, overrides

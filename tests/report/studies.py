@@ -23,6 +23,9 @@ ABOUT: dict[str, Any] = {
     "commit": "c0ffee",
     "version": "0.1.0",
     "device": "cpu",
+    "measured_on": "cpu",
+    "clock": "processor",
+    "memory": "process",
     "schema": results.SCHEMA_VERSION,
 }
 
@@ -46,7 +49,7 @@ def rows(
             "seed": seed,
             "value": value,
             "key": key(method, seed, attack, **about),
-            "model_key": key(method, seed, **about),
+            "utility_key": key(method, seed, **about),
         }
         for metric, over_seeds in values.items()
         for seed, value in enumerate(over_seeds)
@@ -67,7 +70,7 @@ def trouble(method: str, seed: int, status: str = "failed", **about: Any) -> lis
             "metric": None,
             "value": None,
             "key": key(method, seed, **about),
-            "model_key": key(method, seed, **about),
+            "utility_key": key(method, seed, **about),
         }
     ]
 

@@ -13,6 +13,8 @@ ABOUT: dict[str, Any] = {
     "train": "default",
     "forget": "by_class",
     "forget_hash": "f0",
+    "defense": "none",
+    "attack": "none",
     "overrides": "",
     "seed": 0,
     "metric": "test_acc",

@@ -17,8 +17,8 @@ from unlearnbench.report import files
 
 def write(folder: Path, sweep: str, *parts: list[dict[str, Any]]) -> None:
     told = [row for part in parts for row in part]
-    cells = {row["key"]: row["model_key"] for row in told}
-    listed = [{"sweep": sweep, "key": key, "model_key": model} for key, model in cells.items()]
+    cells = {row["key"]: row["utility_key"] for row in told}
+    listed = [{"sweep": sweep, "key": key, "utility_key": model} for key, model in cells.items()]
     results.write(folder / "rows", sweep, told, results.ROWS)
     results.write(folder / "sweeps", sweep, listed, results.SWEEP)
 
@@ -48,7 +48,7 @@ def test_files_of_a_study(tmp_path: Path) -> None:
 def test_cells_without_rows_are_told(tmp_path: Path) -> None:
     write(tmp_path, "study", *PARTS)
     listed = pd.read_parquet(tmp_path / "sweeps" / "study.parquet").to_dict("records")
-    more = [{**listed[0], "key": "not there", "model_key": "not there"}]
+    more = [{**listed[0], "key": "not there", "utility_key": "not there"}]
     results.write(tmp_path / "sweeps", "study", [*listed, *more], results.SWEEP)
     files.report(files.study(tmp_path, "study"))
     told = (tmp_path / "study" / "report" / "leaderboard.md").read_text()
@@ -72,7 +72,7 @@ def test_an_unknown_sweep_is_refused_with_those_there_are(tmp_path: Path) -> Non
     results.write(
         tmp_path / "sweeps",
         "empty",
-        [{"sweep": "empty", "key": "k", "model_key": "k"}],
+        [{"sweep": "empty", "key": "k", "utility_key": "k"}],
         results.SWEEP,
     )
     with pytest.raises(FileNotFoundError, match="no cell of empty has rows"):

@@ -149,7 +149,7 @@ def test_where_ret_dev_has_no_value_methods_are_held_by_tug_of_war() -> None:
     made = []
     for method, values in accuracies.items():
         for metric, value in zip(("retain_acc", "forget_acc", "test_acc"), values, strict=True):
-            one = {**about, "method": method, "key": method, "model_key": method, "seed": 0}
+            one = {**about, "method": method, "key": method, "utility_key": method, "seed": 0}
             made.append({**one, "metric": metric, "value": value})
     frame = pd.DataFrame(made, columns=results.ROWS.names)
     (one,) = told(frame).values()

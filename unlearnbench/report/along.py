@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from unlearnbench.report.leaderboard import CONTROLS, OWN
+from unlearnbench.report.compare import BLOCK, split_words
+from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.report.text import markdown_table, markdown_text
+from unlearnbench.words import override_words
 
 SHOWN = [
     *("test_acc_forgotten", "test_acc_others", "retain_acc", "forget_acc", "test_acc"),
     *("rmse_retain", "rmse_forget", "rmse_test"),
 ]
-
-SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash"]
 
 
 def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -25,19 +26,14 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         with their number in its heading where it is more than one. A step that not all of a
         method's seeds reached has no mean.
     """
-    along = frame[frame["step"].notna() & frame["value"].notna()]
-    words = along["overrides"].str.split()
-    own = words.map(lambda each: [w for w in each if w.startswith(OWN)])
-    setup = words.map(lambda each: [w for w in each if not w.startswith((*OWN, "attack."))])
-    along = along.assign(
-        setup=setup.str.join(" "), line=(along["method"] + " " + own.str.join(" ")).str.strip()
-    )
-    for setting, rows in along.groupby(SETTING, dropna=False, sort=True):
-        told = dict(zip(SETTING, map(str, setting), strict=True))
-        named = [f"{axis} {told[axis]}" for axis in SETTING[:4]]
+    along = split_words(frame[frame["step"].notna() & frame["value"].notna()])
+    along = along.assign(line=(along["method"] + " " + along["own"]).str.strip())
+    for setting, rows in along.groupby(BLOCK, dropna=False, sort=True):
+        told = dict(zip(BLOCK, map(str, setting), strict=True))
+        named = [f"{axis} {told[axis]}" for axis in BLOCK[:4]]
         for metric in SHOWN:
             if (rows["metric"] == metric).any():
-                title = " · ".join([*named, *told["setup"].split()])
+                title = " · ".join([*named, *override_words(told["setup"])])
                 yield f"{metric}: {title}", _table(rows[rows["metric"] == metric])
 
 
@@ -60,10 +56,9 @@ def markdown(frame: pd.DataFrame) -> str | None:
     """All tables as Markdown; None where no row has a step."""
     parts = []
     for title, table in tables(frame):
-        lines = [["step", *table.columns], ["---"] * (table.shape[1] + 1)]
-        for step, values in zip(table.index, table.to_numpy(), strict=True):
-            lines.append([str(step), *("–" if pd.isna(v) else f"{v:.3f}" for v in values)])
-        parts.append(f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        shown = table.map(lambda value: "–" if pd.isna(value) else f"{value:.3f}")
+        shown.insert(0, "step", table.index.astype(str))
+        parts.append(f"### {markdown_text(title)}\n\n{markdown_table(shown)}")
     if not parts:
         return None
     told = "After so many epochs of the method, of all its walks over data; means over seeds."

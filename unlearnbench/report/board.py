@@ -23,7 +23,7 @@ AXES = {
     "setup": "Settings",
     "forget_hash": "Forget rows",
     "defense": "Defense",
-    "variant": "Attack settings",
+    "variant": "Attack and defense settings",
 }
 """Columns beside the method, and their headings."""
 

@@ -3,6 +3,7 @@
 What ``leaderboard.csv`` holds; tables for people are written from it.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from unlearnbench import metric
 from unlearnbench.report import statistics
 from unlearnbench.report.statistics import Array
+from unlearnbench.words import override_words
 
 BLOCK = ["dataset", "model", "train", "forget", "setup", "forget_hash"]
 """What methods share that can be held to each other: one task, in words."""
@@ -34,41 +36,146 @@ MIA = ("retain_acc", "mia_test", "test_acc")
 
 
 def split_words(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows with their overrides sorted: the method's ``own``, the attack's, and the ``setup``."""
-    code, texts = pd.factorize(frame["overrides"].fillna(""))
-    parts = np.array([_sorted(text) for text in texts], object).reshape(-1, 3)
-    return frame.assign(
-        **{
-            name: pd.Series(parts[code, place], frame.index, dtype=object)
-            for place, name in enumerate(("own", "asked", "setup"))
-        }
-    )
+    """Rows with the names of what they are put together by, one for each content key.
+
+    ``setup`` names what methods share, ``own`` the method's settings, ``shield`` the defense's,
+    ``asked`` the attack's. A name is the overrides of the first row with that key, or some digits
+    of the key as well where two keys would have one name: rows are of one table, or of one line, by
+    content, whatever was typed for it. Rows of schemas before 5 have no such keys; there the
+    overrides stand for them.
+    """
+    place, texts = pd.factorize(frame["overrides"].fillna(""))
+    parts = np.array([_sorted(text) for text in texts], object).reshape(-1, len(NAMES))
+    told = {}
+    for number, (name, axes) in enumerate(NAMES.items()):
+        words = parts[place, number]
+        if axes[-1] in UNDONE:
+            words = np.where(frame[axes[-1]] == "none", "", words)
+        told[name] = _named(frame, words, KEYS[name], axes)
+    return frame.assign(**told)
 
 
-def _sorted(text: str) -> tuple[str, str, str]:
-    words: dict[str, list[str]] = {"method": [], "attack": [], "": []}
-    for word in text.split():
-        axis = word.split(".")[0].split("=")[0]
-        axis = "method" if axis == "tuned" else axis  # it says where the method's settings are from
-        words[axis if axis in words else ""].append(word)
-    own, asked, setup = (" ".join(words[axis]) for axis in ("method", "attack", ""))
-    return own, asked, setup
+NAMES = {
+    "own": ["method"],
+    "asked": ["attack"],
+    "shield": ["defense"],
+    "setup": ["dataset", "model", "train", "forget"],
+}
+"""What ``split_words`` adds, each with the options it is the settings of."""
+
+KEYS = {
+    "own": "method_key",
+    "asked": "attack_key",
+    "shield": "defense_key",
+    "setup": "setup_key",
+}
+
+UNDONE = ("attack", "defense")
+"""Axes on which ``none`` has no settings, whatever the cell's other rows have."""
+
+
+def _sorted(text: str) -> list[str]:
+    words: dict[str, list[str]] = {name: [] for name in NAMES}
+    of = {"method": "own", "tuned": "own", "attack": "asked", "defense": "shield"}
+    for word in override_words(text):
+        axis = re.split(r"[.=]", word.lstrip("'\""), maxsplit=1)[0]
+        words[of.get(axis, "setup")].append(word)
+    return [" ".join(each) for each in words.values()]
+
+
+def _named(frame: pd.DataFrame, words: Array, key: str, axes: Sequence[str]) -> pd.Series:
+    """The name of each row's key among rows of the same options."""
+    there: pd.Series = frame[key] if key in frame else pd.Series(None, frame.index, dtype=object)
+    codes, keys = pd.factorize(there)
+    texts, names = pd.factorize(words)
+    content = np.where(codes < 0, len(keys) + texts, codes)
+    options = np.zeros(len(frame), np.int64)
+    for axis in axes:
+        place, distinct = pd.factorize(frame[axis])
+        options = options * (len(distinct) + 1) + place + 1
+    _, options = np.unique(options, return_inverse=True)
+    whole = options * (len(keys) + len(names) + 1) + content
+    _, first, group = np.unique(whole, return_index=True, return_inverse=True)
+    each = pd.DataFrame({"options": options[first], "name": words[first], "code": codes[first]})
+    shared = each.duplicated(["options", "name"], keep=False) & (each["code"] >= 0)
+    named = [
+        f"{name} #{keys[code][:8]}".strip() if marked else name
+        for name, code, marked in zip(each["name"], each["code"], shared, strict=True)
+    ]
+    return pd.Series(np.array(named, object)[group], frame.index, dtype=object)
 
 
 def runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows at the end of runs, with ``own``, ``setup``, ``variant`` and their forget sets.
 
-    An attack set up in two ways has two variants, in words; everything else has none. A row that
-    failed before there was a forget set has that of those set up alike.
+    A defense or an attack set up in two ways has two variants, in words; everything else has none.
+    A row that failed before there was a forget set has that of those set up alike. What was
+    measured on several devices has no value, see ``comparable``.
     """
     rows = split_words(frame[frame["step"].isna()].reset_index(drop=True))
-    rows = rows.assign(asked=rows["asked"].where(rows["attack"] != "none", ""))
+    rows = rows.assign(forget_hash=forget_sets(rows).fillna(""))
+    rows = rows.assign(variant=variants(rows))
+    mixed = rows["metric"].isin(COSTS) & rows["value"].notna()
+    if mixed.any():
+        costs = rows[mixed]
+        rows.loc[costs.index[~comparable(costs)], "value"] = np.nan
+    return rows
+
+
+def forget_sets(rows: pd.DataFrame) -> pd.Series:
+    """Hash of each row's forget set; a row that failed has that of those set up alike."""
     alike = [rows[name] for name in BLOCK[:-1]]
     known = rows["forget_hash"].groupby(alike, dropna=False).transform("first")
-    rows = rows.assign(forget_hash=rows["forget_hash"].fillna(known).fillna(""))
-    place = rows.groupby([*BLOCK, "attack"], dropna=False, sort=False).ngroup()
-    ways = rows["asked"].groupby(place).transform("nunique")
-    return rows.assign(variant=rows["asked"].where(ways > 1, ""))
+    return rows["forget_hash"].fillna(known)
+
+
+def variants(rows: pd.DataFrame) -> pd.Series:
+    """How the attack and the defense of each row are set up, where a block has several ways."""
+    told = []
+    for axis, name in (("attack", "asked"), ("defense", "shield")):
+        place = rows.groupby([*BLOCK, axis], dropna=False, sort=False).ngroup()
+        ways = rows[name].groupby(place).transform("nunique")
+        told.append(rows[name].where(ways > 1, ""))
+    asked, shield = told
+    return (shield + " " + asked).str.strip() if (shield != "").any() else asked
+
+
+COSTS = ("rte", "rte_tuned", "rte_prepared", "peak_bytes", "prepared_seconds")
+"""Metrics that mean something else on another device, see ``measured_on`` of the rows."""
+
+
+def without_mixed(wide: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell, without the costs of blocks in which they are of several devices.
+
+    Args:
+        wide: with the columns of a block.
+    """
+    there = [name for name in COSTS if name in wide]
+    costs = wide[wide[there].notna().any(axis=1)]
+    if costs.empty:
+        return wide
+    mixed = costs.index[~comparable(costs)]
+    return wide.assign(**{name: wide[name].mask(wide.index.isin(mixed)) for name in there})
+
+
+def comparable(rows: pd.DataFrame) -> pd.Series:
+    """Whether the costs of each row's block were all measured on one device.
+
+    Args:
+        rows: those that have costs, with the columns of a block.
+    """
+    blocks = [rows[name] for name in BLOCK]
+    different: pd.Series = measured_on(rows).groupby(blocks, dropna=False).transform("nunique")
+    return different <= 1
+
+
+def measured_on(rows: pd.DataFrame) -> pd.Series:
+    """The device of each row's costs.
+
+    Rows of schemas before 5 do not say it; there it is taken for the one that computed them.
+    """
+    told: pd.Series = rows["measured_on"].where(rows["schema"] >= 5, rows["device"])
+    return told.fillna("unknown")
 
 
 def told_once(rows: pd.DataFrame) -> pd.DataFrame:

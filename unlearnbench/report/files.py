@@ -1,7 +1,9 @@
 """``results/<sweep>/report/``: all that ``unlearnbench report`` writes."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,14 @@ from pyarrow import csv
 from unlearnbench import results
 from unlearnbench.report import compare, drawing, missing, page, tables, text
 from unlearnbench.report.study import Study
+from unlearnbench.words import printable, sweep_name
 
 NAME = "leaderboard"
+
+MIXED = (
+    "Times of several devices cannot be compared, nor can memory: where one task's were measured "
+    "on several, RTE and peak memory are left out."
+)
 
 
 def latest(folder: Path) -> str:
@@ -39,11 +47,11 @@ def study(folder: Path, name: str) -> Study:
     frame = _as_objects(results.rows(folder, name))
     if frame.empty:
         raise FileNotFoundError(f"no cell of {name} has rows yet: unlearnbench status {name}")
-    return Study(name, frame, results.widen(frame), folder, folder / name / "report")
+    return Study(sweep_name(name), frame, results.widen(frame), folder, folder / name / "report")
 
 
 def _as_objects(table: pa.Table) -> pd.DataFrame:
-    """Strings as Python's own, each of the few once.
+    """Strings as Python's own, each of the few once, without signs that are no text.
 
     A report compares and counts them throughout, which takes longer on the strings that pandas has
     of Arrow.
@@ -54,7 +62,8 @@ def _as_objects(table: pa.Table) -> pd.DataFrame:
         if not pa.types.is_dictionary(whole.type):
             columns[name] = whole.to_pandas()
             continue
-        words = np.array([*whole.dictionary.to_pylist(), None], object)  # the last is for no word
+        each = map(printable, whole.dictionary.to_pylist())
+        words = np.array([*each, None], object)  # the last is for no word
         columns[name] = pd.Series(words[whole.indices.fill_null(-1).to_numpy()], dtype=object)
     return pd.DataFrame(columns)
 
@@ -92,11 +101,26 @@ def report(given: Study, figures: str | None = None) -> list[Path]:
 
 
 def _csv(table: pd.DataFrame) -> str:
-    """A table as CSV; by Arrow, which is faster at it than pandas."""
+    """A table as CSV; by Arrow, which is faster at it than pandas.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it there.
+    """
     told = pa.BufferOutputStream()
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    words: dict[str, Any] = {}
+    for name in table.select_dtypes(["object", "string"]):
+        codes, texts = pd.factorize(table[name])
+        words[str(name)] = np.array([*map(_no_formula, texts), None], object)[codes]
+    arrow = pa.Table.from_pandas(table.assign(**words), preserve_index=False)
     csv.write_csv(arrow, told, csv.WriteOptions(quoting_style="needed"))
     return str(told.getvalue().to_pybytes(), "utf-8")
+
+
+FORMULA = re.compile(r"[\t\r\n]|\s*[=+@\-＝＋－＠−]")
+"""How text begins that a spreadsheet executes, wide signs among it."""
+
+
+def _no_formula(text: object) -> object:
+    return f"'{text}" if isinstance(text, str) and FORMULA.match(text) else text
 
 
 def _written(path: Path, whole: str) -> Path:
@@ -111,5 +135,6 @@ def _notes(given: Study) -> Iterator[str]:
     told = {name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")}
     said = (f"{name} {', '.join(map(str, some))}" for name, some in told.items() if some)
     yield f"{len(given.frame):,} rows, of {'; '.join(said)}."
-    if len(told["device"]) > 1:
-        yield "Times of several devices cannot be compared: RTE is over all of them here."
+    costs = given.rows[given.rows["metric"].isin(compare.COSTS)]
+    if len(told["device"]) > 1 or not compare.comparable(costs).all():
+        yield MIXED

@@ -5,15 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from unlearnbench.report import statistics
+from unlearnbench.report import compare, statistics
+from unlearnbench.report.text import markdown_table, markdown_text
+from unlearnbench.words import override_words
 
 CONTROLS = ("original", "retrain", "second_retrain")
-
-SETTING = ["dataset", "model", "train", "forget", "setup", "forget_hash", "defense", "variant"]
-"""What makes a table; within it a line is a method with its own overrides, over seeds."""
-
-OWN = ("method.", "tuned=")
-"""How overrides begin that set up a method; they stand beside its name."""
 
 COLUMNS = {
     "retain_acc": ("RA %", 100, 1),
@@ -94,9 +90,9 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         ]
         seeds = cells["seed"].nunique()
         lines = []
-        for (method, overrides), runs in cells.groupby(["method", "overrides"], dropna=False):
+        for (method, own), runs in cells.groupby(compare.LINE, dropna=False):
             marked = f"{method}{USES_VAL}" if _uses_val(runs) else str(method)
-            line: dict[str, str | None] = {"method": f"{marked} {overrides}".strip()}
+            line: dict[str, str | None] = {"method": f"{marked} {own}".strip()}
             by_seed = runs.groupby("seed")[shown].first()  # a seed's attacks are cells of their own
             means = {name: interval(by_seed[name].tolist()) for name in shown}
             counts = {name: int(np.isfinite(by_seed[name]).sum()) for name in shown}
@@ -117,23 +113,16 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Cells by setting, with ``attacks`` in words; an attack set up in two ways is two settings."""
-    words = wide["overrides"].str.split()
-    wide = wide.assign(
-        overrides=words.map(lambda each: [w for w in each if w.startswith(OWN)]).str.join(" "),
-        asked=words.map(lambda each: [w for w in each if w.startswith("attack.")]).str.join(" "),
-        setup=words.map(
-            lambda each: [w for w in each if not w.startswith((*OWN, "attack."))]
-        ).str.join(" "),
-    )
-    wide["forget_hash"] = _forget_sets(wide)
-    alone = [*SETTING[:-1], "attack"]
-    ways = wide.groupby(alone, dropna=False)["asked"].transform("nunique")
-    wide["variant"] = wide["asked"].where(ways > 1, "")
-    groups = sorted(wide.groupby(SETTING, dropna=False), key=lambda group: _order(group[0]))
+    wide = compare.split_words(wide)
+    wide["forget_hash"] = compare.forget_sets(wide)
+    wide["variant"] = compare.variants(wide)
+    wide = compare.without_mixed(wide)
+    groups = sorted(wide.groupby(compare.SETTING, dropna=False), key=lambda group: _order(group[0]))
     for setting, cells in groups:
-        told = dict(zip(SETTING, map(str, setting), strict=True))
+        told = dict(zip(compare.SETTING, map(str, setting), strict=True))
         told["attacks"] = ", ".join(sorted(set(cells["attack"]) - {"none"}))
-        told["asked"] = " ".join(dict.fromkeys(" ".join(cells["asked"]).split()))
+        texts = (*cells["shield"].unique(), *cells["asked"].unique())
+        told["asked"] = " ".join(dict.fromkeys(w for one in texts for w in override_words(one)))
         yield told, cells
 
 
@@ -195,13 +184,6 @@ def note(wide: pd.DataFrame) -> str | None:
     return "; ".join(told) or None
 
 
-def _forget_sets(wide: pd.DataFrame) -> pd.Series:
-    """Hash of each cell's forget set; a cell that failed has that of those set up alike."""
-    alike = [wide[axis] for axis in ("dataset", "model", "train", "forget", "setup")]
-    known = wide["forget_hash"].groupby(alike, dropna=False).transform("first")
-    return wide["forget_hash"].fillna(known)
-
-
 def title(setting: dict[str, str]) -> str:
     """The setting in words."""
     parts = [f"{axis} {setting[axis]}" for axis in ("dataset", "model", "train", "forget")]
@@ -209,7 +191,9 @@ def title(setting: dict[str, str]) -> str:
         parts.append(f"defense {setting['defense']}")
     if setting["attacks"]:
         parts.append(f"attack {setting['attacks']}")
-    return " · ".join([*parts, *setting["setup"].split(), *setting["asked"].split()])
+    return " · ".join(
+        [*parts, *override_words(setting["setup"]), *override_words(setting["asked"])]
+    )
 
 
 def written(metric: str, mean: float, half: float, mark: str = "") -> str | None:
@@ -225,8 +209,7 @@ def markdown(wide: pd.DataFrame) -> str:
     """All tables as Markdown."""
     parts = []
     for heading, table in tables(wide):
-        lines = [list(table.columns), ["---"] * table.shape[1], *table.fillna("–").to_numpy()]
-        parts.append(f"### {heading}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(f"### {markdown_text(heading)}\n\n{markdown_table(table)}")
     told = (
         "Mean ± half of the 95 % t-interval over n seeds, or over (k) of them. "
         "Controls first, then by RetDev."

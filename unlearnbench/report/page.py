@@ -9,6 +9,7 @@ import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from unlearnbench.report.study import Study
 from unlearnbench.report.tables import COLUMNS, looking
 from unlearnbench.report.text import Section
 from unlearnbench.report.verdict import Record, threats, verdicts
+from unlearnbench.words import override_words
 
 HERE = Path(__file__).parent
 
@@ -61,6 +63,8 @@ def write(
     rows = study.asked
     given, held = records(numbers), threats(rows)
     library = _library()
+    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
+    library_style = library.with_suffix(".css").read_text()
     page = engine.get_template("page.html").render(
         study=study,
         summary=_summary(study),
@@ -72,9 +76,10 @@ def write(
         threats=_threats(held),
         provenance=_provenance(study),
         glossary=_glossary(numbers),
-        style=(HERE / "page.css").read_text(),
-        script=(HERE / "page.js").read_text(),
-        library_style=library.with_suffix(".css").read_text(),
+        policy=_policy([script], [library_style, style]),
+        style=style,
+        script=script,
+        library_style=library_style,
         library=b64encode(library.read_bytes()).decode(),
         undrawn=undrawn,
         figures=_figures(drawn()),  # last: they are drawn meanwhile
@@ -83,6 +88,31 @@ def write(
     path = study.out / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    """What a browser lets the page do: run and apply what was written here, ask for nothing.
+
+    The library is a module that the script makes an address of. What else comes into the page, by
+    whatever name of a method, is not run.
+
+    Args:
+        scripts: the text of each of its elements, to the byte.
+        styles: the same.
+    """
+    allowed = [
+        " ".join(f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'" for one in each)
+        for each in (scripts, styles)
+    ]
+    rules = {
+        "default-src": "'none'",
+        "script-src": f"{allowed[0]} blob:",
+        "style-src": allowed[1],
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
 def _coded(text: str) -> Markup:
@@ -183,7 +213,7 @@ def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, 
             "says": about.says,
             "known": about.known,
             "settings": about.settings,
-            "changed": sorted({word for _, words in own for word in words.split()}),
+            "changed": sorted({word for _, words in own for word in override_words(words)}),
             "traits": [options.TRAITS.get(trait, trait) for trait in traits[method].split()],
             "columns": [COLUMNS[name][0] for name in shown],
             "results": results,

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from unlearnbench import results
-from unlearnbench.report.compare import SETTING, split_words
+from unlearnbench.report.compare import SETTING, split_words, variants, without_mixed
 from unlearnbench.report.leaderboard import CONTROLS
+from unlearnbench.words import override_words
 
 ALWAYS = ("dataset", "model")
 """Parts of a setting that its name always has; of the others those that vary in the study."""
 
-PLACE = ("own", "asked", "setup", "variant", "line", "setting", "control")
+PLACE = ("own", "asked", "shield", "setup", "variant", "line", "setting", "control")
 """What ``placed`` adds."""
 
 
@@ -27,9 +28,8 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
     """
     cells = wide[(wide["status"] == "ok") & wide["forget_hash"].notna()]
     cells = split_words(cells).assign(control=cells["method"].isin(CONTROLS))
-    alone = [*SETTING[:-1], "attack"]
-    several = cells.groupby(alone, dropna=False)["asked"].transform("nunique") > 1
-    cells["variant"] = cells["asked"].where(several, "")
+    cells["variant"] = variants(cells)
+    cells = without_mixed(cells)
     cells["line"] = (cells["method"] + " " + differing(cells, "own", ["method"])).str.strip()
     cells["setting"] = names(cells, SETTING)
     return cells
@@ -51,12 +51,12 @@ def differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
     """The words of a column without those that all cells have that are alike in other columns."""
     short = {}
     for key, same in cells.groupby(alike, sort=False)[column]:
-        each = [text.split() for text in same.unique()]
-        common = set.intersection(*map(set, each))
+        each = {text: override_words(text) for text in same.unique()}
+        common = set.intersection(*map(set, each.values()))
         short.update(
             {
-                (*key, " ".join(words)): " ".join(w for w in words if w not in common)
-                for words in each
+                (*key, text): " ".join(w for w in words if w not in common)
+                for text, words in each.items()
             }
         )
     keys = zip(*(cells[name].tolist() for name in [*alike, column]), strict=True)

@@ -11,6 +11,7 @@ from unlearnbench.report import compare, leaderboard, missing, ranking, statisti
 from unlearnbench.report.compare import BLOCK, LINE, SETTING
 from unlearnbench.report.leaderboard import ALIKE, ATTACKED, CONTROLS, USES_VAL
 from unlearnbench.report.text import Section
+from unlearnbench.words import override_words
 
 COLUMNS = {
     **leaderboard.COLUMNS,
@@ -145,13 +146,15 @@ def _has_variants(settings: Iterable[tuple[str, ...]], block: tuple[str, ...]) -
 
 def _titles(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
     """Each setting in words."""
-    columns = [*SETTING, "attack", "asked"]
+    columns = [*SETTING, "attack", "shield", "asked"]
     attacks: dict[tuple[str, ...], dict[str, None]] = {}
     asked: dict[tuple[str, ...], dict[str, None]] = {}
-    for *place, attack, words in rows.drop_duplicates(columns)[columns].itertuples(index=False):
+    each = rows.drop_duplicates(columns)[columns]
+    for *place, attack, shield, words in each.itertuples(index=False):
         setting = tuple(map(str, place))
         attacks.setdefault(setting, {})
-        asked.setdefault(setting, {}).update(dict.fromkeys(str(words).split()))
+        both = (*override_words(str(shield)), *override_words(str(words)))
+        asked.setdefault(setting, {}).update(dict.fromkeys(both))
         if attack != "none":
             attacks[setting][str(attack)] = None
     return {

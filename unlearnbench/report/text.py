@@ -1,9 +1,13 @@
-"""Tables as text: Markdown and LaTeX."""
+"""Tables as text: Markdown and LaTeX. What rows say is text in them, never markup."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
+
+from unlearnbench.words import printable
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,21 @@ class Section:
     tables: Sequence[tuple[str, pd.DataFrame]]
 
 
+MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown takes for markup; an underscore between letters it does not."""
+
+
+def markdown_text(text: object) -> str:
+    """Text as Markdown that says it, in one line: no markup, no HTML."""
+    plain = escape(printable(" ".join(str(text).split())), quote=False)
+    return MARKDOWN.sub(r"\\\g<0>", plain)
+
+
 def markdown_table(table: pd.DataFrame) -> str:
     """A table as Markdown; what is not there is a dash."""
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.fillna("–").to_numpy()]
-    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    head = [list(map(markdown_text, table.columns)), ["---"] * table.shape[1]]
+    rows = [list(map(markdown_text, line)) for line in table.fillna("–").to_numpy()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*head, *rows])
 
 
 def markdown(name: str, notes: Sequence[str], given: Sequence[Section]) -> str:
@@ -27,15 +41,15 @@ def markdown(name: str, notes: Sequence[str], given: Sequence[Section]) -> str:
 
     Args:
         name: of the sweep.
-        notes: what is to be said of all of it.
-        given: its sections.
+        notes: what is to be said of all of it, as plain text.
+        given: its sections, whose notes are Markdown.
     """
-    parts = [f"# {name}", *notes]
+    parts = [f"# {markdown_text(name)}", *map(markdown_text, notes)]
     for section in given:
         if section.tables:
             parts += [f"## {section.heading}", *section.notes]
             for title, table in section.tables:
-                parts += [f"### {title}", markdown_table(table)]
+                parts += [f"### {markdown_text(title)}", markdown_table(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,6 +58,12 @@ LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "{''}",
+    "\0": "{}",  # between two hyphens, which are no dash
     **{"±": r"$\pm$", "≈": r"$\approx$", "≠": r"$\neq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
     **{"→": r"$\to$", "†": r"$^\dagger$", "–": "--", "−": "$-$", "²": "$^2$", "χ": r"$\chi$"},
     **{"≥": r"$\geq$", "°": r"$^\circ$", "·": r"$\cdot$", "“": "``", "”": "''", "×": r"$\times$"},
@@ -52,8 +72,11 @@ LATEX = {
 
 
 def latex_text(text: object) -> str:
-    """Text as LaTeX, a minus before a number as one."""
-    told = "".join(LATEX.get(sign, sign) for sign in str(text))
+    """Text as LaTeX in one line, a minus before a number as one, hyphens as they are."""
+    plain = printable(" ".join(str(text).split()))
+    told = "".join(LATEX.get(sign, sign) for sign in re.sub("-(?=-)", "-\0", plain))
+    if told[:1] in ("[", "*"):  # which would be an argument of what ends the line before
+        return f"{{}}{told}"
     return f"$-${told[1:]}" if told[:1] == "-" and told[1:2].isdigit() else told
 
 
@@ -62,7 +85,7 @@ def latex(name: str, given: Sequence[Section]) -> str:
     parts = [r"% \usepackage{booktabs} in the preamble; \input this file, or copy a table of it."]
     all_tables = [(one.heading, title, table) for one in given for title, table in one.tables]
     for number, (heading, title, table) in enumerate(all_tables):
-        label = f"tab:{name}-{number + 1}".replace("_", "-").replace(" ", "-")
+        label = re.sub(r"[^A-Za-z0-9:.-]+", "-", f"tab:{name}-{number + 1}")
         rows = [table.columns, *table.fillna("–").to_numpy()]
         lines = [" & ".join(map(latex_text, row)) + r" \\" for row in rows]
         parts.append(
