@@ -276,6 +276,34 @@ def test_ulira_takes_models_of_one_half_as_one_target(new_lab: Lab) -> None:
     assert 0 <= scores.metrics["ulira_auc"][0] <= 1
 
 
+@pytest.mark.tried("an original of 64 with accuracy .374", "an outlier of its population, in the rows")
+def test_a_training_that_went_wrong_is_counted() -> None:
+    """Accuracies are of originals and retrained models, on records that each has not seen."""
+    rng, (M, N, C) = np.random.default_rng(0), (20, 200, 3)
+    y_N = rng.integers(0, C, N)
+    right_MN = rng.random((M, N)) < np.where(np.arange(M) == 7, 0.37, 0.95)[:, None]
+    said_MN = np.where(right_MN, y_N, (y_N + 1) % C)
+    seen_MN = rng.random((M, N)) < 0.5
+    said_MN[7, seen_MN[7]] = y_N[seen_MN[7]]  # it knows what it has seen
+    kinds = ("original",) * 10 + ("unlearned",) * 5 + ("retrained",) * 5
+    population = Predictions(
+        logits_MQNC=np.eye(C, dtype=np.float32)[said_MN][:, None],
+        y_N=y_N,
+        rows_N=np.arange(N),
+        split_N=np.zeros(N, np.int8),
+        status_MN=seen_MN.astype(np.int8),
+        kind_M=kinds,
+        parent_M=(-1,) * M,
+        audited_M=(True,) * M,
+    )
+    accuracies = [right_MN[m][~seen_MN[m]].mean() for m in range(M) if kinds[m] != "unlearned"]
+    assert outputs.population_accuracies(population) == {
+        "population_outliers": (1.0, 15),
+        "population_acc_min": (pytest.approx(min(accuracies)), 15),
+        "population_acc_median": (pytest.approx(np.median(accuracies)), 15),
+    }
+
+
 # ---------------------------------------------------------------------------------------------
 # Targets and the attacker's own models on random halves, as in the Amnesiac paper.
 

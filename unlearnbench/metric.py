@@ -35,8 +35,11 @@ def low_outliers(accuracies_M: Floats) -> NDArray[np.bool_]:
         0.6745 · (a_m − median) / MAD  <  −3.5   and   a_m < median − 0.05
 
     MAD is the median absolute deviation; 3.5 is the limit of Iglewicz & Hoaglin, "How to Detect and
-    Handle Outliers" (1993). The second condition leaves out differences that are certain but small.
+    Handle Outliers" (1993). The second condition leaves out differences that are certain but small;
+    of fewer than five models none is an outlier.
     """
+    if len(accuracies_M) < 5:
+        return np.zeros(len(accuracies_M), bool)
     below_M = np.median(accuracies_M) - accuracies_M
     deviation = np.median(np.abs(below_M))
     low_M: NDArray[np.bool_] = (0.6745 * below_M > 3.5 * deviation) & (below_M > 0.05)

@@ -1,16 +1,18 @@
 """From models to predictions: the outputs of a cell's model, and those of a shadow population."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from torch import Tensor
 
-from unlearnbench import train
+from unlearnbench import metric, train
 from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.convex import Audit
 from unlearnbench.deletion import deletions
@@ -196,6 +198,36 @@ def population_predictions(lab: Lab, cell: Cell) -> Predictions:
     )
 
 
+def population_accuracies(population: Predictions) -> dict[str, tuple[float, int]]:
+    """How accurate the trained models of a population are on the audited records they never saw.
+
+    A training that went wrong distorts what an attack finds in all the others: models far below
+    the rest of their kind are counted as ``population_outliers`` (``metric.low_outliers``).
+    """
+    right_MN = population.logits_MQNC[:, 0].argmax(2) == population.y_N
+    accuracies_M = np.ma.masked_array(right_MN, population.status_MN != UNSEEN).mean(axis=1)
+    kinds_M = np.array(population.kind_M)
+    of_kind = [accuracies_M[kinds_M == kind].compressed() for kind in ("original", "retrained")]
+    return outlier_figures("population", of_kind)
+
+
+def outlier_figures(
+    name: str, accuracies: Sequence[NDArray[np.floating]]
+) -> dict[str, tuple[float, int]]:
+    """How many trainings of some kinds are outliers of their kind, the lowest accuracy, the median.
+
+    Args:
+        name: what the names of the figures begin with.
+        accuracies: of the models of each kind (M,).
+    """
+    every_M = np.concatenate(accuracies)
+    if not len(every_M):
+        return {}
+    outliers = sum(int(metric.low_outliers(of_kind).sum()) for of_kind in accuracies)
+    figures = {"outliers": outliers, "acc_min": every_M.min(), "acc_median": np.median(every_M)}
+    return {f"{name}_{key}": (float(value), len(every_M)) for key, value in figures.items()}
+
+
 def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
     """What the zoo that the cell's attack asks for says before and after, by half.
 
@@ -244,18 +276,20 @@ def zoo_accuracies(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
         for one in zoo(cell)
         if one.split["half"] == "target"
     }
-    right: dict[bool, list[np.ndarray[Any, Any]]] = {True: [], False: []}
+    right: dict[bool, list[NDArray[np.bool_]]] = {True: [], False: []}
     for key, one in originals.items():
         predict(lab, one)
         arrays = load_arrays(lab.store.load(key).read(OUTPUTS))
         right_N = arrays["logits_NC"].argmax(axis=1) == arrays["y_N"]
         for trained, parts in right.items():
             parts.append(right_N[arrays["trained_N"] == trained])
+    accuracies_M = np.array([right_N.mean() for right_N in right[False]])
     told = {
         "zoo_train_acc": np.concatenate(right[True]),
         "zoo_test_acc": np.concatenate(right[False]),
     }
-    return {name: (float(one.mean()), len(one)) for name, one in told.items()}
+    figures = {name: (float(right_N.mean()), len(right_N)) for name, right_N in told.items()}
+    return {**figures, **outlier_figures("zoo", [accuracies_M])}
 
 
 def deleted(lab: Lab, cell: Cell) -> Audit | NetAudit:

@@ -13,6 +13,7 @@ from unlearnbench import metric, results, trace
 from unlearnbench.cell import NO_CALL, UNTOUCHED, Cell, target
 from unlearnbench.outputs import (
     deleted,
+    population_accuracies,
     population_predictions,
     predictions,
     zoo_accuracies,
@@ -239,6 +240,7 @@ def _attacked(lab: Lab, cell: Cell) -> Scores:
         beside = zoo_accuracies(lab, cell)
     elif cell.attack.get("shadows"):
         given = [population_predictions(lab, cell)]
+        beside = population_accuracies(given[0])
     else:
         given = [predictions(lab, cell)]
     if cell.defense["call"] is not None:

@@ -300,3 +300,23 @@ def test_what_looks_at_validation_rows_is_marked_and_said() -> None:
     assert list(only(cells).index) == ["kde", "scrub†"]
     assert markdown(pd.DataFrame(cells)).rstrip().endswith("† looks at validation rows.")
     assert leaderboard.note(pd.DataFrame(cells[:1])) is None
+
+
+@pytest.mark.tried("one seed of ten trains to 37 %, the others to 97 %", "named under the table")
+def test_a_training_that_went_wrong_is_named() -> None:
+    accuracies = [0.97, 0.98, 0.37, 0.97, 0.975, 0.98]
+    cells = over_seeds("original", *accuracies) + over_seeds("scrub", *accuracies)
+    message = "outlier: original of seed 2 has test accuracy 37.0%, the median over seeds is 97.2%"
+    assert leaderboard.note(pd.DataFrame(cells)).startswith(message)
+    assert leaderboard.note(pd.DataFrame(over_seeds("original", *sorted(accuracies)[1:]))) is None
+
+
+@pytest.mark.tried("one of 64 trainings of a population went wrong", "named under the table")
+def test_a_population_with_a_training_that_went_wrong_is_named() -> None:
+    figures = {"population_acc_min": 0.374, "population_acc_median": 0.97}
+    methods = [cell(name, 0, ulira_auc=0.5, **figures) for name in ("retrain", "scrub")]
+    none = pd.DataFrame(methods).assign(population_outliers=0.0)
+    assert leaderboard.note(none) is None
+    message = "outlier: 1 of the models of a population went wrong: the lowest accuracy on unseen"
+    note = leaderboard.note(none.assign(population_outliers=1.0))
+    assert note == f"{message} records is 37.4%, the median 97.0%"

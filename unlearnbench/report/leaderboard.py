@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from unlearnbench import metric
 from unlearnbench.report import compare, statistics
 from unlearnbench.report.text import markdown_table, markdown_text
 from unlearnbench.words import override_words
@@ -181,7 +182,35 @@ def note(wide: pd.DataFrame) -> str | None:
             f"{ALIKE} not distinguishable from retraining at this power; a gap that would be found"
             f" in 4 of 5 runs: {', '.join(powers)}"
         )
-    return "; ".join(told) or None
+    return "; ".join([*told, *outliers(wide)]) or None
+
+
+def outliers(wide: pd.DataFrame) -> list[str]:
+    """Trainings that went wrong, in words: among the seeds of a control, and in populations.
+
+    Args:
+        wide: one row a cell.
+    """
+    found = []
+    for setting, cells in _settings(wide) if "test_acc" in wide else ():
+        for control in CONTROLS[:2]:
+            by_seed = cells[cells["method"] == control].groupby("seed")["test_acc"].first().dropna()
+            for seed, accuracy in by_seed[metric.low_outliers(by_seed.to_numpy())].items():
+                found.append(
+                    f"outlier: {control} of seed {seed} has test accuracy {accuracy:.1%}, the"
+                    f" median over seeds is {by_seed.median():.1%} ({title(setting)})"
+                )
+    for name, models in {"population": "models", "zoo": "originals"}.items():
+        if f"{name}_outliers" not in wide:
+            continue
+        figures = [f"{name}_{what}" for what in ("outliers", "acc_min", "acc_median")]
+        wrong = wide.loc[wide[figures[0]] > 0, figures].drop_duplicates()
+        for count, lowest, median in wrong.itertuples(index=False):
+            found.append(
+                f"outlier: {count:.0f} of the {models} of a {name} went wrong: the lowest accuracy"
+                f" on unseen records is {lowest:.1%}, the median {median:.1%}"
+            )
+    return found
 
 
 def title(setting: dict[str, str]) -> str:
