@@ -214,13 +214,8 @@ def redraw(
 
     Returns:
         What leaves gradients of redrawn weights as they are and makes the others a tenth.
-
-    Raises:
-        Skip: the model has no convolution.
     """
     weights = [conv.weight for conv in convolutions(model)]
-    if not weights:
-        raise Skip("MSG acts on convolutions; this model has none")
     note_acted_on(task, model, weights)
     draw, scores = task.generator("reset"), dict(zip(map(id, model.parameters()), s, strict=True))
     scaled = []
