@@ -124,6 +124,17 @@ def tail(net: nn.Module, k: int) -> dict[str, Tensor]:
     return {name: tensor for stage in kept for name, tensor in stage.items()}
 
 
+def blocks(net: nn.Module) -> int:
+    """How many stages lie between stem and head; of a net with attention, those that have some."""
+    between = stages(net)[1:-1]
+    attentive = [
+        stage
+        for stage in between
+        if any("Attention" in type(part).__name__ for module in stage for part in module.modules())
+    ]
+    return len(attentive or between)
+
+
 def head(net: nn.Module) -> list[nn.Module]:
     """The modules of the last stage."""
     return stages(net)[-1]
@@ -195,6 +206,48 @@ def shake(weights: Iterable[Tensor], std: float, generator: Generator) -> None:
         W.add_(std * normal(W, generator))
 
 
+class Injection:
+    """RNI's draws: which tensors move in an epoch, and noise for those drawn for the first time.
+
+    A net of no more tensors than an epoch may draw has half of them drawn: once all are drawn, none
+    gets noise.
+
+    Args:
+        model: whose tensors are drawn, and changed in place.
+        norms: those of them that are not drawn.
+        task: its generators.
+        chosen: how many an epoch draws.
+        noise_ratio: share of the draw that gets noise.
+        std: of the noise.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        norms: Iterable[Tensor],
+        task: Task,
+        chosen: int,
+        noise_ratio: float,
+        std: float,
+    ) -> None:
+        passed = {id(tensor) for tensor in norms}
+        self.tensors = [tensor for tensor in model.parameters() if id(tensor) not in passed]
+        count = len(self.tensors)
+        self.chosen = chosen if count > chosen else (count + 1) // 2
+        self.noise_ratio, self.std = noise_ratio, std
+        self.draw, self.noise = task.generator("tensors"), task.generator("noise")
+        self.drawn: set[int] = set()
+
+    def __call__(self, *, noisy: bool) -> list[Tensor]:
+        """The tensors of the next epoch, with noise where they get some."""
+        order = torch.randperm(len(self.tensors), generator=self.draw)[: self.chosen].tolist()
+        if noisy:
+            fresh = set(order[: int(self.noise_ratio * len(order))]) - self.drawn
+            shake([self.tensors[i] for i in sorted(fresh)], self.std, self.noise)
+        self.drawn |= set(order)
+        return [self.tensors[i] for i in order]
+
+
 def note_acted_on(task: Task, net: nn.Module, parameters: Iterable[Tensor]) -> None:
     """Put the share of the net's parameters that a method acts on in the cell's rows."""
     total = sum(parameter.numel() for parameter in net.parameters())
@@ -214,13 +267,8 @@ def redraw(
 
     Returns:
         What leaves gradients of redrawn weights as they are and makes the others a tenth.
-
-    Raises:
-        Skip: the model has no convolution.
     """
     weights = [conv.weight for conv in convolutions(model)]
-    if not weights:
-        raise Skip("MSG acts on convolutions; this model has none")
     note_acted_on(task, model, weights)
     draw, scores = task.generator("reset"), dict(zip(map(id, model.parameters()), s, strict=True))
     scaled = []

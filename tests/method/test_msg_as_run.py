@@ -1,13 +1,17 @@
 """MSG as run: scores are sums over batches in train mode, which moves the batch norms."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from cells import compose
 from method.bench import SGD, TOLERANCE, Bench, same, weights
 
+from unlearnbench import ops
 from unlearnbench.method.msg import msg
 from unlearnbench.method.msg_as_run import msg_as_run
+from unlearnbench.train import descend
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 20}
 CONVOLUTIONS = ["stem.0.weight", "stage1.0.weight", "stage2.0.weight"]
@@ -47,6 +51,25 @@ def test_scores_against_a_loop_by_hand(bench: Bench) -> None:
         border = scores.flatten().sort().values[changed.sum() - 1] * (1 + TOLERANCE)
         assert scores[changed].max() <= border
         assert scores[weights(balanced)[name] != parameters[name]].max() > border
+
+
+@pytest.mark.tried(
+    "a skipped row of msg_as_run for a net without convolutions",
+    "it finetunes, as the published code would, and the row has acted_on = 0",
+)
+def test_a_net_without_convolutions_is_finetuned(bench: Bench) -> None:
+    noted: dict[str, float] = {}
+    linear = Bench(bench.lab, compose("model=logreg"))
+    task = replace(linear.task, note=noted.__setitem__)
+    net = linear.run(msg_as_run, task, **SETTINGS, epochs=2, init_rate=0.3)
+    assert noted == {"acted_on": 0}
+    task = linear.task
+    alike = task.retain.chosen(torch.arange(len(task.forget.rows)))
+    for part in (alike.batched(64), task.forget.batched(20)):
+        list(part)  # scoring walks once; orders of batches are drawn one after the other
+    how: dict[str, Any] = {"sgd": SGD, "epochs": 2, "schedule": ops.triangle}
+    other = descend(linear.original, task.retain.batched(20), task.loss, **how)
+    assert same(weights(net), weights(other))
 
 
 def test_trains_like_msg_from_where_scoring_left_it(bench: Bench) -> None:

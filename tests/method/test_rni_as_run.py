@@ -9,7 +9,7 @@ from method.bench import SGD, Bench, same
 from torch import Tensor, nn
 
 from unlearnbench import ops
-from unlearnbench.method import rni as module
+from unlearnbench.method import rni_as_run as module
 from unlearnbench.method.rni import rni
 from unlearnbench.method.rni_as_run import rni_as_run
 from unlearnbench.model.mlp import mlp

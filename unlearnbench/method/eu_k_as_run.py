@@ -6,7 +6,6 @@ from torch import nn
 
 from unlearnbench import ops
 from unlearnbench.method.cf_k import cf_k
-from unlearnbench.model.stages import stages
 from unlearnbench.values import Task
 
 
@@ -33,7 +32,7 @@ def eu_k_as_run(
     a stage of convolutions before those of a transformer.
     """
     draw = task.generator("reset")
-    k = min(k, _countable(model))
+    k = min(k, ops.blocks(model))
     names = ops.tail(model, k)
     for path, module in model.named_modules():
         if not any(f"{path}.{name}" in names for name, _ in module.named_parameters(recurse=False)):
@@ -59,14 +58,3 @@ def eu_k_as_run(
         batch_size=batch_size,
         k=k,
     )
-
-
-def _countable(net: nn.Module) -> int:
-    """How many stages k can reach: where some of them have attention, only those."""
-    between = stages(net)[1:-1]
-    transformers = [
-        stage
-        for stage in between
-        if any("Attention" in type(part).__name__ for module in stage for part in module.modules())
-    ]
-    return len(transformers or between)

@@ -7,7 +7,7 @@ from torch import nn
 
 from unlearnbench import gradient, ops
 from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.values import Skip, Task
 
 
 def msg(
@@ -31,6 +31,8 @@ def msg(
 
     Differs: scores are gradients of means over rows with batch norm frozen (``msg_as_run``).
     """
+    if not ops.convolutions(model):
+        raise Skip("MSG acts on convolutions; this model has none")
     forget, retain = task.forget.batched(batch_size), task.retain.batched(batch_size)
     drawn = torch.randperm(len(retain.rows), generator=task.generator("scores"))
     alike = retain.chosen(drawn[: len(forget.rows)])

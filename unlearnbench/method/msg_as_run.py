@@ -27,7 +27,8 @@ def msg_as_run(
     What the code of Deep Unlearn (arXiv 2410.01276) computes for "MSG".
 
     Differs from ``msg``: the model is in train mode while scoring, so batch-norm statistics move;
-    sums run over batches, which balance only where ``batch_size`` is 64.
+    sums run over batches, which balance only where ``batch_size`` is 64; a net without convolutions
+    is finetuned.
     """
     forget, retain = task.forget.batched(batch_size), task.retain.batched(batch_size)
     drawn = torch.randperm(len(retain.rows), generator=task.generator("scores"))

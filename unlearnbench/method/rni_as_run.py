@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from unlearnbench.method.rni import injected
+from unlearnbench import ops
+from unlearnbench.method.rni import CHOSEN
+from unlearnbench.train import descend
 from unlearnbench.values import Task
 
 
@@ -32,20 +34,17 @@ def rni_as_run(
     What the code of Deep Unlearn (arXiv 2410.01276) computes for "RNI".
 
     Differs from ``rni``: a norm without "bn" in its name (that of a ResNet18's short cuts, a layer
-    norm) is drawn and gets noise as other tensors do; E_f and E_q are
-    numbers of epochs, and with E_q ≥ E − E_f there is no noise.
+    norm) is drawn and gets noise as other tensors do; E_f and E_q are numbers of epochs, and with
+    E_q ≥ E − E_f there is no noise.
     """
     norms = [parameter for name, parameter in model.named_parameters() if "bn" in name]
-    return injected(
-        model,
-        task,
-        norms,
-        sgd=sgd,
-        fine_sgd=fine_sgd,
-        epochs=epochs,
-        quiet_epochs=quiet_epochs,
-        fine_epochs=fine_epochs,
-        batch_size=batch_size,
-        noise_ratio=noise_ratio,
-        origin_noise=origin_noise,
-    )
+    ops.reset(ops.head(model), task.generator("reset"))
+    retain = task.retain.batched(batch_size)
+    draw = ops.Injection(model, norms, task, CHOSEN, noise_ratio, origin_noise)
+    for e in range(epochs):
+        if e >= epochs - fine_epochs:
+            descend(model, retain, task.loss, sgd=fine_sgd, epochs=1)
+            continue
+        with ops.only(model, [*norms, *draw(noisy=e >= quiet_epochs)]):
+            descend(model, retain, task.loss, sgd=sgd, epochs=1)
+    return model
