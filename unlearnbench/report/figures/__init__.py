@@ -55,15 +55,17 @@ DOLLAR = r"\$"
 
 def as_text(study: Study) -> Study:
     """The same study with names that are drawn as they are."""
-    parts = {}
-    for part in ("frame", "wide"):
-        frame: pd.DataFrame = getattr(study, part)
-        given = {name: frame[name].dropna().unique() for name in [*AXES, "overrides"]}
-        names = [name for name, texts in given.items() if any("$" in text for text in texts)]
-        plain = {name: frame[name].str.replace("$", DOLLAR, regex=False) for name in names}
-        parts[part] = frame.assign(**plain) if plain else frame
-    same = all(parts[part] is getattr(study, part) for part in parts)
-    return study if same else replace(study, **parts)
+    frame, wide = _as_text(study.frame), _as_text(study.wide)
+    if frame is study.frame and wide is study.wide:
+        return study
+    return replace(study, frame=frame, wide=wide)
+
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    given = {name: frame[name].dropna().unique() for name in [*AXES, "overrides"]}
+    names = [name for name, texts in given.items() if any("$" in text for text in texts)]
+    plain = {name: frame[name].str.replace("$", DOLLAR, regex=False) for name in names}
+    return frame.assign(**plain) if plain else frame
 
 
 Drawing = tuple[str, str, Callable[[], Figure | None]]
