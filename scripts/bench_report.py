@@ -48,12 +48,13 @@ def make(folder: Path, forget_sets: int) -> int:
         about |= {"forget_hash": f"{forget:016x}", "method": method, "defense": "none"}
         about |= {"traits": "", "overrides": f"forget.call.seed={forget}", "seed": seed}
         about |= {"status": "ok", "seconds": 1.0, "utility_key": keys[0], "version": "0.1.0"}
+        about |= {"measured_on": "cpu", "clock": "processor", "memory": "process"}
+        about |= {"setup_key": f"{dataset} {model} {forget}", "method_key": method}
+        about |= {"defense_key": "none", "attack_key": "none"}
         about |= {"commit": "0" * 12, "device": "cpu", "schema": results.SCHEMA_VERSION, "n": 1000}
         for key, attack, names in zip(keys, ("none", "umia"), (UTILITY, ATTACK), strict=True):
-            rows += [
-                {**about, "key": key, "attack": attack, "metric": name, "value": random.random()}
-                for name in names.split()
-            ]
+            of = {**about, "key": key, "attack": attack, "attack_key": attack}
+            rows += [{**of, "metric": name, "value": random.random()} for name in names.split()]
         cells.append({"sweep": "bench", "key": keys[1], "utility_key": keys[0]})
     results.write(folder / "rows", "all", rows, results.ROWS)
     results.write(folder / "sweeps", "bench", cells, results.SWEEP)

@@ -135,7 +135,7 @@ def make_rows(folder: Path, rows: int) -> None:
         "method": np.array(methods)[at % 18],
         "seed": at // 180 % 10,
         "key": np.array([key(number) for number in range(cells)]),
-        "model_key": np.array([key(number + cells) for number in range(cells)]),
+        "utility_key": np.array([key(number + cells) for number in range(cells)]),
         "seconds": np.random.default_rng(0).random(cells),
         "overrides": np.array([f"forget.call.seed={n}" for n in range(56)])[at // 1800 % 56],
     }

@@ -14,6 +14,7 @@ import unlearnbench
 from unlearnbench import cli, config
 from unlearnbench.cell import AXES
 from unlearnbench.results import load_results
+from unlearnbench.words import printable
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -381,3 +382,26 @@ def test_pictures_are_named_the_first_of_them(
     for name in names:
         assert (f"picture of m seed 0: {tmp_path}/pictures/{name}" in said) == (name in names[1:6])
     assert f"2 more pictures in {tmp_path}/pictures" in said
+
+
+@pytest.mark.tried(
+    "methods, reasons and titles with `[red]`, `:smile:`, escape sequences",
+    "printed as they are, escape sequences by their numbers",
+)
+@pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", ":smile:", "\x1b[31mred", "\x1b]0;t\x07"])
+def test_the_terminal_obeys_no_text(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {"status": "failed", "reason": text, "method": text, "attack": "a", "seed": 0}
+    cli.tell(pd.DataFrame({"key": ["k"], **about}), tmp_path)
+    cli.show(text, pd.DataFrame([{"method": text, "RA %": text, text: "1"}]))
+    cli.show_plain(pd.DataFrame([{"method": text, text: text}]))
+    told = capsys.readouterr().out
+    assert told.count(printable(text)) >= 7
+    assert "\x1b" not in told
+    assert "\x07" not in told
+    assert "\x1b" not in cli.explained(ValueError(printable(text)))
+
+
+def test_a_mistake_that_says_nothing_is_told_by_its_type() -> None:
+    assert cli.explained(MemoryError()) == "MemoryError: not enough memory"

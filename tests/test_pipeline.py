@@ -156,7 +156,8 @@ def test_utility_stands_under_no_attack(lab: Lab, cell: Cells) -> None:
         (row["attack"], row["key"], row["metric"].startswith(("mia", "indisc"))) for row in rows
     }
     assert keys == {("none", one.utility_key, False), ("umia", one.key, True)}
-    assert {row["model_key"] for row in rows} == {one.utility_key}
+    assert {row["utility_key"] for row in rows} == {one.utility_key}
+    assert {row["model_key"] for row in rows} == {one.model_key}
     assert len({row["forget_hash"] for row in rows}) == 1
 
 

@@ -1,11 +1,13 @@
 """Rows of attacks: where a method stands between two controls, and how sure that is."""
 
+import itertools
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from unlearnbench import config, metric, pipeline, results, table
@@ -13,7 +15,8 @@ from unlearnbench.cell import Cell
 from unlearnbench.dp_sgd import epsilon
 from unlearnbench.outputs import predictions
 from unlearnbench.pipeline import Lab
-from unlearnbench.values import FORGET, RETAIN, TEST
+from unlearnbench.report import leaderboard
+from unlearnbench.values import FORGET, RETAIN, TEST, Skip
 
 METHODS = ("original", "retrain", "finetune")
 ENDS = {"lira": ("floor", "ceiling"), "double_output": ("null", "reference")}
@@ -342,3 +345,212 @@ def test_what_is_prepared_counts_against_a_method(lab: Lab) -> None:
     prepared = lab.store.load(cell.prepared_key).manifest["seconds"]
     assert rows["prepared_seconds"] == prepared
     assert rows["rte_prepared"] == pytest.approx(rows["rte"] * own / (own + prepared))
+
+
+# ---------------------------------------------------------------------------------------------
+# What rows say of what they are of.
+
+
+@pytest.mark.tried(
+    "`model_key` of the rows, which held another key than the model's",
+    "the store has the model under it; `utility_key` is what a model's rows are joined on",
+)
+@pytest.mark.parametrize("place", [("lira", "original"), ("lira", "finetune"), ("lira", "retrain")])
+def test_rows_name_the_model_in_the_store(lab: Lab, found: Tables, place: tuple[str, str]) -> None:
+    one = composed()[place]
+    rows = found[place].rows
+    assert {row["model_key"] for row in rows} == {one.model_key}
+    assert lab.store.load(one.model_key).manifest["kind"] == "model"
+    assert {row["utility_key"] for row in rows} == {one.utility_key}
+    assert {row["key"] for row in rows} == {one.key, one.utility_key}
+
+
+def grouped(cell: Cell) -> tuple[str, ...]:
+    """The keys that rows are put together by."""
+    return cell.setup_key, cell.method_key, cell.defense_key, cell.attack_key
+
+
+WAYS = [
+    ["split.seed=3"],
+    ["precision=bf16-mixed"],
+    ["dataset=breast_cancer"],
+    ["model=mlp"],
+    ["model.call.hidden=[8,8]", "model=mlp"],
+    ["train.call.epochs=3"],
+    ["train=dp_sgd"],
+    ["train=dp_sgd", "train.privacy.delta=1e-4"],
+    ["forget=by_class"],
+    ["forget.call.seed=3"],
+    ["method=ct"],
+    ["method=second_retrain"],
+    ["method.call.epochs=3"],
+    ["tuned=digits_cnn"],
+    ["defense=rounding"],
+    ["defense=rounding", "defense.call.decimals=1"],
+    ["attack=lira"],
+    ["attack=lira", "attack.shadows.models=8"],
+    ["attack=ulira"],
+]
+
+
+@pytest.mark.tried(
+    "settings of every kind changed one at a time",
+    "two cells of one seed are of one line of a table if and only if their rows are the same",
+)
+def test_lines_are_apart_where_cells_are() -> None:
+    words = ["method=finetune", "attack=umia"]
+    cells = [config.cells([[*words, *way, "seed=1"]])[0] for way in [[], *WAYS, []]]
+    later = [config.cells([[*words, *way, "seed=2"]])[0] for way in [[], *WAYS, []]]
+    for one, other in itertools.combinations(cells, 2):
+        same_names = one.names == other.names
+        assert (one.key == other.key) == (same_names and grouped(one) == grouped(other))
+    assert list(map(grouped, cells)) == list(map(grouped, later))
+    assert cells[0].setup_key == cells[WAYS.index(["method=ct"]) + 1].setup_key
+
+
+def own_arrays(path: Path, seed: int) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(120, 4))
+    np.savez(path, x_train=x, y_train=(x[:, 0] + draw.normal(size=120) > 0).astype(np.int64))
+    return f"dataset.path='{path}'"
+
+
+OWN = ["dataset=npz", "model=logreg", "train.call.epochs=1", "attack=none"]
+
+
+def tables_of(lab: Lab, *cells: Cell) -> list[tuple[str, Any]]:
+    rows = [row for cell in cells for row in table.rows(lab, cell).rows]
+    frame = pd.DataFrame(rows).reindex(columns=results.ROWS.names)
+    return list(leaderboard.tables(results.widen(frame)))
+
+
+@pytest.mark.tried(
+    "one file under two spellings of its path",
+    "one table: methods stand beside their controls",
+)
+def test_one_file_is_one_table_however_it_is_spelled(lab: Lab, tmp_path: Path) -> None:
+    plain = own_arrays(tmp_path / "a.npz", 0)
+    (tmp_path / "to").mkdir()
+    other = plain.replace("a.npz", "to/../a.npz")
+    (retrain,) = config.cells([[*OWN, plain, "method=retrain"]])
+    (method,) = config.cells([[*OWN, other, "method=finetune"]])
+    method = replace(method, overrides=method.overrides.replace("a.npz", "to/../a.npz"))
+    assert retrain.setup_key == method.setup_key
+    ((_, told),) = tables_of(lab, retrain, method)
+    assert told["method"].tolist() == ["retrain", "finetune"]
+
+
+@pytest.mark.tried(
+    "two files of other content with like names, `a b.npz` and `ab.npz`",
+    "two tables: no mean is over both",
+)
+def test_two_files_are_two_tables(lab: Lab, tmp_path: Path) -> None:
+    paths = [own_arrays(tmp_path / name, seed) for seed, name in enumerate(("a b.npz", "ab.npz"))]
+    cells = [config.cells([[*OWN, path, "method=retrain"]])[0] for path in paths]
+    told = tables_of(lab, *(replace(one, overrides="dataset.path=ab.npz") for one in cells))
+    assert [len(one) for _, one in told] == [1, 1]
+    assert len({title for title, _ in told}) == 2  # some digits of the key tell them apart
+    assert {tuple(one["n"]) for _, one in told} == {("1",)}
+
+
+# ---------------------------------------------------------------------------------------------
+# Costs.
+
+
+@pytest.fixture
+def on_devices(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``on_devices({key: device})``: what manifests say they were measured on."""
+    real = lab.store.load
+
+    def on_devices(devices: dict[str, str | None]) -> None:
+        def load(key: str) -> Any:
+            entry = real(key)
+            if key not in devices:
+                return entry
+            return replace(entry, manifest={**entry.manifest, "measured_on": devices[key]})
+
+        monkeypatch.setattr(lab.store, "load", load)
+
+    return on_devices
+
+
+def test_rows_say_what_their_costs_were_measured_by(lab: Lab, found: Tables) -> None:
+    for row in found["lira", "finetune"].rows:
+        assert (row["measured_on"], row["clock"], row["memory"]) == ("cpu", "processor", "process")
+    assert "clock" not in found["lira", "original"].rows[0]  # nothing was called
+
+
+@pytest.mark.tried(
+    "a retraining on a GPU and a method on a CPU",
+    "no RTE, with the reason in the row; the row says what seconds and memory are",
+)
+@pytest.mark.parametrize(
+    ("retrain", "own"), [("NVIDIA H200", "cpu"), ("cpu", "NVIDIA H200"), (None, None)]
+)
+def test_times_of_two_devices_are_not_divided(
+    lab: Lab, on_devices: Any, found: Tables, retrain: str | None, own: str | None
+) -> None:
+    cell = composed()["lira", "finetune"]
+    on_devices({replace(cell, method=cell.reference).model_key: retrain, cell.model_key: own})
+    rows = {row["metric"]: row for row in table.rows(lab, cell).rows}
+    assert rows["rte"]["value"] is None
+    assert rows["rte"]["status"] == "ok"
+    assert rows["rte"]["reason"].startswith("seconds of several devices are not compared: ")
+    assert rows["peak_bytes"]["value"] > 0
+    clocks = {"cpu": ("processor", "process"), "NVIDIA H200": ("wall", "tensors")}
+    said = rows["peak_bytes"].get("clock"), rows["peak_bytes"].get("memory")
+    assert said == clocks.get(str(own), (None, None))
+
+
+def test_times_of_one_device_are_divided(lab: Lab, on_devices: Any, found: Tables) -> None:
+    cell = composed()["lira", "finetune"]
+    keys = replace(cell, method=cell.reference).model_key, cell.model_key
+    on_devices(dict.fromkeys(keys, "NVIDIA H200"))
+    rows = {row["metric"]: row for row in table.rows(lab, cell).rows}
+    assert rows["rte"]["value"] > 0
+    assert (rows["rte"]["clock"], rows["rte"]["measured_on"]) == ("wall", "NVIDIA H200")
+
+
+@pytest.mark.tried("settings found on another device", "no RTE with tuning, with the reason")
+def test_a_search_on_another_device_is_not_added(lab: Lab, found: Tables) -> None:
+    cell = composed()["lira", "finetune"]
+    tuned = {"name": "mine", "seconds": 10.0}
+    for where, there in (("cpu", True), ("NVIDIA H200", False), (None, False)):
+        one = replace(cell, tuned={**tuned, "measured_on": where})
+        rows = {row["metric"]: row for row in table.rows(lab, one).rows}
+        assert (rows["rte_tuned"]["value"] is not None) == there
+        assert there or "the search on " in rows["rte_tuned"]["reason"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Reasons.
+
+
+@pytest.mark.tried("an error of a million characters", "a reason of 2,000, with an ellipsis")
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, Skip, KeyError])
+def test_a_reason_is_cut(kind: type[Exception]) -> None:
+    told = table.reason(kind("much " * 200_000))
+    assert len(told) == 2000
+    assert told.endswith("…")
+    assert "…" not in table.reason(kind("much"))
+
+
+@pytest.mark.tried(
+    "errors without a text: MemoryError, AssertionError, …",
+    "a reason with the type, its meaning and the line that raised it",
+)
+@pytest.mark.parametrize("kind", [MemoryError, AssertionError, ValueError, Skip])
+def test_a_reason_is_never_empty(kind: type[Exception]) -> None:
+    try:
+        raise kind
+    except Exception as error:  # noqa: BLE001
+        told = table.reason(error)
+    assert told.startswith(f"{kind.__name__}: ")
+    assert "in test_table.py, line " in told
+    assert ("not enough memory" in told) == (kind is MemoryError)
+
+
+@pytest.mark.tried("escape sequences in an error", "shown by their numbers")
+def test_a_reason_is_text() -> None:
+    assert table.reason(ValueError("a\x1b[31mred\nb")) == "a\\x1b[31mred b"

@@ -267,7 +267,7 @@ def test_rows_along_a_run_are_beside_the_table_not_in_it(new_lab: Lab, tmp_path:
     curve = frame[(frame["method"] == "finetune") & frame["step"].notna()]
     one = next(cell for cell in cells if cell.names["method"] == "finetune")
     assert set(curve["key"]) == {one.trace_rows_key}
-    assert set(curve["model_key"]) == {one.utility_key}
+    assert set(curve["utility_key"]) == {one.utility_key}
     wide = curve.pivot(index="step", columns="metric", values="value")
     assert wide.index.tolist() == list(range(6))
     assert np.isfinite(wide.to_numpy()).all()

@@ -22,6 +22,7 @@ RECORDS = "n_records"
 CATEGORIES = (
     *("dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"),
     *("traits", "threat", "overrides", "metric", "status", "commit", "version", "device"),
+    *("setup_key", "method_key", "defense_key", "attack_key", "measured_on", "clock", "memory"),
 )
 """Columns of few words in many rows."""
 

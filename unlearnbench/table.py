@@ -348,7 +348,7 @@ def _with_values(about: Mapping[str, Any], told: Mapping[str, Measured]) -> list
 
 def _value(figure: Measured) -> dict[str, Any]:
     if isinstance(figure, str):
-        return {"reason": figure}
+        return {"value": None, "n": None, "reason": figure}
     return {"value": figure[0], "n": figure[1]}
 
 

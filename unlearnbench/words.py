@@ -58,7 +58,7 @@ def sweep_name(name: str) -> str:
     """
     if not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > LONGEST_NAME:
         valid = f"letters, digits, _ . + -, at most {LONGEST_NAME}, the first a letter, digit or _"
-        raise ConfigError(f"sweep {printable(name)[:LONGEST_NAME]}: a name must be of {valid}")
+        raise ConfigError(f"sweep {ascii(name)[:LONGEST_NAME]}: a name must be of {valid}")
     if name.lower() in RESERVED:
         raise ConfigError(f"sweep {name}: the results have a folder of that name; take another")
     return name

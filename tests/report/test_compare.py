@@ -229,3 +229,113 @@ def test_blocks_are_named_by_what_tells_them_apart() -> None:
     assert compare.named(blocks) == ["digits a f0", "digits a f1"]
     blocks = pd.DataFrame([{**same, "forget_hash": "f0", "model": name} for name in ("a", "b")])
     assert compare.named(blocks) == ["digits a", "digits b"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Content, not text.
+
+
+KEYED = {"setup_key": "s", "method_key": "m", "defense_key": "n", "attack_key": "n", "schema": 5}
+
+
+def named(*parts: list[dict[str, Any]]) -> pd.DataFrame:
+    return compare.runs(frame(*parts))
+
+
+@pytest.mark.tried(
+    "one content under several spellings of overrides",
+    "one line and one table, under the name of the first",
+)
+def test_rows_are_put_together_by_content() -> None:
+    spelled = [f"dataset.path={way} method.call.lr={lr}" for way, lr in (("a", 1), ("./a", "1e0"))]
+    found = named(*(rows("a", {"test_acc": [0.5]}, overrides=o, **KEYED) for o in spelled))
+    for name, first in (("setup", "dataset.path=a"), ("own", "method.call.lr=1")):
+        assert found[name].tolist() == [first, first]
+
+
+@pytest.mark.tried(
+    "two contents under one text of overrides",
+    "two lines or tables, which some digits of their keys tell apart",
+)
+@pytest.mark.parametrize(
+    ("name", "key", "about"),
+    [
+        ("setup", "setup_key", {}),
+        ("own", "method_key", {}),
+        ("shield", "defense_key", {"defense": "rounding"}),
+        ("asked", "attack_key", {"attack": "umia"}),
+    ],
+)
+def test_what_differs_in_content_is_apart(name: str, key: str, about: dict[str, str]) -> None:
+    keys = [f"{number}" * 16 for number in range(2)]
+    same = {**KEYED, "overrides": "x=1 method.a=1 defense.a=1 attack.a=1"}
+    found = named(*(rows("a", {"test_acc": [0.5]}, **{**same, **about, key: one}) for one in keys))
+    assert found[name].tolist() == [f"{found[name].iloc[0][:-10]} #{one[:8]}" for one in keys]
+    others = set(compare.NAMES) - {name}
+    assert all(found[other].nunique() == 1 for other in others)
+
+
+def test_rows_of_earlier_schemas_are_put_together_by_their_overrides() -> None:
+    words = ["split.val=.1 method.call.lr=1", "split.val=.2 method.call.lr=2"]
+    found = named(*(rows("a", {"test_acc": [0.5]}, overrides=one, schema=4) for one in words))
+    assert found["setup"].tolist() == ["split.val=.1", "split.val=.2"]
+    assert found["own"].tolist() == ["method.call.lr=1", "method.call.lr=2"]
+
+
+def test_a_value_with_spaces_and_quotes_is_one_word() -> None:
+    words = """dataset.path='a method.x=1 b.npz' method.call.name="it's" split.val=.1"""
+    found = named(rows("a", {"test_acc": [0.5]}, overrides=words))
+    assert found["setup"].tolist() == ["dataset.path='a method.x=1 b.npz' split.val=.1"]
+    assert found["own"].tolist() == ["""method.call.name="it's\""""]
+
+
+def test_a_defense_set_up_in_two_ways_has_a_table_each_and_its_controls_in_both() -> None:
+    ways = [{"overrides": f"defense.call.decimals={n}", "defense_key": f"d{n}"} for n in (1, 2)]
+    about = {**KEYED, "defense": "rounding"}
+    parts = [
+        rows(method, {"mia_test": [0.5]}, "umia", **{**about, **way})
+        for method in ("retrain", "a")
+        for way in ways
+    ]
+    bare = [rows(method, {"test_acc": [0.5]}, **KEYED) for method in ("retrain", "a")]
+    found = named(*parts, *bare)
+    assert found["setup"].nunique() == 1
+    by = found.groupby(["defense", "variant"])["method"].agg(list).to_dict()
+    assert by == {
+        ("none", ""): ["retrain", "a"],
+        ("rounding", "defense.call.decimals=1"): ["retrain", "a"],
+        ("rounding", "defense.call.decimals=2"): ["retrain", "a"],
+    }
+
+
+COST = {"rte": [2.0, 3.0], "peak_bytes": [1e6, 2e6], "test_acc": [0.5, 0.6]}
+
+
+@pytest.mark.tried(
+    "memory and times of a CPU and of a GPU in one task",
+    "no mean, gap or table is over both: they are left out, and the report says so",
+)
+@pytest.mark.parametrize("way", ["seeds", "methods", "schema 4"])
+def test_costs_of_several_devices_are_not_compared(way: str) -> None:
+    here, there = {"measured_on": "cpu"}, {"measured_on": "NVIDIA H200"}
+    if way == "schema 4":
+        here, there = (
+            {"measured_on": None, "schema": 4, "device": one["measured_on"]}
+            for one in (here, there)
+        )
+    parts = [rows("a", COST, **here), rows("b", COST, **there)]
+    if way == "seeds":
+        parts = [[{**row, **(there if row["seed"] else here)} for row in rows("a", COST)]]
+    parts.append(rows("a", COST, model="mlp", **here))
+    told = compared(*parts)
+    of_cnn = told[told["model"] == "cnn"]
+    assert set(of_cnn["metric"]) == {"test_acc"}
+    assert set(told.loc[told["model"] == "mlp", "metric"]) == set(COST)
+
+
+def test_what_has_no_costs_is_of_no_device() -> None:
+    told = compared(
+        rows("original", {"test_acc": [0.5, 0.6]}, measured_on=None, device="cpu"),
+        rows("a", COST, measured_on="NVIDIA H200"),
+    )
+    assert "rte" in set(told["metric"])

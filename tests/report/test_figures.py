@@ -1,5 +1,7 @@
 """What figures show, read back from their axes; by hand where something is computed for them."""
 
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +378,16 @@ def test_figures_leave_no_trace_in_other_drawings(digits: pd.DataFrame) -> None:
 def test_the_made_up_methods_are_what_the_tests_say() -> None:
     told: dict[str, Any] = FIGURES["near"]
     assert told["ulira_auc"] - FIGURES["retrain"]["ulira_auc"] == pytest.approx(0.02)
+
+
+@pytest.mark.tried("names with `$`, which begins a formula in figures", "drawn as they are")
+def test_a_dollar_is_a_dollar(study: Study) -> None:
+    wide = study.wide.assign(method=study.wide["method"].replace({"near": "ne$ar$", "fast": "$"}))
+    plain = figures.as_text(replace(study, wide=wide))
+    assert {r"ne\$ar\$", r"\$"} < set(plain.cells["line"])
+    assert figures.as_text(study) is study
+    figure = methods.spread(runs(plain.cells[plain.cells["dataset"] == "digits"]))
+    assert figure is not None
+    with BytesIO() as file:
+        figure.savefig(file, format="svg")
+        assert b"<!-- ne$ar$ -->" in file.getvalue()

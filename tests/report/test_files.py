@@ -1,10 +1,15 @@
 """The report's files: what is written where, from Parquet alone."""
 
+import csv
+import io
+import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -146,3 +151,154 @@ def test_without_words_results_are_where_the_settings_say(
             monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(folder))
         told = commands.results_folder(["paths.store=elsewhere"])
         assert told == commands.results_folder([]) == results.default_folder()
+
+
+# ---------------------------------------------------------------------------------------------
+# What is text stays text.
+
+HOSTILE = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "a|b",
+    "`code`",
+    "a\nb",
+    "<script>alert(1)</script>",
+    "*bold* _it_ [x](http://x)",
+    "$x^2$ $y",
+    "%&#{}~^\\",
+    "[x]",
+    "\x1b[31mred\x1b[0m",
+    "[red]x[/red] :smile:",
+    "\u202etxt",
+]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Texts of a report by their suffix, in which all names are such."""
+    folder = tmp_path_factory.mktemp("results")
+    values = {"test_acc": [0.5, 0.6], "ret_dev": [0.1, 0.2], "rte": [2.0, 3.0]}
+    axes = {"dataset": "<script>alert(1)</script>", "model": "$x^2$ $y", "train": "=1+1"}
+    about: dict[str, Any] = {**axes, "forget": "`a` | \n *b*", "commit": "=1", "device": "\x1b[1m"}
+    parts = [rows("retrain", values, **about, overrides="split.y='<i>'")]
+    for text in HOSTILE:
+        words = {"overrides": f"method.call.x={text} split.y='<i>'", "threat": text}
+        parts.append(rows(text, values, **about, **words))
+        bad = {"status": "failed", "reason": text, "metric": None, "value": None, "key": text}
+        parts.append([{**row, **bad} for row in rows(text, {"x": [0.0]}, **about, **words)])
+    under = {**about, "overrides": "split.y='<i>'", "defense": "-2+3", "threat": "<b>"}
+    for attack in ("<b>|$x$ $y", "@SUM(A1)"):
+        parts.append(rows("retrain", {"mia_test_auc": [0.5, 0.6]}, attack, **under))
+    write(folder, "study", *parts)
+    found: dict[str, str] = {}
+    for path in files.report(files.study(folder, "study")):
+        if path.suffix != ".pdf":
+            with path.open(encoding="utf-8", newline="") as file:
+                found[path.suffix] = found.get(path.suffix, "") + (whole := file.read())
+            if path.suffix == ".svg":
+                ElementTree.fromstring(whole)  # control characters are no XML
+    return found
+
+
+drawn_badly = pytest.mark.filterwarnings("ignore:constrained_layout|Glyph")
+"""Names of so many signs do not fit beside a figure."""
+
+
+@pytest.mark.tried(
+    "names that spreadsheets execute: =, +, -, @, a tab, a carriage return",
+    "text in `leaderboard.csv`, with an apostrophe before it; numbers are numbers",
+)
+@drawn_badly
+def test_no_cell_of_the_csv_is_a_formula(hostile: dict[str, str]) -> None:
+    lines = list(csv.DictReader(io.StringIO(hostile[".csv"])))
+    assert len(lines) > 3
+    for line in lines:
+        for name, value in line.items():
+            if name in ("mean", "seeds", "records", "asked"):
+                float(value)
+            elif value and not re.fullmatch(r"-?[\d.]+(e-?\d+)?|-?inf|nan", value):
+                assert value[0] not in "=+-@\t\r"
+
+
+@pytest.mark.tried(
+    "names with pipes, backticks, new lines, HTML, links",
+    "text in `leaderboard.md`: no column, no markup, no tag more",
+)
+@drawn_badly
+def test_markdown_is_as_wide_as_its_head_and_has_no_tags(hostile: dict[str, str]) -> None:
+    widths = []
+    bare = re.compile(r"(?<!\\)(?:\\\\)*([|`*\[\]~$])")
+    for line in hostile[".md"].splitlines():
+        if line.startswith("|"):
+            cells = len([one for one in bare.findall(line) if one == "|"])
+            widths.append(cells)
+            assert set(bare.findall(line)) == {"|"}
+        else:
+            widths.append(0)
+        assert not re.search(r"<[a-z/!?]", line)
+        assert "\x1b" not in line
+    assert all(a == b for a, b in itertools.pairwise(widths) if a and b)
+
+
+@pytest.mark.tried("names with what LaTeX takes for commands", "text in `leaderboard.tex`")
+@drawn_badly
+def test_latex_has_as_many_columns_and_no_commands_of_a_name(hostile: dict[str, str]) -> None:
+    commands = r"\\(?:usepackage|input|begin|end|centering|small|caption|label|toprule|midrule"
+    commands += r"|bottomrule|text[a-z]+|pm|approx|neq|(?:up|down)arrow|to|dagger|chi|geq|circ"
+    commands += r"|cdot|times|[&%$#_{}\\])"
+    for line in hostile[".tex"].splitlines():
+        rest = re.sub(commands, "", line)
+        assert "\\" not in rest
+        assert rest.count("{") == rest.count("}")
+        assert not line.startswith(("[", "*"))
+        assert "\x1b" not in line
+
+
+@pytest.mark.tried(
+    "names with HTML, with formulas and with escape sequences",
+    "text on the page and in figures; the page runs nothing but its own scripts",
+)
+@drawn_badly
+def test_a_name_is_no_part_of_the_page_or_of_a_figure(hostile: dict[str, str]) -> None:
+    page = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", hostile[".html"], flags=re.S)
+    assert "<script>" not in page
+    assert "\x1b" not in page + hostile[".svg"]
+    assert "&lt;script&gt;" in page
+    assert hostile[".svg"].count("<svg") > 1
+
+
+def test_costs_of_several_devices_are_said_to_be_left_out(tmp_path: Path) -> None:
+    values = {"test_acc": [0.5, 0.6], "rte": [2.0, 3.0], "peak_bytes": [1e6, 2e6]}
+    parts = [rows("retrain", values), rows("scrub", values, measured_on="H100")]
+    write(tmp_path, "study", *parts)
+    files.report(files.study(tmp_path, "study"))
+    told = (tmp_path / "study" / "report" / "leaderboard.md").read_text()
+    assert "Times of several devices cannot be compared, nor can memory" in told
+    assert "RTE" not in told.partition("## Leaderboard")[2]
+    assert "peak MB" not in told
+
+
+@pytest.mark.tried(
+    "`unlearnbench report ../sweeps/x`",
+    "refused; nothing is written outside the results folder",
+)
+@pytest.mark.parametrize("name", ["../sweeps/study", "/tmp/x", "..", "rows", "-x", "sweeps"])
+def test_a_report_stays_in_the_results(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results_folder = tmp_path / "results"
+    write(results_folder, "study", *PARTS)
+    write(tmp_path, "study", *PARTS)
+    (tmp_path / "sweeps" / "study.parquet").rename(tmp_path / "study.parquet")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(results_folder))
+    monkeypatch.setattr(sys, "argv", ["unlearnbench", "report", name])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert str(ended.value).startswith("unlearnbench: ")
+    assert "\n" not in str(ended.value)
+    assert sorted(tmp_path.rglob("*")) == before

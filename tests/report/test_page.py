@@ -2,7 +2,10 @@
 
 import re
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,27 @@ def test_no_address_of_a_network_is_in_what_a_browser_loads(index: Path) -> None
     loads = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import ([^;]*)', text)
     found = [part.strip("\"'") for each in loads for part in each if part]
     assert [part for part in found if not part.startswith(("#", "data:"))] == []
+
+
+@pytest.mark.tried(
+    "scripts and styles that come into the page by a name",
+    "the page's policy runs and applies its own alone, known by their hashes",
+)
+def test_the_policy_allows_what_is_written_here_and_nothing_else(index: Path) -> None:
+    page = index.read_text(encoding="utf-8")
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    rules = dict(one.strip().split(" ", 1) for one in unescape(policy).split(";"))
+    before = page[: page.index("<meta http-equiv")]
+    assert "<script" not in before + page[: page.index("Content-Security-Policy")]
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    for what, more in (("script", {"blob:"}), ("style", set[str]())):
+        texts = re.findall(rf"<{what}(?: type=\"module\")?>(.*?)</{what}>", page, re.S)
+        digests = (b64encode(sha256(text.encode()).digest()).decode() for text in texts)
+        allowed = {f"'sha256-{one}'" for one in digests}
+        assert texts
+        assert set(rules[f"{what}-src"].split()) == allowed | more
+    bare = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page, flags=re.S)
+    assert not re.search(r"<[^>]*\s(style|on[a-z]+)=", bare)  # a policy of hashes allows none
 
 
 def test_a_click_on_a_heading_sorts_by_numbers_not_by_text(reader: Reader) -> None:

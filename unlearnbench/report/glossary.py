@@ -148,7 +148,10 @@ ENTRIES = {
     "rte_prepared": Entry(
         "RTE with the seconds of what is prepared before the request added.", HIGHER
     ),
-    "peak_bytes": Entry("Most memory the process held during the method's call.", LOWER),
+    "peak_bytes": Entry(
+        "Most memory held during the method's call: by the process on a CPU, by tensors on a GPU.",
+        LOWER,
+    ),
     "prepared_bytes": Entry("What the method stores while the original is trained.", LOWER),
     "rmse_retain": Entry(
         "Root mean squared error on rows that stay, in standard deviations of the target.",

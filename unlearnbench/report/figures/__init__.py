@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from unlearnbench import results
+from unlearnbench.cell import AXES
 from unlearnbench.report import ranking
 from unlearnbench.report.figures import leakage, methods, ranks, training
 from unlearnbench.report.figures.style import save
@@ -38,12 +40,32 @@ def draw(study: Study, without: Collection[str] = (), share: slice = EACH) -> li
         The files.
     """
     folder = study.out / "figures"
+    study, without = as_text(study), [name.replace("$", DOLLAR) for name in without]
     made = []
     for kind, setting, drawn in list(drawings(study, without))[share]:
         figure = drawn()
         if figure is not None:
             made += save(figure, folder / named(kind, setting))
     return made
+
+
+DOLLAR = r"\$"
+"""What matplotlib takes for the sign itself, and not for where a formula begins."""
+
+
+def as_text(study: Study) -> Study:
+    """The same study with names that are drawn as they are."""
+    frame, wide = _as_text(study.frame), _as_text(study.wide)
+    if frame is study.frame and wide is study.wide:
+        return study
+    return replace(study, frame=frame, wide=wide)
+
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    given = {name: frame[name].dropna().unique() for name in [*AXES, "overrides"]}
+    names = [name for name, texts in given.items() if any("$" in text for text in texts)]
+    plain = {name: frame[name].str.replace("$", DOLLAR, regex=False) for name in names}
+    return frame.assign(**plain) if plain else frame
 
 
 Drawing = tuple[str, str, Callable[[], Figure | None]]
