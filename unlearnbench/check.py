@@ -157,6 +157,8 @@ class Subject:
     ) -> "_Run":
         cell = replace(self.cell, method=_with(self.cell.method, call), seed=self.cell.seed + seed)
         start = deepcopy(self.original)
+        if seed and cell.method.get("prepare") is not None:  # it may watch how that was trained
+            start = _trained(cell, self.data, self.parts.hide_forget())
         parts = Split(**{name: rows.clone() for name, rows in vars(self.parts).items()})
         with seeded(cell.model_seed, around):
             left = pipeline.left_by_prepare(cell, start, data, parts)
@@ -217,7 +219,8 @@ class Subject:
         forget = torch.cat([others, parts.forget[len(others) :]])
         train = torch.cat([parts.retain, forget])
         other = Subject(self.cell, self.data, replace(parts, train=train, forget=forget))
-        other.original = self.original
+        if self.cell.method.get("prepare") is None:  # which may watch how the original was trained
+            other.original = self.original
         return other
 
     def under(self, option: Option) -> "Subject":
