@@ -446,7 +446,7 @@ def head_in_train_mode(model: Net, task: Task, *, lr: float) -> Net:
 def buffers_alone(model: Net, task: Task, *, lr: float) -> Net:
     model.train()
     with torch.no_grad():
-        for x, _ in task.retain.batched(max(1, int(64 * lr))):
+        for x, _ in task.retain.batched(16 + int(1000 * lr)):
             model(x)
     return model.eval()
 

@@ -35,9 +35,14 @@ DRAWS = {
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"),
     *("normal", "normal_", "uniform_", "bernoulli", "bernoulli_", "multinomial", "random_"),
     *("exponential_", "cauchy_", "log_normal_", "geometric_", "poisson", "random", "getrandbits"),
-    *("default_rng", "RandomState", "urandom"),
+    "urandom",
 }
-"""Builtin functions that draw random numbers, or make what draws them."""
+"""Builtin functions that draw random numbers."""
+
+STORES = {"save": "f", "load": "f", "save_file": "filename", "load_file": "filename"}
+"""Functions of ``SERIALISERS`` that write and read files, and the argument that is the path."""
+
+SERIALISERS = ("torch.serialization", "safetensors.torch")
 
 SAME_IMAGE = 1 - 1e-5
 """Correlation of two inputs from which they are one image, however it was scaled and shifted."""
@@ -129,6 +134,7 @@ class Observation:
         self._test_nP = test_nP[twins_n < SAME_IMAGE]
         self._depth, self._runs = 0, 0
         self._seen_gradients: dict[int, tuple[Tensor, int]] = {}
+        self._default_rng = np.random.default_rng
         self._optimizers: list[Optimizer] = []  # held, so that no ``id`` comes twice
 
     @contextmanager
@@ -152,6 +158,7 @@ class Observation:
 
             stack.enter_context(patch.object(Dataset, "inputs", handed_out))
             stack.enter_context(patch.object(pipeline, "_dataset", self._loading))
+            stack.enter_context(patch.object(np.random, "default_rng", self._numpy_generator))
             stack.enter_context(_files_opened(self.outside))
             try:
                 sys.setprofile(self._profiled)
@@ -245,25 +252,35 @@ class Observation:
         self.outside.append("loads a data set")
         raise PermissionError("a method has no data but its task's")
 
+    def _numpy_generator(self, *arguments: Any, **named: Any) -> np.random.Generator:
+        self.draws.add("default_rng")
+        return self._default_rng(*arguments, **named)
+
     def _profiled(self, frame: FrameType, event: str, what: Any) -> None:
         if event == "c_call":
             name = getattr(what, "__name__", "")
             if name in DRAWS:
                 self.draws.add(name)
+        elif event == "call" and frame.f_code.co_name in STORES:
+            # They open files where Python does not see it.
+            path = frame.f_locals.get(STORES[frame.f_code.co_name])
+            if isinstance(path, str | os.PathLike) and frame.f_globals["__name__"] in SERIALISERS:
+                self.outside.append(f"{frame.f_code.co_name}s the file {os.fspath(path)}")
 
 
 def _directions(x: Tensor) -> Tensor:
     """Each row (n, P) less its mean and of length 1, so that scale and shift do not matter."""
     x_nP = x.detach().flatten(1).float()
     x_nP = x_nP - x_nP.mean(1, keepdim=True)
-    return x_nP / x_nP.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return nn.functional.normalize(x_nP)
 
 
 def _most_alike(x_nP: Tensor, y_mP: Tensor) -> Tensor:
     """The correlation (n,) of each row with the row of the others that is most like it."""
     if not len(y_mP) or not len(x_nP):
         return torch.zeros(len(x_nP))
-    return (x_nP @ y_mP.T).amax(1)
+    alike_n: Tensor = (x_nP @ y_mP.T).amax(1)
+    return alike_n
 
 
 # ---------------------------------------------------------------------------------------------
@@ -314,6 +331,12 @@ def _files_opened(outside: list[str]) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------
 # Global settings.
 
+
+def _put_environment(variables: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 _SETTINGS: dict[str, Setting] = {
@@ -349,7 +372,7 @@ _SETTINGS: dict[str, Setting] = {
     "the working directory": (os.getcwd, os.chdir),
     "the environment": (
         lambda: dict(os.environ),
-        lambda value: (os.environ.clear(), os.environ.update(value)),
+        _put_environment,
     ),
 }
 
