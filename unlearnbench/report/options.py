@@ -17,6 +17,7 @@ TRAITS = {
     "uses_val": "looks at validation rows",
     "watches_training": "watches the original's training",
     "ensemble": "is an ensemble",
+    "ignores_forget": "does not look at the forget rows",
     "prepares_blind": "prepares before the request is known",
     "seed_offset": "is of the next seed",
     "white_box": "holds the model itself",
