@@ -1,8 +1,9 @@
 """How far each method is from the threshold of the property "less sure", by seed.
 
     python scripts/margins.py [--seeds 0 1 2] [method ...]
-    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python scripts/margins.py
-    ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 python scripts/margins.py
+    make margins
+
+The second form prints them under each of three instruction sets.
 
 A figure is the share of retraining's change of confidence that a method brings about; it passes
 from ``check.LESS_SURE`` on. The methods named by default are those that come nearest to it, and
