@@ -1,4 +1,4 @@
-.PHONY: help demo test check docs slow slurm clean
+.PHONY: help demo test isa margins check docs slow slurm clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -19,6 +19,25 @@ demo: .venv/installed  ## the main job: every method on digits, and what six of 
 
 test: .venv/installed  ## the fast test suite
 	$(BIN)/python -m pytest
+
+# What computes with a method, a training or an attack, under older instructions than the machine's
+# own, which `make test` takes. Each library has a variable of its own for them.
+NUMERIC := tests/method tests/model tests/attack tests/test_train.py tests/test_dp_sgd.py tests/test_check.py \
+	tests/test_convex.py tests/test_exact.py tests/test_gradient.py tests/test_nets.py tests/test_ops.py \
+	tests/test_parameters.py tests/test_resume.py tests/test_temperature_training.py tests/test_trace.py
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	OPENBLAS_CORETYPE=Haswell
+SSE4 := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	OPENBLAS_CORETYPE=Nehalem
+
+isa: .venv/installed  ## the numeric tests under the instructions of older processors, AVX2 and SSE4.1
+	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)
+	$(SSE4) $(BIN)/python -m pytest $(NUMERIC)
+
+margins: .venv/installed  ## how far methods are from the threshold of "less sure", on each of these
+	$(BIN)/python scripts/margins.py
+	$(AVX2) $(BIN)/python scripts/margins.py
+	$(SSE4) $(BIN)/python scripts/margins.py
 
 slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""DP-SGD: against gradients taken row by row, its noise, its sampling, and its ε."""
+"""DP-SGD: against gradients taken row by row, its noise, its sampling, and its ε; in float64."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cells import Cells, compose
-from method.bench import same
+from method.bench import close, same
 from opacus import PrivacyEngine
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ from unlearnbench.values import Batches, Compute, Dataset
 PLAIN = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
 ONE = {"sgd": PLAIN, "epochs": 1, "max_grad_norm": 1.0}
 
+PRECISE = Compute("cpu", "64-true")
 BUILD: dict[str, Callable[[], nn.Module]] = {
     "logreg": lambda: logreg((3, 8, 8), 4),
     "mlp": lambda: mlp((3, 8, 8), 4, hidden=(6, 5), norm="group"),
@@ -42,15 +43,16 @@ def batches(n: int, **changes: Any) -> Batches:
     data = Dataset(
         x, y, 4, "image", rows, rows[:0], torch.full((3,), 128.0), torch.full((3,), 64.0)
     )
-    data = replace(data, augment=changes.pop("augment", None))
+    data = replace(data, augment=changes.pop("augment", None)).computed_in(torch.float64)
     order, noise = generator(0, "order"), generator(0, "noise")
-    return replace(Batches(data, rows, y, 1000, order, noise), **changes)
+    return replace(Batches(data, rows, y, 1000, order, noise, PRECISE), **changes)
 
 
 def net(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.random.default_generator.manual_seed(3)
-        return BUILD[name]().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        built = BUILD[name]().double()
+    return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def moved(before: nn.Module, after: nn.Module) -> list[Tensor]:
@@ -60,14 +62,14 @@ def moved(before: nn.Module, after: nn.Module) -> list[Tensor]:
 
 
 def clipped_sum(model: nn.Module, part: Batches, bound: float) -> list[Tensor]:
-    """Σ g_i · min(1, C / ‖g_i‖), one row after the other."""
+    """Σ g_i · min(1, C / (‖g_i‖ + 1e-6)), Opacus' clipping, one row after the other."""
     sums = [torch.zeros_like(p) for p in model.parameters()]
     for row, label in zip(part.rows, part.y, strict=True):
         loss = train.cross_entropy(model.train(), part.data.inputs(row[None]), label[None])
         found = torch.autograd.grad(loss, list(model.parameters()))
         norm = math.sqrt(sum(float(g.square().sum()) for g in found))
         for total, g in zip(sums, found, strict=True):
-            total.add_(g, alpha=min(1.0, bound / norm))
+            total.add_(g, alpha=min(1.0, bound / (norm + 1e-6)))
     return sums
 
 
@@ -84,8 +86,7 @@ def test_without_noise_it_is_the_sum_of_clipped_gradients(name: str, bound: floa
         noise_multiplier=0.0,
     )
     for found, total in zip(moved(start, ended), clipped_sum(start, part, bound), strict=True):
-        atol = 2e-6 * max(1.0, float(total.abs().max()))
-        torch.testing.assert_close(found, total / 5, atol=atol, rtol=1e-5)
+        close(found, total / 5)
 
 
 def test_gradients_of_a_step_do_not_depend_on_how_many_are_held(monkeypatch: Any) -> None:
@@ -95,27 +96,27 @@ def test_gradients_of_a_step_do_not_depend_on_how_many_are_held(monkeypatch: Any
         settings = {**ONE, "epochs": 3, "batch_size": 4, "noise_multiplier": 0.1}
         nets.append(dp_sgd(net("cnn"), batches(9), train.cross_entropy, **settings))
     for one, other in zip(*(n.parameters() for n in nets), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+        close(one, other)
 
 
 def test_squared_error_is_that_of_each_row() -> None:
-    x, y = torch.randn(6, 3, generator=generator(0, "x")), torch.arange(6.0)
-    rows = torch.arange(6)
-    data = Dataset(x, y, 0, "tabular", rows, rows[:0])
-    part = Batches(data, rows, y, 1000, generator(0, "order"), generator(0, "noise"))
-    start = logreg((3,), 1)
+    x, rows = torch.randn(6, 3, generator=generator(0, "x")), torch.arange(6)
+    data = Dataset(x, torch.arange(6.0), 0, "tabular", rows, rows[:0]).computed_in(torch.float64)
+    x, y = x.double(), data.y
+    part = Batches(data, rows, y, 1000, generator(0, "order"), generator(0, "noise"), PRECISE)
+    start = logreg((3,), 1).double()
     ended = dp_sgd(
         deepcopy(start), part, train.squared_error, **ONE, batch_size=6, noise_multiplier=0.0
     )
     sums = [torch.zeros_like(p) for p in start.parameters()]
     for i in range(6):
         error = 2 * float(start(x[i : i + 1]).detach() - y[i])
-        g = [error * x[i], torch.tensor(error)]
+        g = [error * x[i], torch.tensor(error, dtype=torch.float64)]
         norm = math.sqrt(sum(float(part.square().sum()) for part in g))
         for total, part in zip(sums, g, strict=True):
-            total.add_(part * min(1.0, 1 / norm))
+            total.add_(part * min(1.0, 1 / (norm + 1e-6)))
     for found, total in zip(moved(start, ended), sums, strict=True):
-        torch.testing.assert_close(found, total / 6, atol=1e-6, rtol=1e-5)
+        close(found, total / 6)
 
 
 def test_a_full_batch_without_noise_or_bound_is_plain_sgd() -> None:
@@ -133,7 +134,7 @@ def test_a_full_batch_without_noise_or_bound_is_plain_sgd() -> None:
         deepcopy(start), batches(12).batched(12), train.cross_entropy, sgd=sgd, epochs=3
     )
     for one, other in zip(ended.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        close(one, other)
 
 
 def nothing(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -304,3 +304,29 @@ def test_a_read_only_store_is_a_failed_row(cell: Cells, tmp_path: Path) -> None:
         (row,) = table.rows(Lab(Store(root), "cpu"), one).rows
         assert row["status"] == "failed"
         assert "Read-only file system" in row["reason"]
+
+
+@pytest.mark.tried(
+    "precision=64-true",
+    "weights, inputs and draws are float64 from the original to the unlearned model",
+)
+@pytest.mark.parametrize("words", [(), ("dataset=diabetes", "model=mlp")])
+def test_float64_from_end_to_end(lab: Lab, cell: Cells, words: tuple[str, ...]) -> None:
+    small = "train.call.epochs=1", "method.call.epochs=1", *words
+    double, single = (
+        cell(f"precision={precision}", "method=amnesiac", *small)
+        for precision in ("64-true", "32-true")
+    )
+    data, plain = pipeline.dataset(double), pipeline.dataset(single)
+    assert (data.dtype, plain.dtype) == (torch.float64, torch.float32)
+    assert data.inputs(data.test_rows).equal(plain.inputs(data.test_rows).double())
+    if not data.n_classes:
+        assert data.y.dtype == torch.float64
+    for net in (pipeline.fresh(double, data), pipeline.unlearned(lab, double)):
+        kinds = {t.dtype for t in net.state_dict().values() if t.is_floating_point()}
+        assert kinds == {torch.float64}
+    first = next(pipeline.fresh(double, data).parameters())
+    assert not first.equal(first.float().double()), "drawn in float64, not rounded"
+    assert torch.get_default_dtype() == torch.float32
+    assert outputs.predictions(lab, double).logits_MQNC.dtype == np.float32
+    assert all(row["status"] == "ok" for row in table.rows(lab, double).rows)

@@ -161,7 +161,8 @@ def test_eval_mode_leaves_running_statistics(bench: Bench) -> None:
         assert same(dict(net.named_buffers()), dict(start.named_buffers())) != training
 
 
-def test_bf16_trains_and_predicts_in_float32(bench: Bench) -> None:
+def test_bf16_trains_and_predicts_in_float32(lab: Lab) -> None:
+    bench = Bench(lab, compose(), precision="32-true")
     task = bench.task
     batches = replace(task.retain.batched(64), compute=Compute("cpu", "bf16-mixed"))
     net = train.descend(bench.original, batches, task.loss, sgd=SGD, epochs=1)

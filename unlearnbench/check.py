@@ -658,24 +658,39 @@ def _others(value: Any, declared: Option | None = None) -> list[Any]:
     return [*choices, *([1, 0.5] if value is None else [])]
 
 
+LESS_SURE = 1 / 1000
+"""Of what retraining takes from the mean confidence in the memorised labels: a method takes more.
+
+Of the methods that come nearest (``gradient_ascent``, ``influence_as_run``, ``cf_k``, ``scrub``) it
+is .0035 at least over AVX-512, AVX2 and SSE4.1 and seeds 0 to 2; of noise of 1e-7, below .000005.
+Measured by ``make margins``.
+"""
+
+
 def _forgets(subject: Subject) -> None:
     """What the model memorised of the forget rows is less sure, as it is after retraining."""
-    names = subject.cell.names
-    reference = _memorised(names["model"], names["forget"])
-    tried = reference.under(subject.cell.method)
-    before, after, target = map(
-        partial(_confidence, reference), (reference.original, tried.result, reference.result)
+    before, after, target = memorised(subject)
+    figures = f"{before:.3f} before, {after:.3f} after, {target:.3f} retrained"
+    require(
+        before - after >= LESS_SURE * (before - target),
+        f"mean confidence in the labels is {figures}",
     )
-    told = f"{before:.3f} before, {after:.3f} after, {target:.3f} retrained"
-    require(before - after >= (before - target) / 100, f"mean confidence in the labels is {told}")
+
+
+def memorised(subject: Subject, seed: int = 0) -> tuple[float, float, float]:
+    """Mean confidence in memorised labels of the original, after the method, and retrained."""
+    names = subject.cell.names
+    reference = _memorised(names["model"], names["forget"], seed)
+    nets = reference.original, reference.under(subject.cell.method).result, reference.result
+    before, after, target = (_confidence(reference, net) for net in nets)
+    return before, after, target
 
 
 @cache
-def _memorised(model: str, forget: str) -> Subject:
+def _memorised(model: str, forget: str, seed: int) -> Subject:
     """Forget rows under wrong labels, which a model can only know by heart; or a whole class."""
-    (cell,) = config.cells(
-        [["attack=none", "method=retrain", f"model={model}", f"forget={forget}"]]
-    )
+    words = f"model={model}", f"forget={forget}", f"seed={seed}"
+    (cell,) = config.cells([["attack=none", "method=retrain", *words]])
     data = pipeline.dataset(cell)
     parts = split_of(cell, data)
     y, rows = data.y.clone(), parts.forget

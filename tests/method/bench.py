@@ -27,8 +27,8 @@ SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 class Bench:
     """An original and what a method needs, new with every call; the same to the bit."""
 
-    def __init__(self, lab: Lab, cell: Cell) -> None:
-        self.lab, self.cell = lab, replace(cell, precision=PRECISION)
+    def __init__(self, lab: Lab, cell: Cell, precision: str = PRECISION) -> None:
+        self.lab, self.cell = lab, replace(cell, precision=precision)
         cell = self.cell
         self.data = pipeline.dataset(cell)
         self.parts = split_of(cell, self.data)

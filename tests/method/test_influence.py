@@ -58,7 +58,7 @@ def test_against_a_dense_solve(linear: Bench, alpha: float) -> None:
     x, p, _ = terms(linear.original, linear.task.retain)
     H = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     F = torch.einsum("ncd,nij->cidj", H, x[:, :, None] * x[:, None]).reshape(650, 650) / len(x)
-    system = F + SETTINGS["damping"] * torch.eye(650)
+    system = F + SETTINGS["damping"] * torch.eye(650).double()
     k = torch.linalg.solve(system, pull(linear).flatten()).reshape(10, 65)
     net = linear.run(influence, linear.task, **SETTINGS, alpha=alpha)
     step = matrix(net) - matrix(linear.original)
@@ -89,7 +89,7 @@ def test_regression_against_a_dense_solve(bench: Bench) -> None:
     (x_F, g_F), (x_R, g_R) = sides
     v = len(x_F) / (len(x_F) + len(x_R)) * (g_F - g_R)
     F = 2 * x_R.T @ x_R / len(x_R)
-    k = torch.linalg.solve(F + SETTINGS["damping"] * torch.eye(len(F)), v[0])
+    k = torch.linalg.solve(F + SETTINGS["damping"] * torch.eye(len(F)).double(), v[0])
     net = linear.run(influence, task, **SETTINGS, alpha=1.0)
     assert (matrix(net) - theta - k).norm() < TOLERANCE * k.norm()
 

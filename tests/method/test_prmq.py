@@ -42,7 +42,7 @@ def test_the_smallest_weights_are_drawn_anew(bench: Bench, amount: float) -> Non
         small = (p.abs() < border) if name in layers else torch.zeros_like(p, dtype=torch.bool)
         assert torch.equal(after[name][~small], rounded(p)[~small]), name
         if name == "head.2.bias":
-            assert small.any()
+            assert small.any() or amount < 0.9  # of ten entries
             assert not after[name][small].any()
         elif name in layers:
             s, drawn = FAN_IN[name.removesuffix(".weight")] ** -0.5, after[name][small]
@@ -68,8 +68,11 @@ def test_steps_of_a_fraction_of_an_epoch(bench: Bench, batch_size: int, epochs: 
     assert len(walked) == int(len(task.retain.batched(batch_size)) * epochs)
 
 
-def test_against_a_loop_by_hand(bench: Bench) -> None:
-    """CE weighed by n_y^(−0.1) and normalised, and squared differences of entropies."""
+def test_against_a_loop_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CE weighed by n_y^(−0.1) and normalised, and squared differences of entropies.
+
+    Compared before it is rounded, which may turn a last bit into one of float16.
+    """
     task, net, teacher = bench.task, bench.original, bench.original.eval()
     _prune_and_redraw(net, 0.8, task)
     n_y = task.retain.y.tolist()
@@ -91,10 +94,12 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
             steps += 1
             if steps == int(len(task.retain.batched(64)) * 1.5):
                 break
-    found = bench.run(prmq, bench.task, **SETTINGS, epochs=1.5, prune_amount=0.8)
-    all_close(weights(found), {name: rounded(p) for name, p in weights(net).items()})
-    for name, tensor in found.state_dict().items():
-        assert torch.equal(tensor, rounded(tensor)), name
+    arguments = {**SETTINGS, "epochs": 1.5, "prune_amount": 0.8}
+    ended = bench.run(prmq, bench.task, **arguments).state_dict()
+    monkeypatch.setattr(nn.Module, "half", lambda net: net)
+    precise = bench.run(prmq, bench.task, **arguments)
+    all_close(weights(precise), weights(net))
+    assert same(ended, {name: rounded(t) for name, t in precise.state_dict().items()})
 
 
 def test_regression_is_skipped(bench: Bench) -> None:

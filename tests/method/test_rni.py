@@ -43,7 +43,7 @@ def noisy(monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
 
 def deep(task: Task) -> nn.Module:
     """A net of 14 tensors beside those of norms: more than are chosen for an epoch."""
-    net = mlp((1, 8, 8), 10, hidden=[8] * 6, norm="batch").eval()
+    net = mlp((1, 8, 8), 10, hidden=[8] * 6, norm="batch").double().eval()
     ops.reset([net], task.generator("deep"))
     return net
 
