@@ -234,6 +234,10 @@ def test_an_original_compared_with_itself_gives_nothing_away(found: Tables) -> N
     row = told(found["double_output", "original"])
     assert row["double_output_auc"] == row["double_output_auc_null"] == 0.5
     assert [row["double_output_auc_low"], row["double_output_auc_high"]] == [0.5, 0.5]
+    for method in METHODS:
+        other = told(found["double_output", method])
+        assert other["deg_count_null"] == row["deg_count"]
+        assert other["deg_rate_null"] == row["deg_rate"]
 
 
 @pytest.mark.parametrize("attack", ENDS)

@@ -214,6 +214,23 @@ def test_null_a_model_compared_with_itself(classifier: str) -> None:
         assert scores.metrics["double_output_auc"] == scores.metrics["classical_auc"]
 
 
+@pytest.mark.tried(
+    "DegCount of a model compared with itself, documented as 0",
+    "the classical attack's share of errors, about ½; the row has it as deg_count_null",
+)
+@pytest.mark.parametrize("classifier", ["dt", "lr"])
+def test_null_of_deg_count_is_where_the_classical_attack_errs(classifier: str) -> None:
+    """A feature that is constant gives every truth ½, which is more than c_i where that is less."""
+    same, shadow = (replace(one, logits_MQNC=one.logits_MQNC[[0, 0]]) for one in (drawn(), SHADOW))
+    scores = attacked(same, shadow, classifier=classifier)
+    assert scores.score == pytest.approx(0.5)
+    assert scores.metrics["deg_count"][0] == pytest.approx(0.5, abs=0.1)
+    assert abs(scores.metrics["deg_rate"][0]) < 0.02
+    if classifier == "lr":  # a tree's leaf may be at ½ itself
+        errs = 1 - scores.metrics["classical_acc"][0]
+        assert scores.metrics["deg_count"][0] == pytest.approx(errs)
+
+
 def test_known_separation() -> None:
     """Two classes even before, and apart by exp N(d, 1) or exp N(0, 1) after: AUC Φ(d/√2)."""
 
