@@ -2,10 +2,10 @@
 
     python tests/method/test_golden.py [method ...]
 
-records all methods anew, or those named (a second or two each, a ResNet18 a minute), which a method whose ``version``
-went up needs. Everything is computed in float64, so that the figures are the same on any processor
-to ``TOLERANCE``; ``make isa`` tries three instruction sets. The bits are compared where torch and
-the processor are those that they were recorded with, and nowhere else.
+records all methods anew, or those named (a second or two each, on a ResNet18 a minute), which a
+method whose ``version`` went up needs. Everything is computed in float64, so that the figures are
+the same on any processor to ``TOLERANCE``; ``make isa`` tries older instructions. The bits are
+compared where torch and the processor are those that they were recorded with, and nowhere else.
 """
 
 import hashlib
