@@ -121,7 +121,7 @@ def test_whole_from_trainings_to_rows(
 ) -> None:
     """Ten models a side are enough to see it: originals saw twice the rows that retraining did."""
     monkeypatch.setattr(metric, "KLOM_MODELS", 10)
-    words = ["model=logreg", "train.call.epochs=1", "attack=klom"]
+    words = ["model=logreg", "train.call.epochs=1", "attack=klom", "precision=64-true"]
     words += ["attack.shadows.models=40", "attack.shadows.pool=1"]
     methods = ("original", "retrain", "second_retrain")
     grid = [compose(*words, f"method={method}") for method in methods]

@@ -71,3 +71,14 @@ def test_runs_on_tiny_vit(name: str) -> None:
         check.runs_on("tiny_vit", subject(name))
     except Skip as reason:
         pytest.skip(str(reason))
+
+
+@pytest.mark.tried(
+    "a property on the edge of its threshold, which another processor decides",
+    "the nearest methods are three times as far as the threshold of `less sure` and more",
+)
+@pytest.mark.parametrize("name", ["gradient_ascent", "influence_as_run", "cf_k"])
+def test_less_sure_has_a_margin(name: str) -> None:
+    before, after, retrained = check.memorised(subject(name))
+    assert before - after > 3 * check.LESS_SURE * (before - retrained)
+    assert check.LESS_SURE * (before - retrained) > 100 * 1e-6, "far above what rounding does"

@@ -197,11 +197,11 @@ def test_cnn_reads_digits(norm):
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    x = torch.tensor(x, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16 - 0.3
+    x = torch.tensor(x, dtype=torch.float64).reshape(-1, 1, 8, 8) / 16 - 0.3
     y = torch.tensor(y)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     test, train = order[:400], order[400:]
-    net = built("cnn", (1, 8, 8), norm=norm)
+    net = built("cnn", (1, 8, 8), norm=norm).double()
     stepper = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     for epoch in range(6):
         stepper.param_groups[0]["lr"] = 0.05 * (1 - epoch / 6)
