@@ -208,7 +208,7 @@ SCRUB = {"lr": 0.02, "alpha": 0.5}
         (planted.best_copy, LR),
         pytest.param(
             planted.worded,
-            {"lr": 0.02, "part": "all", "layers": ["head"]},
+            {"lr": 0.02, "part": "head", "layers": ["stage2", "head"]},
             marks=pytest.mark.tried(
                 "a right method with settings that are words and lists of words",
                 "`unlearnbench check` tries their declared choices and says what it could not try",

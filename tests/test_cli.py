@@ -352,11 +352,13 @@ def test_check_says_pass_fail_and_skip_and_ends_accordingly(told: Told) -> None:
     assert code == 0
     assert "gradient_ascent: PASS All weights are finite" in said
     assert "gradient_ascent: PASS It runs on model=logreg" in said
-    assert re.search(r"gradient_ascent: SKIP .*: it makes no teacher with ops.frozen", said)
+    assert re.search(r"gradient_ascent: SKIP .*: it runs no net beside the one", said)
     assert re.search(r"\d+ PASS, \d+ SKIP$", said.strip())
     code, said, _ = told("check", "method=unruly.shrunk", "method.call.strength=0.0")
     assert code == 1
-    assert re.search(r"unruly.shrunk: FAIL Something changed: the model is as it was", said)
+    assert re.search(
+        r"unruly.shrunk: FAIL Weights changed, not only buffers: the model is as it was", said
+    )
 
 
 def test_check_says_a_mistake_in_one_line(told: Told) -> None:

@@ -649,12 +649,13 @@ def _others(value: Any, declared: Option | None = None) -> list[Any]:
         return [value / 2, value * 2, 0.5] if value else [0.01, 0.5]
     if isinstance(value, Sequence) and not isinstance(value, str):
         elements = list(value)
-        longer = [
-            [*elements[:i], other, *elements[i + 1 :]]
-            for i, old in enumerate(elements)
-            for other in _others(old)[:1]
+        altered = [
+            [*elements[:place], other, *elements[place + 1 :]]
+            for place, element in enumerate(elements)
+            for other in _others(element)[:1]
         ]
-        return [*choices, *longer, elements[:-1], elements[::-1]]
+        lists = [*choices, *altered, elements[:-1], elements[::-1]]
+        return [other for other in lists if list(other) != elements]
     return [*choices, *([1, 0.5] if value is None else [])]
 
 

@@ -34,6 +34,17 @@ SLOW = {
         # are those of a dense solve in a test of its own.
         *("bad_teacher_as_run", "influence", "scrub_as_run", "scrub_no_rewind"),
     },
+    "Another process with another hash seed gives the same bits": {
+        # Seconds each in the other process, which draws and hashes as this one does: of scrubs, bad
+        # teachers and ensembles one stays.
+        *("bad_teacher_as_run", "fcs", "influence", "influence_as_run", "scrub_as_run"),
+        *("scrub_no_rewind", "sisa_retrain", "second_retrain", "fisher"),
+    },
+    "Another seed gives another result": {"influence"},  # a run of some seconds each
+    "The forget rows matter: other rows in their place, another result": {
+        # Two runs of seconds each, and the dense solve in a test of its own sees each row.
+        *("bad_teacher_as_run", "influence", "scrub_as_run", "second_retrain"),
+    },
 }
 """Where a property costs too much to be asked of these methods each time."""
 ASKED = [
@@ -59,6 +70,7 @@ def subject(name: str) -> Subject:
 @pytest.mark.parametrize(("name", "asked"), ASKED)
 def test_contract(name: str, asked: str) -> None:
     verdict = check.verdict(subject(name), asked)
+    assert "looks at no forget row" not in verdict.reason, "declare the trait ignores_forget"
     if verdict.result == check.SKIP:
         pytest.skip(verdict.reason)
     assert verdict.result == PASS, verdict.reason
