@@ -250,11 +250,20 @@ def test_two_models_are_too_few() -> None:
 
 
 def by_loop(phi_MN: Array, inside_MN: Mask, outside_MN: Mask, *, leave_out: bool) -> Array:
-    """Log ratio (M, N) by means and unbiased variances: of the other models, or of all."""
+    """Log ratio (M, N) by means and unbiased variances: of all models, or of those left.
+
+    A target leaves out itself and, of the other side of a record, the model of its own rank.
+    """
     ratio_MN = np.empty_like(phi_MN)
+    rank_MN = np.where(inside_MN, inside_MN.cumsum(axis=0), outside_MN.cumsum(axis=0)) - 1
     for m, phi_N in enumerate(phi_MN):
-        kept_M = np.arange(MODELS) != (m if leave_out else -1)
-        sides = [np.where(side, phi_MN, np.nan)[kept_M] for side in (inside_MN, outside_MN)]
+        kept_MN = np.ones(phi_MN.shape, bool)
+        if leave_out:
+            kept_MN[m] = False
+            for n, has_it in enumerate(inside_MN[m]):
+                beside = np.flatnonzero((outside_MN if has_it else inside_MN)[:, n])
+                kept_MN[beside[rank_MN[m, n] % len(beside)], n] = False
+        sides = [np.where(side & kept_MN, phi_MN, np.nan) for side in (inside_MN, outside_MN)]
         inside, outside = (
             norm.logpdf(phi_N, np.nanmean(x, axis=0), np.nanstd(x, axis=0, ddof=1)) for x in sides
         )
