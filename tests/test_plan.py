@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from unlearnbench import config, plan
-from unlearnbench.cell import NOTHING, Cell
+from unlearnbench.cell import NOTHING, UNTOUCHED, Cell
 from unlearnbench.plan import Job
 from unlearnbench.store import Store
 from unlearnbench.zoo import zoo
@@ -247,3 +247,16 @@ def test_an_ensemble_needs_what_it_was_before_a_request(method: str) -> None:
     assert {each.model_key for each in before} <= found
     if method == "sisa":
         assert {each.prepared_key for each in before} <= found
+
+
+@pytest.mark.tried(
+    "an attack on one output with ceiling: original, of a method that trains from scratch",
+    "the original is planned and made by a job of its own, not while rows are computed",
+)
+def test_the_ceiling_of_an_attack_on_one_output_is_planned() -> None:
+    (plain,) = config.cells([["attack=umia", "method=retrain"]])
+    traits = {"headline": ["mia_test_auc"], "ends": {"floor": "retrain", "ceiling": "original"}}
+    asked = replace(plain, attack={**plain.attack, "traits": traits})
+    original = replace(plain, method=UNTOUCHED).predictions_key
+    assert original in plan.needed([asked])
+    assert original not in plan.needed([plain])

@@ -214,10 +214,6 @@ def test_null_a_model_compared_with_itself(classifier: str) -> None:
         assert scores.metrics["double_output_auc"] == scores.metrics["classical_auc"]
 
 
-@pytest.mark.tried(
-    "DegCount of a model compared with itself, documented as 0",
-    "the classical attack's share of errors, about ½; the row has it as deg_count_null",
-)
 @pytest.mark.parametrize("classifier", ["dt", "lr"])
 def test_null_of_deg_count_is_where_the_classical_attack_errs(classifier: str) -> None:
     """A feature that is constant gives every truth ½, which is more than c_i where that is less."""
