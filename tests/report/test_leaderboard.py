@@ -300,3 +300,13 @@ def test_what_looks_at_validation_rows_is_marked_and_said() -> None:
     assert list(only(cells).index) == ["kde", "scrub†"]
     assert markdown(pd.DataFrame(cells)).rstrip().endswith("† looks at validation rows.")
     assert leaderboard.note(pd.DataFrame(cells[:1])) is None
+
+
+def test_costs_of_several_devices_are_left_out_and_said_to_be() -> None:
+    cells = [cell("a", 0, test_acc=0.9, rte=2.0), cell("b", 0, test_acc=0.9, rte=3.0)]
+    assert "RTE ↑" in only(cells)
+    assert leaderboard.note(pd.DataFrame(cells)) is None
+    cells[1]["measured_on"] = "NVIDIA H200"
+    assert "RTE ↑" not in only(cells)
+    told = leaderboard.note(pd.DataFrame(cells))
+    assert told == "costs of tasks that were measured on several devices are left out"
