@@ -379,3 +379,15 @@ def test_a_walk_from_a_batch_on_is_the_rest_of_the_walk(cell: Cells, limit: int 
         rest = [y for _, y in part().walk(first)]
         assert len(rest) == len(whole) - first
         assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+
+@pytest.mark.tried(
+    "a training stopped on a GPU, gone on with on a CPU",
+    "it is begun anew: its seconds would be of two clocks",
+)
+@pytest.mark.parametrize(("kinds", "fits"), [(["cpu"], True), (["cpu", "cuda"], False)])
+def test_a_training_goes_on_on_its_own_kind_of_device(kinds: list[str], fits: bool) -> None:
+    net = torch.nn.Linear(2, 2)
+    told = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
+    told |= {f"global.{kind}": torch.get_rng_state() for kind in kinds}
+    assert checkpoint._fits(told, net, {}) == fits

@@ -222,12 +222,13 @@ def _global_generators(model: nn.Module) -> dict[str, Tensor]:
 def _fits(
     told: Mapping[str, Tensor], model: nn.Module, generators: Mapping[str, Generator]
 ) -> bool:
-    """Whether it is of this net and this loop, and not of what was here before an edit."""
+    """Whether it is of this net, this loop and this kind of device, whose seconds go on."""
     mine = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
     theirs = {name: tensor.shape for name, tensor in told.items() if name.startswith("model.")}
     names = {f"generator.{name}" for name in generators}
-    names |= {f"global.{kind}" for kind in _global_generators(model)}
-    return mine == theirs and names <= told.keys()
+    kinds = {f"global.{kind}" for kind in _global_generators(model)}
+    same_kind = kinds == {name for name in told if name.startswith("global.")}
+    return mine == theirs and same_kind and names <= told.keys()
 
 
 def _restore(

@@ -320,3 +320,13 @@ def test_a_population_with_a_training_that_went_wrong_is_named() -> None:
     message = "outlier: 1 of the models of a population went wrong: the lowest accuracy on unseen"
     note = leaderboard.note(none.assign(population_outliers=1.0))
     assert note == f"{message} records is 37.4%, the median 97.0%"
+
+
+def test_costs_of_several_devices_are_left_out_and_said_to_be() -> None:
+    cells = [cell("a", 0, test_acc=0.9, rte=2.0), cell("b", 0, test_acc=0.9, rte=3.0)]
+    assert "RTE ↑" in only(cells)
+    assert leaderboard.note(pd.DataFrame(cells)) is None
+    cells[1]["measured_on"] = "NVIDIA H200"
+    assert "RTE ↑" not in only(cells)
+    told = leaderboard.note(pd.DataFrame(cells))
+    assert told == "costs of tasks that were measured on several devices are left out"

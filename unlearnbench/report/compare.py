@@ -144,18 +144,24 @@ COSTS = ("rte", "rte_tuned", "rte_prepared", "peak_bytes", "prepared_seconds")
 """Metrics that mean something else on another device, see ``measured_on`` of the rows."""
 
 
-def without_mixed(wide: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell, without the costs of blocks in which they are of several devices.
+def mixed(wide: pd.DataFrame) -> pd.Index:
+    """Labels of the cells whose costs are left out: those of their block are of several devices.
 
     Args:
-        wide: with the columns of a block.
+        wide: one row a cell, with the columns of a block.
     """
     there = [name for name in COSTS if name in wide]
     costs = wide[wide[there].notna().any(axis=1)]
-    if costs.empty:
+    return costs.index[~comparable(costs)] if len(costs) else costs.index
+
+
+def without_mixed(wide: pd.DataFrame) -> pd.DataFrame:
+    """The same without these costs."""
+    labels = mixed(wide)
+    if labels.empty:
         return wide
-    mixed = costs.index[~comparable(costs)]
-    return wide.assign(**{name: wide[name].mask(wide.index.isin(mixed)) for name in there})
+    of_these = wide.index.isin(labels)
+    return wide.assign(**{name: wide[name].mask(of_these) for name in COSTS if name in wide})
 
 
 def comparable(rows: pd.DataFrame) -> pd.Series:

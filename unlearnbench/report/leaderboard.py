@@ -114,8 +114,7 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Cells by setting, with ``attacks`` in words; an attack set up in two ways is two settings."""
-    wide = compare.split_words(wide)
-    wide["forget_hash"] = compare.forget_sets(wide)
+    wide = _placed(wide)
     wide["variant"] = compare.variants(wide)
     wide = compare.without_mixed(wide)
     groups = sorted(wide.groupby(compare.SETTING, dropna=False), key=lambda group: _order(group[0]))
@@ -125,6 +124,11 @@ def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame
         texts = (*cells["shield"].unique(), *cells["asked"].unique())
         told["asked"] = " ".join(dict.fromkeys(w for one in texts for w in override_words(one)))
         yield told, cells
+
+
+def _placed(wide: pd.DataFrame) -> pd.DataFrame:
+    wide = compare.split_words(wide)
+    return wide.assign(forget_hash=compare.forget_sets(wide))
 
 
 def _order(setting: tuple[object, ...]) -> list[str]:
@@ -182,6 +186,8 @@ def note(wide: pd.DataFrame) -> str | None:
             f"{ALIKE} not distinguishable from retraining at this power; a gap that would be found"
             f" in 4 of 5 runs: {', '.join(powers)}"
         )
+    if len(compare.mixed(_placed(wide))):
+        told.append("costs of tasks that were measured on several devices are left out")
     return "; ".join([*told, *outliers(wide)]) or None
 
 
