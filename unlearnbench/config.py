@@ -4,6 +4,7 @@ import copy
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from unlearnbench.cell import AXES, KEEP, KEYED_SETTINGS, Cell, Option, digest
+from unlearnbench import valid
+from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest
 from unlearnbench.words import ConfigError, options_folder
 
 # ---------------------------------------------------------------------------------------------
@@ -95,7 +98,7 @@ def study(overrides: Sequence[str]) -> list[str]:
     with hydra_ready():
         check(overrides)
         words = [*search_words(overrides), *chosen]
-        composed = compose("config", overrides=words, return_hydra_config=True)
+        composed = _composed("config", words, True)
     return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
 
 
@@ -111,8 +114,10 @@ def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     with hydra_ready():
         usual = _plain(compose("tuning"))
         assert isinstance(usual, dict)
+        declared = usual.pop(VALID)
         told, rest = dict(usual), []
-        known = [*usual, *(str(key) for key in compose("config")), "sweep", "hydra"]
+        top_level = (str(key) for key in compose("config") if key != VALID)
+        known = [*usual, *top_level, "sweep", "hydra"]
         for text in overrides:
             override = _parse(text)
             name = str(override.key_or_group)
@@ -127,7 +132,7 @@ def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
                 told[name] = _plain(OmegaConf.create({"": override.value()}))[""]
     for name in ("seeds", "fresh"):
         told[name] = told[name] if isinstance(told[name], list) else [told[name]]
-    return _conform(told, usual, ""), rest
+    return _valid(told, usual, declared, ""), rest
 
 
 def launcher(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -141,16 +146,16 @@ def launcher(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
     with hydra_ready():
         check([*search_words(overrides), *mine])
         given, default = (
-            compose(
-                "config", overrides=[*search_words(overrides), *words], return_hydra_config=True
-            )
+            _composed("config", [*search_words(overrides), *words], True)
             for words in (mine, choice)
         )
         name = str(given.hydra.runtime.choices["hydra/launcher"])
         told, usual = (_plain(one.hydra.launcher) for one in (given, default))
+    declared = usual.pop(VALID, {})
+    told.pop(VALID, None)
     free = {key: told.pop(key) for key, value in usual.items() if value == {}}  # any keys in there
     usual = {key: value for key, value in usual.items() if key not in free}
-    conformed = {**_conform(told, usual, "hydra.launcher"), **free}
+    conformed = {**_valid(told, usual, declared, "hydra.launcher"), **free}
     return name, {key: value for key, value in conformed.items() if key != "_target_"}
 
 
@@ -176,11 +181,64 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with hydra_ready():
-        split = BasicSweeper.split_arguments(check(overrides), None)[0]
+        parsed = check(overrides)
+        split = BasicSweeper.split_arguments(parsed, None)[0]
         grid = [[plain_value(text) for text in one] for one in split]
+        swept = {str(one.key_or_group) for one in parsed if one.is_sweep_override()} & {*AXES}
+        partial = {
+            text: str(one.key_or_group)
+            for one, text in zip(parsed, overrides, strict=True)
+            if _head(one) in swept and "." in str(one.key_or_group)
+        }
+        if partial:
+            grid = _where_it_applies(grid, {*partial.values()}, search_words(overrides))
     if not grid:
         raise ConfigError(f"nothing to run: a sweep is empty in {' '.join(overrides)}")
     return grid
+
+
+def _where_it_applies(
+    grid: list[list[str]], names: set[str], search: Sequence[str]
+) -> list[list[str]]:
+    """Cells without those settings that the option of their own axis does not have.
+
+    In a sweep over the options of an axis, a setting of one of them says nothing of the others:
+    ``dataset=mnist,digits dataset.root=/data``.
+
+    Args:
+        grid: one list of overrides a cell.
+        names: dotted names of the settings.
+        search: overrides that say where else options are.
+    """
+    parts = Parts(search)
+    keys: dict[tuple[str, tuple[str, ...]], dict[str, bool]] = {}
+    cells = []
+    for cell in grid:
+        kept = []
+        for text in cell:
+            override = _parse(text)
+            name = str(override.key_or_group)
+            if name not in names or override.is_add():
+                kept.append(text)
+                continue
+            axis = _head(override)
+            place = axis, _choice(axis, tuple(cell))
+            known = keys.setdefault(place, {})
+            if name not in known:
+                known[name] = _has(parts.composed_option(*place), name.split(".")[1:])
+            if known[name]:
+                kept.append(text)
+        cells.append(kept)
+    return cells
+
+
+def _has(node: Any, path: Sequence[str]) -> bool:
+    """Whether there is something at a path, with or without a value."""
+    for part in path:
+        if not OmegaConf.is_dict(node) or part not in [str(key) for key in node]:
+            return False
+        node = node._get_node(part)
+    return True
 
 
 def search_words(overrides: Iterable[str]) -> list[str]:
@@ -198,16 +256,21 @@ class Parts:
         self._seen: dict[tuple[str, tuple[str, ...]], set[str]] = {}
         self._lines: dict[tuple[str, tuple[str, ...], int], list[str]] = {}
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._declared: dict[tuple[str, tuple[str, ...]], Mapping[str, valid.Declaration]] = {}
         self._found: dict[tuple[str, str], Tuned | None] = {}
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         if overrides not in self._composed:
             try:
                 self._composed[overrides] = compose("config", overrides=[*self._search, *overrides])
-            except HydraException as error:
+            except NOT_COMPOSED as error:
                 check([*self._search, *overrides])
                 raise ConfigError(_one_line(error)) from error
         return self._composed[overrides]
+
+    def composed_option(self, axis: str, choice: tuple[str, ...]) -> Any:
+        """The option that a choice names, as it was composed, with nothing resolved."""
+        return _subtree(self._compose(choice), axis)
 
     def _changed_by(self, axis: str, overrides: tuple[str, ...]) -> Any:
         """Composed with the choice of option, then changed by the other overrides.
@@ -258,16 +321,33 @@ class Parts:
     def _default(self, axis: str, overrides: tuple[str, ...]) -> Any:
         choice = _choice(axis, overrides)
         if (axis, choice) not in self._defaults:
-            self._defaults[axis, choice] = _plain(_subtree(self._compose(choice), axis))
+            usual = _plain(_subtree(self._compose(choice), axis))
+            if not isinstance(usual, dict):
+                raise ConfigError(f"{axis}={valid.shown(usual)}: an option must be chosen")
+            declared = usual.pop(VALID, None) or {}
+            if not isinstance(declared, dict):
+                raise ConfigError(f"{_dotted(axis, VALID)}: must hold names of settings")
+            self._declared[axis, choice] = declared
+            self._defaults[axis, choice] = usual
         return self._defaults[axis, choice]
 
     def _resolved(self, node: Any, axis: str, overrides: tuple[str, ...]) -> Option:
-        value = _conform(_plain(node), self._default(axis, overrides), axis)
-        assert isinstance(value, dict)
+        default, given = self._default(axis, overrides), _plain(node)
+        declared = self._declared[axis, _choice(axis, overrides)]
+        if isinstance(given, dict) and (given.pop(VALID, None) or {}) != declared:
+            raise ConfigError(f"{_dotted(axis, VALID)}: is part of the option's YAML alone")
+        value = _with_paths(_valid(given, default, declared, axis))
         if axis and value.get("name") is None:
             raise ConfigError(f"{axis}: an option's YAML must give its name")
         if "path" in value:
-            value["content"] = content_fingerprint(Path(value["path"]))
+            path = Path(value["path"])
+            if not path.exists():
+                raise ConfigError(f"{axis}.path={path}: there is no such file or folder")
+            try:
+                value["content"] = content_fingerprint(path)
+            except OSError as error:
+                told = f"cannot be read ({error.strerror})"
+                raise ConfigError(f"{axis}.path={path}: {told}") from error
         return value
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
@@ -279,9 +359,7 @@ class Parts:
             overrides = (*found.words, *overrides)
             mine = _by_axis(overrides)
         parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
-        if (keep := top["store"]["keep"]) not in KEEP:
-            raise ConfigError(f"store.keep={keep}: no such word{_nearest(keep, KEEP)}")
-        changed = [] if found is None else [f"tuned={found.name}"]
+        changed = [] if found is None else [f"tuned={as_typed(found.name)}"]
         for axis in AXES:
             usual = found.words if axis == "method" and found is not None else ()
             changed += self._changed(axis, tuple(mine[axis]), parts[axis], usual)
@@ -332,9 +410,9 @@ class Parts:
             plain = self._default(axis, overrides)
             if usual:
                 plain = self.option(axis, (*_choice(axis, overrides), *usual))
-            default = dict(leaves(plain, axis))
+            default = dict(leaves(_with_paths(plain), axis))
             self._lines[place] = [
-                f"{path}={leaf}".replace(" ", "")  # the column is words apart by spaces
+                f"{path}={as_typed(leaf)}"
                 for path, leaf in leaves(value, axis)
                 if default.get(path, leaf) != leaf
                 and path.split(".")[-1] not in ("root", "trace_every", "checkpoint_minutes")
@@ -399,25 +477,55 @@ def _tuned(top: Option, method: Option) -> Tuned | None:
     path = _tuned_folder(name, top["paths"]["results"]) / f"{method['name']}.yaml"
     if not path.is_file():
         return None
-    told = _plain(OmegaConf.load(path))
     try:
-        about, call = told["provenance"], told["call"]
-        words = tuple(f"method.{key}={_word(value)}" for key, value in leaves(call, "call"))
+        told = _plain(OmegaConf.load(path))
+    except (*NOT_COMPOSED, ValueError, YAMLError, OSError) as error:
+        raise ConfigError(f"tuned={name}: {path} cannot be read ({_one_line(error)})") from error
+    try:
+        about, settings = told["provenance"], dict(leaves(dict(told["call"]), "call"))
         if "source" in about:
-            return Tuned(name, words, None, ())
-        seconds, version = float(about["seconds"]), about["method_version"]
-        seeds = (*about["seeds"], *about["fresh_seeds"])
+            seconds, version, seeds = None, method["version"], ()
+        else:
+            seconds, version = float(about["seconds"]), about["method_version"]
+            seeds = (*about["seeds"], *about["fresh_seeds"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"tuned={name}: {path} is not as unlearnbench tune writes it") from error
     if version != method["version"]:
         of = f"{path} was found for version {version} of method={method['name']}"
         raise ConfigError(f"tuned={name}: {of}, which is {method['version']} now: tune it again")
+    usual = dict(leaves(method["call"], "call"))
+    if not_settings := [key for key in settings if "_target_" in key or key not in usual]:
+        told_of = f"{not_settings[0]} is no setting of method={method['name']}"
+        raise ConfigError(f"tuned={name}: {path}: {told_of}")
+    words = tuple(f"method.{key}={as_typed(value)}" for key, value in settings.items())
     return Tuned(name, words, seconds, seeds, about.get("measured_on"))
 
 
-def _word(value: Any) -> str:
-    """A value as Hydra reads it."""
-    return "null" if value is None else json.dumps(value)
+def as_typed(value: Any) -> str:
+    """A plain value as it is typed after ``key=``, and read back as the same value.
+
+    Text is quoted where it would be read as something else, or holds a space.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{as_typed(inner)}" for key, inner in value.items()) + "}"
+    if not isinstance(value, str):
+        return str(value)
+    # A text with ${ is no interpolation where a backslash stands before it.
+    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
+    if re.fullmatch(r"[\w/.@%+-]+", value) and _read_back(escaped) == value:
+        return escaped
+    return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def _read_back(text: str) -> Any:
+    try:
+        return _parse(f"x={text}").value()
+    except ConfigError:
+        return None
 
 
 def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
@@ -482,7 +590,7 @@ def plain_value(text: str) -> str:
 def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(plain_value(text))
-    except HydraException as error:
+    except NOT_COMPOSED as error:
         raise ConfigError(f"{text}: {_one_line(error)}") from error
 
 
@@ -504,8 +612,44 @@ def _subtree(config: Any, axis: str) -> Any:
     return OmegaConf.create(rest)
 
 
+NOT_COMPOSED = (HydraException, OmegaConfBaseException, RecursionError)
+"""What Hydra and OmegaConf raise where something cannot be read, composed or resolved."""
+
+UNEXPECTED = (*NOT_COMPOSED, ValueError, TypeError, LookupError, AttributeError, OSError)
+"""What can be raised besides while a mistake is looked for."""
+
+VALID = "valid"
+"""The block of an option, and of the top level, that declares what its settings may be."""
+
+
+def _composed(name: str, words: Sequence[str], whole: bool = False) -> Any:
+    """A configuration of Hydra, with its own settings if ``whole``.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    try:
+        return compose(name, overrides=list(words), return_hydra_config=whole)
+    except NOT_COMPOSED as error:
+        raise ConfigError(_one_line(error)) from error
+
+
 def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+    """A node as plain data, with its interpolations resolved.
+
+    Raises:
+        ConfigError: an interpolation names nothing, or itself.
+    """
+    if not OmegaConf.is_config(node):
+        return node
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+    except RecursionError as error:
+        raise ConfigError("an interpolation ${…} names itself") from error
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        told = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {told}") from error
 
 
 def _seen_outside(node: Any, axis: str) -> set[str]:
@@ -513,6 +657,10 @@ def _seen_outside(node: Any, axis: str) -> set[str]:
     text = json.dumps(OmegaConf.to_container(node, resolve=False))
     looked_at = set(re.findall(r"\$\{(\w+)[.}]", text))
     return looked_at - {axis, "oc"} if axis else set()  # oc: the environment
+
+
+def _dotted(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else str(key)
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -546,58 +694,109 @@ def below(overrides: Sequence[str], path: str) -> dict[str, Any]:
 # Checking.
 
 
-def _conform(value: Any, default: Any, path: str) -> Any:
-    """The value in its default's type, so that ``lr=1`` and ``lr=1.0`` are one model."""
+def _conform(value: Any, default: Any, path: str, nullable: Callable[[str], bool]) -> Any:
+    """The value in its default's type, so that ``lr=1`` and ``lr=1.0`` are one model.
+
+    It is null only where its default is, or its option says that it may be (``nullable``).
+    """
     if isinstance(default, dict):
         if not isinstance(value, dict):
-            raise ConfigError(f"{path}={value}: holds several keys: {', '.join(default)}")
+            keys = f"holds several keys: {', '.join(default)}"
+            raise ConfigError(f"{path}={valid.shown(value)}: {keys}")
         for key in value.keys() ^ default.keys():
             told = f"is no key here{_nearest(key, default)}" if key in value else "is missing"
             raise ConfigError(f"{path}.{key} {told}".lstrip("."))
-        return {k: _conform(v, default[k], f"{path}.{k}" if path else k) for k, v in value.items()}
+        return {k: _conform(v, default[k], _dotted(path, k), nullable) for k, v in value.items()}
     if value == "???":
         raise ConfigError(f"{path} has no default: say {path}=…")
-    if default is None or default == "???" or value is None:
+    if default is None or (value is None and nullable(path)):
         return value
+    if default == "???":
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise ConfigError(f"{path}={valid.shown(value)}: must be a text")
+        return str(value)
     cast = _CASTS.get(type(default))
     try:
-        return value if cast is None else cast(value)
-    except (TypeError, ValueError):
+        return value if cast is None else cast(value, default)
+    except (TypeError, ValueError, OverflowError):
         kind = type(default).__name__
-        raise ConfigError(f"{path}={value}: must be {kind}, as its default {default}") from None
+        told = f"must be {kind}, as its default {default}"
+        raise ConfigError(f"{path}={valid.shown(value)}: {told}") from None
 
 
-def _to_int(value: Any) -> int:
+def _valid(
+    value: Any, default: Any, declared: Mapping[str, valid.Declaration], path: str
+) -> dict[str, Any]:
+    """Settings in their defaults' types, each as its option declares it.
+
+    Args:
+        value: the settings.
+        default: the same, as the option has them.
+        declared: the option's ``valid``.
+        path: of the settings; "" at the top level.
+
+    Raises:
+        ConfigError: a setting is unknown, or its value is not valid.
+    """
+
+    def nullable(name: str) -> bool:
+        allowed = declared.get(name.removeprefix(f"{path}."), VALID)
+        return None in allowed if isinstance(allowed, list) else allowed is None
+
+    conformed = _conform(value, default, path, nullable)
+    assert isinstance(conformed, dict)
+    valid.check_all(dict(leaves(conformed)), declared, path)
+    return conformed
+
+
+def _with_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their paths made whole: here alone ``~``, ``$NAME`` and links are followed.
+
+    Folders that a command writes into (``paths.…``) stay relative, as they are shown.
+    """
+    whole = dict(settings)
+    for key in ("path", "root"):
+        if isinstance(whole.get(key), str) and whole[key] != "???":
+            whole[key] = str(whole_path(whole[key]))
+    if isinstance(folders := whole.get("paths"), Mapping):
+        whole["paths"] = {key: str(_expanded(text)) for key, text in folders.items()}
+    return whole
+
+
+def _to_int(value: Any, default: Any) -> int:
     if isinstance(value, bool | str) or int(value) != value:
         raise ValueError(value)
     return int(value)
 
 
-def _to_float(value: Any) -> float:
+def _to_float(value: Any, default: Any) -> float:
     if isinstance(value, bool | str):
         raise ValueError(value)
     return float(value)
 
 
-def _to_bool(value: Any) -> bool:
+def _to_bool(value: Any, default: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(value)
     return value
 
 
-def _to_str(value: Any) -> str:
-    if isinstance(value, dict | list | bool):
+def _to_str(value: Any, default: Any) -> str:
+    if value is None or isinstance(value, dict | list | bool):
         raise ValueError(value)
     return str(value)
 
 
-def _to_list(value: Any) -> list[Any]:
+def _to_list(value: Any, default: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(value)
-    return value
+    kinds = {type(element) for element in default}
+    if len(kinds) != 1 or (cast := _CASTS.get(kind := kinds.pop())) is None or kind is list:
+        return value
+    return [cast(element, None) for element in value]
 
 
-_CASTS: dict[type, Callable[[Any], Any]] = {
+_CASTS: dict[type, Callable[[Any, Any], Any]] = {
     int: _to_int,
     float: _to_float,
     bool: _to_bool,
@@ -625,13 +824,13 @@ def check(overrides: Sequence[str]) -> list[Override]:
     assert hydra is not None
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     search = search_words(overrides)
-    base = compose("config", overrides=search)
+    base = _composed("config", search)
     groups = [*AXES, "sweep"]
     parsed = []
     for text in overrides:
         try:
             (override,) = parser.parse_overrides([text])
-        except HydraException as error:
+        except NOT_COMPOSED as error:
             raise ConfigError(f"{text}: {_one_line(error)}") from error
         parsed.append(override)
         name = str(override.key_or_group)
@@ -639,13 +838,13 @@ def check(overrides: Sequence[str]) -> list[Override]:
             _check_options(override, options(name, search))
         elif "/" not in name and not name.startswith("hydra"):
             top = name.split(".")[0]
-            valid = [*groups, *(str(k) for k in base if k not in groups)]
-            if top not in valid:
-                raise ConfigError(f"{name} is no key here{_nearest(top, valid)}")
+            known = [*groups, *(str(k) for k in base if k not in (*groups, VALID))]
+            if top not in known:
+                raise ConfigError(f"{name} is no key here{_nearest(top, known)}")
 
     @cache
     def composed(*words: str) -> Any:
-        return compose("config", overrides=[*words], return_hydra_config=True)
+        return _composed("config", words, True)
 
     for override in parsed:
         if "." in str(override.key_or_group) and not override.is_add():
@@ -662,41 +861,61 @@ def _check_path(
     """Refuse a dotted key that is not in the options chosen beside it."""
     name = str(override.key_or_group)
     axis = name.split(".")[0]
-    words, study = list(search), ""
+    words, study, choices = list(search), "", [""]
     for other in beside:
-        if other.key_or_group == axis or str(other.key_or_group).startswith(f"{axis}/"):
+        if other.key_or_group == axis:
+            swept = other.is_sweep_override()
+            options = list(other.sweep_string_iterator()) if swept else [str(other.value())]
+            choices = [f"{axis}={option}" for option in options]
+        elif str(other.key_or_group).startswith(f"{axis}/"):
             swept = other.is_sweep_override()
             option = next(other.sweep_string_iterator()) if swept else other.value()
             words.append(f"{other.key_or_group}={option}")
         elif other.key_or_group == "sweep":
             study = str(other.value())
     # Hydra reads the command line before it reads what a study chooses.
-    unnamed = study and len(words) == len(search)
+    unnamed = study and len(words) == len(search) and choices == [""]
     chosen = f"; name {axis}=… beside it, as sweep={study} does" if unnamed else ""
-    node: Any = composed(*words)
+    # In a sweep over options it is enough that one of them has it.
+    refusals = [
+        _refusal(composed(*words, *filter(None, [choice])), name, chosen) for choice in choices
+    ]
+    if all(refusals):
+        raise ConfigError(str(refusals[0]))
+
+
+def _refusal(node: Any, name: str, chosen: str) -> str | None:
+    """Why a dotted name is no key of a configuration; None if it is one."""
     for part in name.split("."):
-        valid = [str(key) for key in node] if OmegaConf.is_dict(node) else []
-        if part not in valid:  # OmegaConf's own `in` does not find what has no default
-            raise ConfigError(f"{name} is no key here{_nearest(part, valid)}{chosen}")
+        keys = [str(key) for key in node] if OmegaConf.is_dict(node) else []
+        keys = [key for key in keys if key != VALID]
+        if part not in keys:  # OmegaConf's own `in` does not find what has no default
+            return f"{name} is no key here{_nearest(part, keys)}{chosen}"
         node = node._get_node(part)
+    return None
 
 
-def _check_options(override: Override, valid: list[str]) -> None:
+def _check_options(override: Override, known: list[str]) -> None:
     name = str(override.key_or_group)
     if override.is_sweep_override():
         chosen = [str(value) for value in override.sweep_string_iterator()]
     else:
-        chosen = [] if override.value() is None else [str(override.value())]
+        null = override.value() is None
+        if null and name in AXES:
+            raise ConfigError(f"{name}=null: no such option{_nearest('null', known)}")
+        chosen = [] if null else [str(override.value())]
     if override.is_sweep_override() and not chosen:
-        raise ConfigError(f"{override.input_line}: no option fits; there are: {', '.join(valid)}")
+        raise ConfigError(f"{override.input_line}: no option fits; there are: {', '.join(known)}")
     for option in chosen:
-        if option not in valid:
-            raise ConfigError(f"{name}={option}: no such option{_nearest(option, valid)}")
+        if option not in known:
+            raise ConfigError(f"{name}={option}: no such option{_nearest(option, known)}")
 
 
-def _nearest(name: str, valid: Iterable[str]) -> str:
-    names = list(valid)
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if not names:
+        return ""
     if close:
         return f"; did you mean {' or '.join(close)}?"
     return f"; there are: {', '.join(names)}"
@@ -715,18 +934,35 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
                 cells(expand(overrides)[:1])
         except ConfigError as better:
             return str(better)
+        except UNEXPECTED as other:  # what Hydra said first remains
+            return _one_line(error if str(error) else other)
     return _one_line(error)
+
+
+def _expanded(text: str) -> Path:
+    return Path(os.path.expandvars(text)).expanduser()
+
+
+def whole_path(text: str) -> Path:
+    """An absolute path of what was typed, so that all spellings of one place are one path.
+
+    Raises:
+        ConfigError: no path can be made of it.
+    """
+    try:
+        return _expanded(text).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{valid.shown(text)}: is no path ({_one_line(error)})") from error
 
 
 def content_fingerprint(path: Path) -> str:
     """SHA-256 over a user's own file, or over the names and bytes in a folder, sorted.
 
-    What is not there has the fingerprint ``missing``; its cells fail when they run.
+    Raises:
+        OSError: there is neither, or it cannot be read.
     """
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return digest([[str(p.relative_to(path)), content_fingerprint(p)] for p in inside])
-    return "missing"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
