@@ -13,7 +13,9 @@ OPTION_FOLDERS = ("dataset", "model", "forget", "method", "defense", "attack")
 
 # Left to right: a module may import what stands to its left, never what stands to its right.
 MAY_IMPORT = {
-    "checkpoint": set(),
+    "atomic": set(),
+    "damage": set(),
+    "checkpoint": {"atomic"},
     "values": {"checkpoint"},
     "seeding": {"values"},
     "train": {"checkpoint", "values", "seeding"},
@@ -22,19 +24,20 @@ MAY_IMPORT = {
     "newton": {"objective"},
     "convex": {"objective", "newton"},
     "rff": set(),
-    "picture": set(),
+    "picture": {"atomic"},
     "exact": {"convex", "model", "objective", "values"},
     "gradient": {"values"},
     "nets": {"gradient", "values"},
     "ops": {"values", "seeding", "train", "model", "gradient"},
     "metric": set(),
     "lock": set(),
-    "store": {"lock"},
+    "store": {"atomic", "lock"},
     "cell": set(),
     "words": set(),
     "memory": set(),
+    "machine": set(),
     "config": {"cell", "words"},
-    "results": set(),
+    "results": {"atomic", "damage"},
     "method": {"values", "seeding", "train", "gradient", "ops", "model", "method"},
     "dataset": {"values", "seeding", "dataset"},
     "model": {"values", "seeding", "model", "rff"},
@@ -58,10 +61,10 @@ MAY_IMPORT = {
     "deletion": {"cell"},
     "split": {"cell", "deletion", "population", "zoo", "values"},
     "study": {"cell"},
-    "search": {"cell", "lock", "study"},
+    "search": {"cell", "damage", "lock", "study"},
     "plan": {"cell", "deletion", "store", "study", "population", "zoo"},
-    "journal": {"lock"},
-    "record": {"cell", "lock", "plan", "results"},
+    "journal": {"atomic", "damage", "lock"},
+    "record": {"atomic", "cell", "damage", "lock", "plan", "results"},
     "pack": {"plan"},
     "cost": {"journal", "pack", "record"},
     "pipeline": {"checkpoint", "split", "cell", "store", "values", "seeding", "train", "model"},
@@ -111,6 +114,8 @@ MAY_IMPORT = {
         "values",
     },
     "worker": {
+        "atomic",
+        "machine",
         "cell",
         "journal",
         "checkpoint",
@@ -134,6 +139,7 @@ MAY_IMPORT = {
     "submit": {"config", "launch", "pack", "plan", "record", "slurm", "words"},
     "progress": {"cost", "journal", "lock", "record", "results", "slurm", "store"},
     "commands": {
+        "machine",
         "cell",
         "config",
         "cost",
@@ -150,6 +156,7 @@ MAY_IMPORT = {
         "words",
     },
     "tune": {
+        "atomic",
         "cell",
         "commands",
         "config",
@@ -166,6 +173,8 @@ MAY_IMPORT = {
     "report": {"metric", "picture", "results", "report", "words"},
     "check": {"cell", "config", "pipeline", "ops", "seeding", "split", "values", "words"},
     "cli": {
+        "atomic",
+        "damage",
         "check",
         "commands",
         "config",
@@ -178,7 +187,7 @@ MAY_IMPORT = {
         "upkeep",
         "words",
     },
-    "__main__": {"cli", "commands", "memory", "report", "results", "words"},
+    "__main__": {"cli", "commands", "damage", "memory", "report", "results", "words"},
     "__init__": {"config", "launch", "loading", "results"},
 }
 ONLY_IN = {
@@ -189,6 +198,9 @@ ONLY_IN = {
     "hydra": {"config", "cli"},
 }
 NO_TORCH = {
+    "atomic",
+    "damage",
+    "machine",
     "cell",
     "config",
     "plan",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from unlearnbench import cost, journal, record, results, slurm
 from unlearnbench.lock import Owner, me
@@ -157,7 +156,7 @@ def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.rename(columns={"key": "job"}).explode("cells").rename(columns={"cells": "key"})
     path = folder / "sweeps" / f"{sweep}.parquet"
     if path.is_file():
-        cells = pq.read_table(path).to_pandas()[["key", "model_key"]]
+        cells = results.load_sweep(folder, sweep)
     else:
         cells = pd.DataFrame({"key": rows["key"], "model_key": rows["key"]})
     told = results.statuses(folder).set_index("key")
