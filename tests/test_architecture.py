@@ -136,7 +136,8 @@ MAY_IMPORT = {
     },
     "launch": {"cell", "plan", "record", "results", "store", "words"},
     "slurm": set(),
-    "submit": {"config", "launch", "pack", "plan", "record", "slurm", "words"},
+    "trusted": set(),
+    "submit": {"config", "launch", "pack", "plan", "record", "slurm", "trusted", "words"},
     "progress": {"cost", "journal", "lock", "record", "results", "slurm", "store"},
     "commands": {
         "machine",
@@ -192,12 +193,13 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "lightning": {"train"},
-    "submitit": {"submit"},
+    "submitit": {"submit", "trusted"},
     "optuna": {"search"},
     "opacus": {"dp_sgd"},
     "hydra": {"config", "cli"},
 }
 NO_TORCH = {
+    "trusted",
     "atomic",
     "damage",
     "machine",
