@@ -1,4 +1,4 @@
-"""Files that cannot be read: named with what repairs them, and passed over. Imports nothing of ours."""
+"""Files that cannot be read: named with what repairs them, and passed over."""
 
 import sys
 import warnings
