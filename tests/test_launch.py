@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from disks import full
 from sweeps import (
     ARTIFACTS,
     CELLS,
@@ -28,8 +29,9 @@ from sweeps import (
     until,
 )
 
-from unlearnbench import config, launch
+from unlearnbench import cli, config, journal, launch, worker
 from unlearnbench.results import load_results
+from unlearnbench.store import Store
 from unlearnbench.words import ConfigError
 
 pytest_plugins = ["sweep_fixtures"]
@@ -233,3 +235,79 @@ def test_rows_that_cannot_be_written_are_told(preloaded: Preloaded, tmp_path: Pa
     assert code == 1
     assert sweep.err.startswith("unlearnbench: the rows of 4 cells could not be written: ")
     assert sweep.err.count("\n") == 1
+
+
+# ---------------------------------------------------------------------------------------------
+# The host breaks off.
+
+CALLS = {
+    "the journal's beginning": (journal.Journal, "__init__"),
+    "a line of the journal": (journal.Journal, "began"),
+    "a settled job in the journal": (journal.Journal, "settle"),
+    "the journal's end": (journal.Journal, "ended"),
+    "a touch of the journal": (journal.Journal, "beat"),
+    "what failed before": (journal.Journal, "failures"),
+    "a look into the store": (Store, "has"),
+    "a fork": (worker.Host, "_start"),
+    "an event": (worker.Host, "_tell"),
+    "a worker's answer": (worker.Host, "_settle"),
+    "listening": (worker, "wait"),
+    "counting devices": (worker, "devices"),
+    "the size of what was made": (worker, "_bytes"),
+}
+ERRORS = {
+    "a full disk": OSError(28, "No space left on device"),
+    "no permission": PermissionError(13, "Permission denied"),
+    "something else": RuntimeError("on purpose"),
+}
+
+
+def breaking(call: str, error: str, results: Path) -> None:
+    """A sweep whose host breaks off at a call; the launching process has no such call."""
+    (place, name), host = CALLS[call], worker.main
+
+    def broken(*_: object, **__: object) -> None:
+        raise ERRORS[error]
+
+    def main() -> None:
+        setattr(place, name, broken)
+        host()
+
+    worker.main = main
+    grid = config.expand([*TINY, "method.call.epochs=1", f"paths.results={results}"])
+    settings = {**config.settings(grid[0]), "workers": 2}
+    with cli.mistakes_in_one_line():
+        launch.run(config.cells(grid, ["original"]), settings)
+
+
+@pytest.mark.tried(
+    "the process that hands out jobs meets an error at any call that reads or writes",
+    "the sweep ends with one line and exit code 1, and no process is left",
+)
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_host_that_breaks_off_ends_the_sweep(
+    preloaded: Preloaded, tmp_path: Path, call: str, error: str
+) -> None:
+    sweep = preloaded.start([], tmp_path, partial(breaking, call, error, tmp_path))
+    assert sweep.open_while_alive.poll(60), "it hangs"
+    assert sweep.wait() == 1
+    assert sweep.err.startswith("unlearnbench: the working process ended: ")
+    assert sweep.err.count("\n") == 1
+    assert str(ERRORS[error]) in sweep.err
+
+
+@pytest.mark.tried(
+    "the disk of the results fills up during a sweep",
+    "the sweep ends with one line and exit code 1, and no process is left",
+)
+@pytest.mark.parametrize("size", ["64k", "256k", "1m"])
+def test_a_full_disk_ends_the_sweep(preloaded: Preloaded, tmp_path: Path, size: str) -> None:
+    with full(tmp_path / "disk", size) as folder:
+        (folder / "filler").write_bytes(b"." * 40_000)
+        words = [*SWEEP, "workers=2"]
+        sweep = preloaded.start(words, folder)
+        assert sweep.open_while_alive.poll(120), "it hangs"
+        assert sweep.wait() == 1
+    assert sweep.err.count("\n") <= 1
+    assert "No space left on device" in sweep.err + sweep.out

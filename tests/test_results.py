@@ -1,15 +1,17 @@
 """Reading and writing of result tables: what is kept, joined, named and refused."""
 
+import multiprocessing
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pytest
 
-from unlearnbench import results
+from unlearnbench import damage, record, results
 from unlearnbench.results import load_results
 
 ABOUT: dict[str, Any] = {
@@ -188,8 +190,8 @@ def test_a_write_that_fails_leaves_what_was_there(
     path = write(tmp_path, "p", *UTILITY)
     before = path.read_bytes()
 
-    def disk_full(table: object, where: Path) -> None:
-        where.write_bytes(b"half a fi")
+    def disk_full(table: object, file: BinaryIO, **_: object) -> None:
+        file.write(b"half a fi")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(results.pq, "write_table", disk_full)
@@ -265,3 +267,157 @@ print(sys.modules.keys() & {{"torch", "hydra", "omegaconf", "lightning", "sklear
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "[0.6]\nset()\n"), done.stderr
+
+
+# ---------------------------------------------------------------------------------------------
+# Beside each other: writers, readers, compaction.
+
+KEYS = 20
+
+
+def _writes(folder: Path, reads: int, seed: int) -> None:
+    """Retry all cells again and again, of which each has worked at last."""
+    draw = random.Random(seed)
+    for number in range(reads):
+        key = f"k{draw.randrange(KEYS)}"
+        write(folder, key, row(key, "x", float(number)))
+
+
+def _reads(folder: Path, reads: int, lost: Any) -> None:
+    keys = {f"k{number}" for number in range(KEYS)}
+    for _ in range(reads):
+        lost.value += results.finished(folder) != keys
+        lost.value += set(load_results(folder)["status"]) != {"ok"}
+
+
+@pytest.mark.tried(
+    "1,000 reads and writes of rows beside 100 compactions",
+    "no row is lost and no reader fails",
+)
+@pytest.mark.parametrize(
+    ("times", "compactions"), [(60, 12), pytest.param(500, 100, marks=pytest.mark.slow)]
+)
+def test_nothing_is_lost_beside_compactions(tmp_path: Path, times: int, compactions: int) -> None:
+    for number in range(KEYS):
+        write(tmp_path, f"k{number}", row(f"k{number}", "x", 0.0))
+    fork = multiprocessing.get_context("fork")
+    lost = fork.Value("i", 0)
+    beside = [
+        fork.Process(target=_writes, args=(tmp_path, times, 1)),
+        fork.Process(target=_reads, args=(tmp_path, times // 2, lost)),
+    ]
+    for process in beside:
+        process.start()
+    for _ in range(compactions):
+        results.compact(tmp_path)
+        time.sleep(0.01)
+    for process in beside:
+        process.join()
+    assert [process.exitcode for process in beside] == [0, 0]
+    assert lost.value == 0
+    assert results.finished(tmp_path) == {f"k{number}" for number in range(KEYS)}
+
+
+@pytest.mark.tried(
+    "a part is written again while a compaction reads",
+    "the compaction deletes the files that it read and no others",
+)
+def test_a_part_written_again_since_it_was_read_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "p", failed("k"))
+    write(tmp_path, "q", row("l", "x", 1.0))
+    merge = results._deduplicated
+
+    def retried(table: Any) -> Any:
+        write(tmp_path, "p", row("k", "x", 2.0))
+        return merge(table)
+
+    monkeypatch.setattr(results, "_deduplicated", retried)
+    results.compact(tmp_path)
+    monkeypatch.undo()
+    assert load_results(tmp_path).set_index("key")["value"].to_dict() == {"k": 2.0, "l": 1.0}
+    assert results.compact(tmp_path)["rows"] == 2
+    assert load_results(tmp_path).set_index("key")["value"].to_dict() == {"k": 2.0, "l": 1.0}
+
+
+@pytest.mark.tried("a listed part has gone when it is read", "the table is listed and read again")
+def test_a_reader_lists_again_where_a_part_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "p", row("k", "x", 1.0))
+    write(tmp_path, "q", row("l", "x", 1.0))
+    parts, compacted = results._parts, []
+
+    def late(folders: Any) -> Any:
+        paths = parts(folders)
+        if not compacted:
+            compacted.append(True)
+            results.compact(tmp_path)
+        return paths
+
+    monkeypatch.setattr(results, "_parts", late)
+    assert results.finished(tmp_path) == {"k", "l"}
+
+
+# ---------------------------------------------------------------------------------------------
+# What cannot be read.
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for place in range(4, 200):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _of_another_schema(path: Path) -> None:
+    pd.DataFrame({"one": [1], "two": ["x"]}).to_parquet(path)
+
+
+def _of_other_types(path: Path) -> None:
+    pd.DataFrame({"key": ["k"], "status": ["ok"], "seed": ["three"]}).to_parquet(path)
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "no Parquet": lambda path: path.write_bytes(b"PAR1 and no more"),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "flipped bytes": _flipped,
+    "another schema": _of_another_schema,
+    "other types": _of_other_types,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.tried(
+    "a part of a table is empty, cut, overwritten or of another schema",
+    "the part is named with its repair, and all others are read",
+)
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path: Path, name: str) -> None:
+    for part in "abcde":
+        write(tmp_path, part, row(part, "x", 1.0))
+    path = tmp_path / "rows" / "c.parquet"
+    DAMAGE[name](path)
+    with pytest.warns(damage.DamagedFile, match=r"rows/c.parquet is passed over: .*; delete it"):
+        assert results.finished(tmp_path) == {*"abde"}
+    with pytest.warns(damage.DamagedFile):
+        assert set(load_results(tmp_path)["key"]) == {*"abde"}
+    with pytest.warns(damage.DamagedFile):
+        assert results.compact(tmp_path)["rows"] == 4
+    assert path.exists()
+
+
+@pytest.mark.tried(
+    "one run.json of several is damaged", "it is named with its repair, and the others are read"
+)
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "\x00\xff"])
+def test_a_damaged_run_is_named_and_the_rest_is_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "runs" / "2-x").mkdir(parents=True)
+    (tmp_path / "runs" / "1-x").mkdir()
+    (tmp_path / "runs" / "2-x" / "run.json").write_text(content, encoding="latin-1")
+    told = '{"sweep": "x", "settings": {}, "words": [], "launcher": {}, "owner": {}}'
+    (tmp_path / "runs" / "1-x" / "run.json").write_text(told)
+    with pytest.warns(damage.DamagedFile, match=r"2-x/run.json is passed over"):
+        assert [run.folder.name for run in record.runs(tmp_path, "x")] == ["1-x"]

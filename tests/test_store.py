@@ -6,14 +6,19 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from disks import full, read_only
+from safetensors.numpy import save_file
 from test_lock import elsewhere, put
 
 from unlearnbench import lock
@@ -356,3 +361,76 @@ def test_few_keys_are_looked_for_one_by_one(tmp_path: Path, monkeypatch: Any) ->
     half_deleted = "ab" + 31 * "cd"
     store.path(half_deleted).mkdir()
     assert store.present([KEY, half_deleted, "cd" * 32]) == {KEY}
+
+
+# ---------------------------------------------------------------------------------------------
+# Of two users.
+
+GROUP = 54321
+
+
+def as_user(uid: int, function: Callable[[], object]) -> int:
+    """Call a function as a user of the group, with the umask that is documented; its exit code."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            os.setgroups([GROUP])
+            os.setgid(GROUP)
+            os.setuid(uid)
+            os.umask(0o002)
+            function()
+            code = 0
+        except BaseException:  # noqa: BLE001 - this is a process of its own
+            traceback.print_exc()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def make_privately(folder: Path) -> dict[str, Any]:
+    """What libraries do that write to a temporary file of their own and rename it."""
+    descriptor, name = tempfile.mkstemp(dir=folder)
+    os.write(descriptor, b"1234")
+    os.close(descriptor)
+    Path(name).rename(folder / "data")
+    save_file({"w": np.zeros(3)}, folder / "weights.safetensors")
+    return {}
+
+
+@pytest.mark.tried(
+    "two users of a group share a store, and a library makes files of mode 600",
+    "every file of an artifact has the mode of the umask, and the other user reads it",
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_two_users_share_a_store() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # whose parents both may enter
+        Path(name).chmod(0o755)
+        root = Path(name) / "store"
+        root.mkdir()
+        os.chown(root, 0, GROUP)
+        root.chmod(0o2775)
+        store = Store(root)
+        first, second = "ab" * 32, "ab" + "cd" * 31
+
+        def reads() -> None:
+            assert store.load(first).read("data") == b"1234"
+            assert store.load(first).read("weights.safetensors")
+            store.get(second, make_privately)
+            store.drop(first, "weights.safetensors")
+            store.remove(first)
+
+        assert as_user(11111, lambda: store.get(first, make_privately)) == 0
+        modes = {path.stat().st_mode & 0o777 for path in store.path(first).iterdir()}
+        assert modes == {0o664}
+        assert as_user(22222, reads) == 0
+        assert as_user(11111, lambda: store.load(second).read("data")) == 0
+
+
+@pytest.mark.tried("a manifest is damaged", "the artifact is named, and how to make it again")
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{"])
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
+    store = Store(tmp_path)
+    store.get(KEY, make)
+    (store.path(KEY) / MANIFEST).write_text(content)
+    with pytest.raises(Damaged, match=r"manifest.json is damaged: delete .*makes it again"):
+        store.load(KEY)

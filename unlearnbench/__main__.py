@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from unlearnbench import memory
+from unlearnbench import damage, memory
 
 
 def main() -> None:
@@ -13,7 +13,8 @@ def main() -> None:
     first, *words = sys.argv[1:] or [""]
     try:
         if first == "report":
-            return report(words)
+            with damage.in_one_line():
+                return report(words)
     except (Exception, KeyboardInterrupt):
         from unlearnbench import cli
 

@@ -9,8 +9,6 @@ one that was not goes on at the step where it stopped.
 
 import hashlib
 import json
-import os
-import secrets
 import threading
 import time
 import warnings
@@ -25,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
+
+from unlearnbench import atomic
 
 FORMAT = 1
 """Goes up when files of an earlier kind can no longer be gone on from."""
@@ -104,7 +104,7 @@ class Keeper:
         global _at_work
         if self.path is None:
             return self
-        for half in self.path.parent.glob(f"{self.path.name}.*.tmp"):  # of who was killed
+        for half in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of who was killed
             half.unlink(missing_ok=True)
         if self.path.is_file():
             self._found, self.earlier = _read(self.path)
@@ -274,16 +274,8 @@ def _write(path: Path, moments: list[_Moment], seconds: float) -> None:
         "places": [asdict(one.place) for one in moments],
         "sha256": _digest(tensors),
     }
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        # Not save_file: it has a temporary of its own, which nobody would find if it is killed.
-        with temporary.open("wb") as file:
-            file.write(save(tensors, {"told": json.dumps(told)}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Not save_file: it has a temporary of its own, which nobody would find if it is killed.
+    atomic.write(path, save(tensors, {"told": json.dumps(told)}))
 
 
 def _read(path: Path) -> tuple[list[_Moment], float]:

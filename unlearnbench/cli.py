@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from unlearnbench import config, launch, record, results, upkeep
+from unlearnbench import atomic, config, damage, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
 from unlearnbench.words import nothing_said, options_folder, printable, sorted_words
 
@@ -166,7 +166,7 @@ def tables(frame: pd.DataFrame, folder: Path, sweep: str | None) -> bool:
             if text is not None:
                 path = folder / "tables" / f"{study}{end}.md"
                 path.parent.mkdir(exist_ok=True)
-                path.write_text(text)
+                atomic.write(path, text)
                 console.print(f"wrote {path}")
     tracebacks = f", tracebacks in {folder / 'failures'}" if failed else ""
     console.print(f"rows in {folder / 'rows'}{tracebacks}")
@@ -232,7 +232,8 @@ def pictures(wide: pd.DataFrame, folder: Path) -> list[tuple[str, Path]]:
 def mistakes_in_one_line() -> Iterator[None]:
     """End with one line and exit code 1 on whatever is wrong; HYDRA_FULL_ERROR=1 shows all."""
     try:
-        yield
+        with damage.in_one_line():
+            yield
     except KeyboardInterrupt:
         sys.exit("unlearnbench: interrupted; the same command goes on from here")
     except Exception as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearnbench import config, cost, journal, launch, pack, record, results, slurm
+from unlearnbench import config, cost, journal, launch, machine, pack, record, results, slurm
 from unlearnbench.cell import Cell
 from unlearnbench.lock import Owner, me
 from unlearnbench.pack import Array, Request
@@ -80,9 +80,9 @@ def _prepared(
     options = Options(**told) if launcher == "slurm" else None
     device, workers = settings["device"], settings["workers"]
     if options is None:
-        gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidia0").exists())
-        count = workers or (2 if gpu else os.cpu_count() or 1)
-        requests = dict.fromkeys((True, False), Request(count, count, int(gpu)))
+        places = machine.places(device, workers, machine.gpus())
+        gpus = len(set(places) - {"cpu"})
+        requests = dict.fromkeys((True, False), Request(len(places), len(places), gpus))
     else:
         requests = options.requests(device)
     table = record.listed(todo.jobs, {}).to_pandas()

@@ -40,7 +40,7 @@ def _of(folder: Path) -> pd.DataFrame:
         {"key": line["key"], "gpu": line["device"] != "cpu", **{n: line[n] for n in FIGURES}}
         for path in (folder / "journal").glob("*.jsonl")
         for line in journal.lines(path)
-        if line["did"] == "done" and "seconds" in line
+        if line["did"] == "done" and line.keys() >= {"device", *FIGURES}
     ]
     if not told:
         return pd.DataFrame()

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unlearnbench import atomic, damage
 from unlearnbench.lock import Owner, me
 
 BEAT = 10.0
@@ -47,7 +48,9 @@ class Journal:
         self._write(did="started", owner=asdict(me()))
 
     def _write(self, **told: Any) -> None:
-        os.write(self._file, (json.dumps({"at": time.time(), **told}) + "\n").encode())
+        line = (json.dumps({"at": time.time(), **told}) + "\n").encode()
+        while line:  # a disk that fills up takes a part, and raises at the next
+            line = line[os.write(self._file, line) :]
 
     def began(self, key: str) -> None:
         """A job was handed out."""
@@ -58,7 +61,7 @@ class Journal:
         self._write(did=status, key=key, reason=reason, **told)
         if status == FAILED:
             self._failed.mkdir(exist_ok=True)
-            (self._failed / key).write_text(reason)
+            atomic.write(self._failed / key, reason)
 
     def ended(self) -> None:
         """The process stops working, whether or not all is done."""
@@ -76,21 +79,47 @@ class Journal:
         found = {}
         for key in keys:
             with suppress(FileNotFoundError):
-                found[key] = (self._failed / key).read_text()
+                found[key] = (self._failed / key).read_text(errors="replace")
         return found
 
 
 SETTLED = ("done", "skipped", FAILED)
 
+SAYS = {
+    "started": {"owner"},
+    "began": {"key", "at"},
+    "ended": set[str](),
+    **{status: {"key", "reason"} for status in SETTLED},
+}
+"""What else stands in a line, by what was done."""
+
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What stands in a journal, in its order; nothing where there is none."""
-    with suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError):  # torn by a crash
-                told = json.loads(line)
-                if isinstance(told, dict) and "did" in told:
-                    yield told
+    """What stands in a journal, in its order; nothing where there is none.
+
+    A line that a crash has torn is passed over; what was never the beginning of one is named.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        damage.passed_over(path, error, REPAIR)
+        return
+    strange = 0
+    for line in content.splitlines():
+        told = None
+        with suppress(ValueError):
+            told = json.loads(line)
+        if isinstance(told, dict) and told.keys() >= SAYS.get(told.get("did", ""), {""}):
+            yield told
+        elif line and (told is not None or not line.startswith(b'{"at"')):
+            strange += 1
+    if strange:
+        damage.passed_over(path, f"{strange} lines are none of a journal", REPAIR)
+
+
+REPAIR = "delete it: what is in the store and among the rows stays done"
 
 
 def alive(path: Path, told: Sequence[Mapping[str, Any]]) -> bool:
@@ -103,6 +132,10 @@ def alive(path: Path, told: Sequence[Mapping[str, Any]]) -> bool:
     last = next((line for line in reversed(told) if line["did"] in ("started", "ended")), None)
     if last is None or last["did"] == "ended":
         return False
-    if Owner(**last["owner"]).dead():
+    try:
+        owner = Owner(**last["owner"])
+    except TypeError:
+        return False
+    if owner.dead():
         return False
     return time.time() - path.stat().st_mtime < SILENT

@@ -17,7 +17,7 @@ import pandas as pd
 
 from unlearnbench import record, results
 from unlearnbench.cell import Cell, digest
-from unlearnbench.plan import Event, Orders, Plan, needed, plan
+from unlearnbench.plan import CRASH, Event, Orders, Plan, needed, plan
 from unlearnbench.store import Store
 from unlearnbench.words import ConfigError
 
@@ -65,9 +65,13 @@ class Host:
             env={**os.environ, **ONE_THREAD, **DETERMINISTIC},
         )
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended at once; its log says why
-            pickle.dump(orders, self.process.stdin)
-            self.process.stdin.flush()
+        try:
+            with suppress(BrokenPipeError):  # it ended at once; its log says why
+                pickle.dump(orders, self.process.stdin)
+                self.process.stdin.flush()
+        except BaseException:
+            self.end()
+            raise
 
     def __enter__(self) -> "Host":
         return self
@@ -83,7 +87,10 @@ class Host:
     def __iter__(self) -> Iterator[Event]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            yield Event(**json.loads(line))
+            event = Event(**json.loads(line))
+            if event.kind == CRASH:
+                raise WorkerError(f"the working process ended: {event.reason}")
+            yield event
 
     @property
     def stopped(self) -> bool:
@@ -209,7 +216,7 @@ def check(settings: Mapping[str, Any]) -> None:
 def _work(orders: Orders, watcher: Watcher) -> None:
     log = orders.results / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     log.parent.mkdir(exist_ok=True)
-    left = len(orders.jobs)
+    left, said = len(orders.jobs), ""
     unwritten = {}
     with log.open("w") as errors:
         try:
@@ -222,7 +229,8 @@ def _work(orders: Orders, watcher: Watcher) -> None:
         finally:
             said = log.read_text().strip()
             if not said:
-                log.unlink()
+                with suppress(OSError):
+                    log.unlink()
     if left:
         last = said.splitlines()[-1] if said else "without a word"
         raise WorkerError(f"the working process ended: {last} (see {log})")

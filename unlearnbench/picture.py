@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from unlearnbench import atomic
+
 Picture = NDArray[np.uint8]
 
 TILE = 64
@@ -40,10 +42,6 @@ def grid(images_RSCHW: NDArray[np.floating], titles: Sequence[str]) -> Picture:
 def save(path: Path, picture: Picture) -> Path:
     """Write a PNG; whoever looks sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        Image.fromarray(picture).save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.writing(path) as file:
+        Image.fromarray(picture).save(file, format="PNG")
     return path

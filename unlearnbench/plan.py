@@ -74,6 +74,9 @@ class Event:
     score: float | None = None
 
 
+CRASH = "crash"
+"""The kind of an event that is no job's: the working process has broken off, and why."""
+
 NOUNS = {
     "original": ("original", "originals"),
     "retrained": ("retrain", "retrains"),

@@ -10,7 +10,6 @@ A run is one go at a sweep, and has a folder ``<results>/runs/<time>-<sweep>/``:
 """
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unlearnbench import results
+from unlearnbench import atomic, damage, results
 from unlearnbench.cell import AXES, Cell, digest
 from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
@@ -43,6 +42,9 @@ JOBS = pa.schema(
         ("task", pa.string()),
     ]
 )
+
+SAID = {"sweep", "settings", "words", "launcher", "owner"}
+"""What every ``run.json`` says."""
 
 SINGLE = "single"
 """The sweep of runs that are none: one cell, or what Python asked for."""
@@ -63,9 +65,7 @@ class Run:
     def tell(self, **more: Any) -> "Run":
         """The same run, having written down something more about itself."""
         told = {**self.told, **more}
-        temporary = self.folder / f".run.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(told, indent=1))
-        temporary.replace(self.folder / "run.json")
+        atomic.write(self.folder / "run.json", json.dumps(told, indent=1))
         return Run(self.folder, told)
 
 
@@ -111,7 +111,13 @@ def runs(folder: Path, sweep: str | None = None) -> list[Run]:
     """
     found, known = [], set()
     for path in sorted((folder / "runs").glob("*/run.json"), reverse=True):
-        told = json.loads(path.read_text())
+        try:
+            told = json.loads(path.read_text())
+            if not (isinstance(told, dict) and told.keys() >= SAID):
+                raise ValueError("it lacks what every run says")
+        except (OSError, ValueError) as error:
+            damage.passed_over(path, error, f"delete {path.parent}, and run the sweep again")
+            continue
         if "refused" in told:  # SLURM has not taken it: it was none
             continue
         known.add(told["sweep"])
@@ -189,7 +195,15 @@ def write_jobs(run: Run, table: pa.Table) -> None:
 def jobs(run: Run) -> pd.DataFrame:
     """The table of jobs of a run; none of one that was killed before it could write it."""
     path = run.folder / "jobs.parquet"
-    table = pq.read_table(path, schema=JOBS) if path.is_file() else JOBS.empty_table()
+    table = JOBS.empty_table()
+    if path.is_file():
+        try:
+            table = pq.read_table(path, schema=JOBS)
+            if table["key"].null_count:
+                raise ValueError("of another schema: the column key is missing or has gaps")
+        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+            table = JOBS.empty_table()
+            damage.passed_over(path, error, f"delete {run.folder}, and run the sweep again")
     frame: pd.DataFrame = table.to_pandas()
     return frame
 

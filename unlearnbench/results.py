@@ -1,12 +1,14 @@
 """Result tables: the Arrow schemas, writing, reading. Imports no torch.
 
 A part file is named by its content key and renamed into place: jobs never contend, and running
-again overwrites instead of duplicating.
+again overwrites instead of duplicating. A part that cannot be read is named and passed over.
 """
 
-import hashlib
 import os
+import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from unlearnbench import atomic, damage
 from unlearnbench.words import sweep_name
 
 SCHEMA_VERSION = 5
@@ -132,14 +135,10 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
-    temporary = folder / f".{name}.{os.getpid()}.tmp"
     if not isinstance(records, pa.Table):
         records = pa.Table.from_pylist(list(records), schema=schema)
-    try:
-        pq.write_table(records, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.writing(path) as file:
+        pq.write_table(records, file, write_page_checksum=True)
     return path
 
 
@@ -179,14 +178,88 @@ def _listed(
 
     What a part of an earlier schema lacks is null.
     """
-    # Files are named one by one: a part that is being written begins with a dot.
-    paths = [str(path) for folder in folders for path in sorted(folder.glob("*.parquet"))]
-    texts = [field.name for field in schema if field.type == pa.string()]
-    form = ds.ParquetFileFormat(dictionary_columns=texts)
-    listed = pa.schema([(f.name, LISTED if f.name in texts else f.type) for f in schema])
-    found = ds.dataset(paths, schema=listed, format=form)
-    return found.to_table(columns=columns, batch_size=WHOLE)  # one list a file, not many
+    for attempt in range(ATTEMPTS):
+        paths = _parts(folders)
+        try:
+            return _whole(paths, schema, columns)[0]
+        except FileNotFoundError:  # ``compact`` has made one of it and of others since
+            time.sleep(0.001 * attempt)
+    return _whole(paths, schema, columns)[0]
 
+
+def _parts(folders: Sequence[Path]) -> list[Path]:
+    """The parts of a table, in order.
+
+    A folder that changes while it is listed may show neither the parts that became one nor that
+    one; so it is listed until nothing has gone since the time before.
+    """
+    before = None
+    while True:
+        # Files are named one by one: a part that is being written ends with .tmp.
+        paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
+        if before is not None and before <= set(paths):
+            return paths
+        before = set(paths)
+
+
+def _whole(
+    paths: Sequence[Path], schema: pa.Schema, columns: list[str] | None = None
+) -> tuple[pa.Table, Sequence[Path]]:
+    """The table of some parts, and those of them that can be read; the others are named.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+    """
+    texts = [field.name for field in schema if field.type == pa.string()]
+    checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = ds.ParquetFileFormat(dictionary_columns=texts, default_fragment_scan_options=checked)
+    listed = pa.schema([(f.name, LISTED if f.name in texts else f.type) for f in schema])
+    try:
+        parts = ds.dataset([str(path) for path in paths], schema=listed, format=form)
+        table = parts.to_table(columns=columns, batch_size=WHOLE)  # one list a file, not many
+        if (flaw := _flaw(table)) is None:
+            return table, paths
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        flaw = str(error)
+    if len(paths) == 1:
+        repair = REPAIR.get(paths[0].parent.name, "delete it").format(paths[0].name)
+        damage.passed_over(paths[0], flaw, repair)
+        return _whole([], schema, columns)
+    half = len(paths) // 2
+    (first, some), (second, more) = (
+        _whole(few, schema, columns) for few in (paths[:half], paths[half:])
+    )
+    return joined([first, second]), [*some, *more]
+
+
+def _flaw(table: pa.Table) -> str | None:
+    """What shows that a table is none of ours, or not whole: what every row has is missing."""
+    for name in REQUIRED.intersection(table.column_names):
+        if table[name].null_count:
+            return f"of another schema: the column {name} is missing or has gaps"
+    if "status" in table.column_names and "metric" in table.column_names:
+        given = pa.compute.unique(table["status"].cast(pa.string())).to_pylist()
+        if unknown := sorted(set(given) - _RANK.keys()):
+            return f"of another schema: the column status has {unknown[0]!r}"
+    return None
+
+
+REQUIRED = frozenset({"key", "status", "pool", "row", "fpr", "study", "trial"})
+"""Columns without gaps, in whichever tables have them."""
+
+REPAIR = {
+    "rows": "delete it, and run the sweep again for its rows",
+    "scores": "delete it and rows/{0}, and run the sweep again for what it held",
+    "roc": "delete it and rows/{0}, and run the sweep again for what it held",
+    "sweeps": "the sweep's own command writes it again",
+    "trials": "delete it, and the command of the search writes it again",
+}
+"""What to do about a part that cannot be read, by its folder."""
+
+ATTEMPTS = 100
+"""How often a table is listed again whose parts go while they are read."""
 
 LISTED = pa.dictionary(pa.int32(), pa.string())
 
@@ -341,20 +414,22 @@ def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
     """
     where = folders(results)
     paths = [folder / "sweeps" / f"{sweep_name(sweep)}.parquet" for folder in where]
-    there = [listed_cells(path) for path in paths if path.is_file()]
+    there = [path for path in paths if path.is_file()]
     if not there:
         known = ", ".join(sorted({name for one in where for name in sweeps(one)})) or "none"
         told = ", ".join(map(str, where))
         raise FileNotFoundError(f"no sweep {sweep} in {told}; there are: {known}")
-    frame: pd.DataFrame = joined(there).to_pandas()
+    table, read = _whole(there, LISTED_CELLS, ["key", "utility_key", "model_key"])
+    if not read:
+        told = f"{there[0]} cannot be read: the command of the sweep {sweep} writes it again"
+        raise ValueError(told)
+    frame: pd.DataFrame = _plain(table, LISTED_CELLS).to_pandas()
+    frame["utility_key"] = frame["utility_key"].fillna(frame.pop("model_key"))
     return frame.drop_duplicates("key", ignore_index=True)
 
 
-def listed_cells(path: Path) -> pa.Table:
-    """A file of a sweep's cells: ``key`` and ``utility_key``, in earlier files ``model_key``."""
-    table = pq.read_table(path)
-    names = ["utility_key" if name == "model_key" else name for name in table.column_names]
-    return table.rename_columns(names).select(["key", "utility_key"])
+LISTED_CELLS = SWEEP.append(pa.field("model_key", pa.string()))
+"""The list of a sweep's cells as it is read: up to schema 4 ``model_key`` held ``utility_key``."""
 
 
 def sweeps(results: Path) -> list[str]:
@@ -469,18 +544,51 @@ def compact(results: Path) -> dict[str, int]:
     Returns:
         How many files have become one, by table; 0 where there was one at most.
     """
-    merged = {}
+    token, merged = secrets.token_hex(8), {}
     for name, schema in (("rows", ROWS), ("scores", SCORES), ("roc", ROC)):
-        folder = results / name
-        paths = sorted(folder.glob("*.parquet"))
-        merged[name] = len(paths) if len(paths) > 1 else 0
-        if not merged[name]:
-            continue
-        table = _listed([folder], schema)
-        if name == "rows":
-            table = _deduplicated(table)
-        digest = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()
-        write(folder, digest, _plain(table, schema), schema)
-        for path in paths:  # only now: between the two rows stand twice, and are read once
-            path.unlink(missing_ok=True)
+        merged[name] = _compacted(results / name, schema, token)
     return merged
+
+
+def _compacted(folder: Path, schema: pa.Schema, token: str) -> int:
+    """Make one of a table's parts, named after a token; returns how many there were.
+
+    What is deleted are the files that were read and no others: a part that has been written again
+    since is another file of the same name. It is moved aside first, where readers still see it,
+    and is known for the one that was read, or for another, when it cannot be replaced any more.
+    """
+    for left in folder.glob(".*.tmp"):  # of processes that were killed
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > DAY:
+                left.unlink()
+    for attempt in range(ATTEMPTS):
+        try:
+            files = {path: _identity(path) for path in _parts([folder])}
+            table, read = _whole([*files], schema)
+            break
+        except FileNotFoundError:  # somebody else is at it too
+            time.sleep(0.001 * attempt)
+    else:
+        return 0
+    if len(read) < 2:
+        return 0
+    if "status" in schema.names:
+        table = _deduplicated(table)
+    write(folder, f"{token}-{len(read)}", _plain(table, schema), schema)
+    for path in read:  # only now: between the two rows stand twice, and are read once
+        aside = path.with_name(f"{path.stem}.{token}.parquet")
+        with suppress(FileNotFoundError):
+            path.rename(aside)
+            if _identity(aside) == files[path]:
+                aside.unlink()
+    return len(read)
+
+
+def _identity(path: Path) -> tuple[int, int, int, int]:
+    """What tells a file from another that has taken its name; a file is never written twice."""
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+
+
+DAY = 86_400.0
+"""Seconds after which a temporary file is taken to be left by a process that was killed."""

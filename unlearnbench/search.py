@@ -8,6 +8,7 @@ A study is the folder ``<results>/studies/<key>/``:
 Locks are ``lock``'s and not Optuna's: one whose holder was killed is not waited for.
 """
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from unlearnbench import damage
 from unlearnbench.cell import Cell, digest
 from unlearnbench.lock import Known, held
 from unlearnbench.study import Axis, Settings, Slot, Study
@@ -171,13 +173,35 @@ def _any(job: str) -> bool:
 
 def _open(results: Path, study: Study, known: Known = _any) -> optuna.Study:
     directions = [StudyDirection.MINIMIZE] * (VALUES if study.sampler == "nsga3" else 1)
-    return optuna.create_study(
-        storage=_storage(folder_of(results, study), known),
-        study_name=study.key,
-        directions=directions,
-        load_if_exists=True,
-        pruner=_pruner(study),
-    )
+    folder = folder_of(results, study)
+    try:
+        return optuna.create_study(
+            storage=_storage(folder, known),
+            study_name=study.key,
+            directions=directions,
+            load_if_exists=True,
+            pruner=_pruner(study),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if (line := _damaged_line(folder / "journal")) is None:
+            raise
+        told = f"{folder / 'journal'} is damaged in line {line}; delete {folder} to search again"
+        raise Damaged(told) from error
+
+
+class Damaged(RuntimeError):
+    """The journal of a study cannot be read."""
+
+
+def _damaged_line(journal: Path) -> int | None:
+    """The number of the first line that is no record of Optuna's; None if all are."""
+    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
+        try:
+            if "op_code" not in json.loads(line):
+                return number
+        except (ValueError, TypeError):
+            return number
+    return None
 
 
 def told(results: Path, study: Study) -> dict[int, Told]:
@@ -187,9 +211,15 @@ def told(results: Path, study: Study) -> dict[int, Told]:
         results: the results folder.
         study: which.
     """
-    if not (folder_of(results, study) / "journal").is_file():
+    journal = folder_of(results, study) / "journal"
+    if not journal.is_file():
         return {}
-    return _told(_open(results, study), study)
+    try:
+        return _told(_open(results, study), study)
+    except Damaged as error:
+        reason = str(error).partition(";")[0]
+        damage.passed_over(journal, reason, f"delete {journal.parent} to search again")
+        return {}
 
 
 def _told(opened: optuna.Study, study: Study) -> dict[int, Told]:

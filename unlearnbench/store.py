@@ -12,12 +12,14 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
 from typing import Any
 
+from unlearnbench import atomic
 from unlearnbench.lock import Known, held
 
 MANIFEST = "manifest.json"
@@ -118,9 +120,18 @@ class Store:
 
         Raises:
             FileNotFoundError: it is not there.
+            Damaged: its manifest cannot be read.
         """
         path = self.path(key)
-        return Entry(path, json.loads((path / MANIFEST).read_text()))
+        text = (path / MANIFEST).read_bytes()
+        try:
+            manifest = json.loads(text)
+            if not isinstance(manifest.get("files"), dict):
+                raise ValueError
+        except (ValueError, AttributeError):
+            told = f"{path / MANIFEST} is damaged: delete {path}, and the next run makes it again"
+            raise Damaged(told) from None
+        return Entry(path, manifest)
 
     def get(self, key: str, make: Make) -> Entry:
         """Load the artifact, or make it while everybody else waits.
@@ -156,7 +167,8 @@ class Store:
                 for p in sorted(temporary.iterdir())
             }
             manifest = {"key": key, "files": files, **told}
-            write(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+            atomic.write(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+            _shared(temporary)
             self._put(key, temporary)
             self.unfinished(key).unlink(missing_ok=True)
         finally:
@@ -185,7 +197,7 @@ class Store:
             files = dict(entry.manifest["files"])
             dropped = {**entry.manifest.get("dropped", {}), name: files.pop(name)}
             manifest = {**entry.manifest, "files": files, "dropped": dropped}
-            write(entry.path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+            atomic.write(entry.path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
         (entry.path / name).unlink(missing_ok=True)
 
     def remove(self, key: str) -> None:
@@ -203,7 +215,7 @@ class Store:
         if path.is_file() and path.read_text() == text:
             return  # also where the store may only be read
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, text)
+        atomic.write(path, text)
 
     def references(self) -> dict[str, set[str]]:
         """Keys of what the sweeps of all who share the store need, by their name."""
@@ -211,14 +223,17 @@ class Store:
         return {path.stem: set(path.read_text().split()) for path in lists}
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file, or replace it; whoever reads sees all of it or what was there before."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _shared(folder: Path) -> None:
+    """Give the files of an artifact the mode that the umask asks for, and flush them.
+
+    Some libraries make files that their owner alone may read, whatever the umask; the manifest has
+    the mode that any new file gets in this folder.
+    """
+    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

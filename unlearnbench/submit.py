@@ -3,7 +3,9 @@
 Nothing comes back through submitit: what a task makes is on disk when it ends. Imports no torch.
 """
 
+import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 
 import submitit
 
-from unlearnbench import pack, slurm
+from unlearnbench import pack, slurm, trusted
 from unlearnbench.launch import Host
 from unlearnbench.pack import Array, Request
 from unlearnbench.plan import Orders
@@ -131,8 +133,12 @@ def _device(array: Array, wanted: str) -> str:
 def _executor(
     run: Run, array: Array, options: Options, before: Sequence[str], beside: int
 ) -> submitit.SlurmExecutor:
+    folder = run.folder / "slurm"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)  # whatever access lists the folder above hands down
+    os.close(trusted.check(folder))
     try:
-        executor = submitit.SlurmExecutor(run.folder / "slurm", max_num_timeout=options.requeues)
+        executor = _Executor(folder, max_num_timeout=options.requeues)
     except RuntimeError as error:  # it looks for srun
         raise Refused("hydra/launcher=slurm: there is no SLURM here (srun, sbatch)") from error
     rows = not pack.on_gpu(array.tasks[0][0])
@@ -158,6 +164,15 @@ def _executor(
         **{name: value for name, value in given.items() if value is not None},
     )
     return executor
+
+
+class _Executor(submitit.SlurmExecutor):
+    """Submitit's, but for its jobs: they look whose the folder is before they unpickle from it."""
+
+    @property
+    def _submitit_command_str(self) -> str:
+        folder = shlex.quote(str(self.folder))
+        return f"{self.python} -u -m unlearnbench.trusted {folder}"
 
 
 class Task:

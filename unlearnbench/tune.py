@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from unlearnbench import commands, config, launch, results, search
+from unlearnbench import atomic, commands, config, launch, results, search
 from unlearnbench.cell import Cell, digest
 from unlearnbench.launch import Watcher
 from unlearnbench.plan import Plan, searched
@@ -416,11 +416,8 @@ def write(asked: Asked, there: Sequence[Found]) -> list[Path]:
         folders[folder] = True
         path = folder / f"{one.study.cell.names['method']}.yaml"
         text = OmegaConf.to_yaml(OmegaConf.create(_described(asked, one, one.chosen)))
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(
-            f"# Written by unlearnbench tune; taken with tuned={folder.name}.\n{text}"
-        )
-        temporary.replace(path)
+        head = f"# Written by unlearnbench tune; taken with tuned={folder.name}.\n"
+        atomic.write(path, head + text)
     return list(folders)
 
 

@@ -27,7 +27,9 @@ from typing import Any, TextIO
 import torch
 
 from unlearnbench import (
+    atomic,
     checkpoint,
+    machine,
     memory,
     outputs,
     picture,
@@ -39,7 +41,7 @@ from unlearnbench import (
 )
 from unlearnbench.cell import Cell
 from unlearnbench.journal import BEAT, Journal
-from unlearnbench.plan import Event, Job, Orders
+from unlearnbench.plan import CRASH, Event, Job, Orders
 from unlearnbench.store import Store
 from unlearnbench.study import Slot
 from unlearnbench.values import Skip
@@ -67,18 +69,7 @@ def devices(wanted: str, workers: int | None) -> list[str]:
         raise ValueError(f"device={wanted}: no CUDA device here; take device=cpu")
     if ":" in wanted and int(wanted.split(":")[1]) >= gpus:
         raise ValueError(f"device={wanted}: the last CUDA device here is cuda:{gpus - 1}")
-    if wanted == "cpu" or (wanted == "auto" and not gpus):
-        return ["cpu"] * (workers or _cores())
-    named = [wanted] if ":" in wanted else [f"cuda:{index}" for index in range(gpus)]
-    count = workers or 2 * len(named)
-    return [named[index % len(named)] for index in range(count)]
-
-
-def _cores() -> int:
-    """Cores this process may use; SLURM and containers give fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return machine.places(wanted, workers, gpus)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -156,9 +147,10 @@ def _picture_name(cell: Cell) -> str:
 
 
 def _keep(folder: Path, key: str, error: Exception) -> None:
-    (folder / "failures").mkdir(exist_ok=True)
     text = "".join(traceback.format_exception(error))
-    (folder / "failures" / f"{key}.txt").write_text(text)
+    with suppress(OSError):  # a full disk; the row and the event have the reason
+        (folder / "failures").mkdir(exist_ok=True)
+        atomic.write(folder / "failures" / f"{key}.txt", text)
 
 
 def configure(device: str) -> None:
@@ -251,7 +243,20 @@ class Host:
         self.ready = [(self.place[key], key) for key, needed in self.lacks.items() if not needed]
         heapify(self.ready)
         wanted = devices(orders.device, orders.workers)
-        self.workers = [self._start(device) for device in wanted[: len(self.jobs)]]
+        self.workers: list[Worker] = []
+        try:
+            for device in wanted[: len(self.jobs)]:
+                self.workers.append(self._start(device))
+        except BaseException:
+            self.end_workers()
+            raise
+
+    def end_workers(self) -> None:
+        """End all workers, whatever they are at: asked to terminate they write checkpoints."""
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.process.join()  # or what it took is in nobody's account
 
     def _start(self, device: str) -> Worker:
         here, there = _fork.Pipe()
@@ -269,9 +274,19 @@ class Host:
     def run(self, events: TextIO) -> bool:
         """Until every job has its event, or nobody reads them any more.
 
+        However it ends, no worker is left.
+
         Returns:
             Whether there is work left, having been asked to stop.
         """
+        try:
+            self._hand_out_and_listen(events)
+        finally:
+            self.end_workers()
+        self.journal.ended()
+        return self.deadline is not None and bool(self.lacks)
+
+    def _hand_out_and_listen(self, events: TextIO) -> None:
         parent = sys.stdin.fileno()
         while True:
             if self.deadline is None:
@@ -292,11 +307,6 @@ class Host:
             for worker in (one for one in busy if one.pipe in heard):
                 if (event := self._settle(worker)) is not None:
                     self.told.append(event)
-        for worker in self.workers:
-            worker.process.kill()
-            worker.process.join()  # or what it took is in nobody's account
-        self.journal.ended()
-        return self.deadline is not None and bool(self.lacks)
 
     def _tell(self, events: TextIO) -> None:
         for event in self.told:
@@ -323,7 +333,8 @@ class Host:
             about = {*job.needs, *(cell.key for cell in job.cells)}
             self.journal.began(job.key)
             known = about & self.failures.keys()
-            worker.pipe.send((job, {key: self.failures[key] for key in known}))
+            with suppress(BrokenPipeError, ConnectionResetError):  # it has died; ``_settle`` tells
+                worker.pipe.send((job, {key: self.failures[key] for key in known}))
 
     def _next(self) -> Job | None:
         """The first job that can be done; those that somebody else has done are settled."""
@@ -409,14 +420,19 @@ def main() -> None:
         signal.signal(one, lambda *_: os.write(stop[1], b"."))
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints goes to the log
-    orders = pickle.load(sys.stdin.buffer)  # written by our own parent into a pipe
     try:
-        host = Host(orders, stop[0])
-    except ValueError as error:
-        sys.exit(str(error))
-    with suppress(BrokenPipeError):
-        if host.run(events):
-            sys.exit(STOPPED)
+        orders = pickle.load(sys.stdin.buffer)  # written by our own parent into a pipe
+        left = Host(orders, stop[0]).run(events)
+    except Exception as error:  # noqa: BLE001 - a full disk, a process too many, …
+        with suppress(OSError, ValueError):  # there is no parent any more
+            crash = Event("", CRASH, "failed", table.reason(error))
+            print(json.dumps(vars(crash)), file=events, flush=True)
+        with suppress(OSError):  # the log may be on a full disk
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(1)  # nothing is waited for, nor written
+    if left:
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Files that cannot be read: named with what repairs them, and passed over."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class DamagedFile(UserWarning):
+    """A file is passed over; the message names it, the reason, and what to do."""
+
+
+def passed_over(path: Path, error: object, repair: str) -> None:
+    """Warn that a file is passed over.
+
+    Args:
+        path: of the file.
+        error: why it cannot be read.
+        repair: what to do about it.
+    """
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    warnings.warn(f"{path} is passed over: {reason}; {repair}", DamagedFile, stacklevel=2)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Inside the block such a warning is one line on standard error, and so is it said once."""
+    plain = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
+        if issubclass(category, DamagedFile):
+            sys.stderr.write(f"unlearnbench: {message}\n")
+        else:
+            plain(message, category, *about, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = plain
