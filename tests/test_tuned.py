@@ -17,7 +17,13 @@ from unlearnbench.words import ConfigError, options_folder
 
 FOUND = {
     "call": {"sgd": {"lr": 1e-05, "weight_decay": 0.0}, "epochs": 1},
-    "provenance": {"method_version": 1, "seconds": 60.5, "seeds": [100], "fresh_seeds": [103]},
+    "provenance": {
+        "method_version": 1,
+        "seconds": 60.5,
+        "measured_on": "cpu",
+        "seeds": [100],
+        "fresh_seeds": [103],
+    },
 }
 
 

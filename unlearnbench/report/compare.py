@@ -48,10 +48,11 @@ def split_words(frame: pd.DataFrame) -> pd.DataFrame:
     parts = np.array([_sorted(text) for text in texts], object).reshape(-1, len(NAMES))
     told = {}
     for number, (name, axes) in enumerate(NAMES.items()):
-        words = parts[place, number]
+        of_text, words = pd.factorize(np.append(parts[:, number], ""))
+        codes = of_text[place]
         if axes[-1] in UNDONE:
-            words = np.where(frame[axes[-1]] == "none", "", words)
-        told[name] = _named(frame, words, KEYS[name], axes)
+            codes = np.where(frame[axes[-1]] == "none", of_text[-1], codes)
+        told[name] = _named(frame, codes, list(words), KEYS[name], axes)
     return frame.assign(**told)
 
 
@@ -83,24 +84,37 @@ def _sorted(text: str) -> list[str]:
     return [" ".join(each) for each in words.values()]
 
 
-def _named(frame: pd.DataFrame, words: Array, key: str, axes: Sequence[str]) -> pd.Series:
-    """The name of each row's key among rows of the same options."""
+def _named(
+    frame: pd.DataFrame,
+    codes: NDArray[np.integer],
+    words: Sequence[str],
+    key: str,
+    axes: Sequence[str],
+) -> pd.Series:
+    """The name of each row's key among rows of the same options.
+
+    Args:
+        frame: the rows.
+        codes: of each, the place of its overrides among the words.
+        words: all that there are.
+        key: column of the key.
+        axes: columns of the options.
+    """
     there: pd.Series = frame[key] if key in frame else pd.Series(None, frame.index, dtype=object)
-    codes, keys = pd.factorize(there)
-    texts, names = pd.factorize(words)
-    content = np.where(codes < 0, len(keys) + texts, codes)
+    of_key, keys = pd.factorize(there)
     options = np.zeros(len(frame), np.int64)
     for axis in axes:
         place, distinct = pd.factorize(frame[axis])
         options = options * (len(distinct) + 1) + place + 1
-    _, options = np.unique(options, return_inverse=True)
-    whole = options * (len(keys) + len(names) + 1) + content
-    _, first, group = np.unique(whole, return_index=True, return_inverse=True)
-    each = pd.DataFrame({"options": options[first], "name": words[first], "code": codes[first]})
-    shared = each.duplicated(["options", "name"], keep=False) & (each["code"] >= 0)
+        options, _ = pd.factorize(options)
+    content = np.where(of_key < 0, len(keys) + codes, of_key)
+    group, _ = pd.factorize(options * (len(keys) + len(words)) + content)
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1))
+    each = pd.DataFrame({"options": options[first], "word": codes[first]})
+    shared = each.duplicated(keep=False)
     named = [
-        f"{name} #{keys[code][:8]}".strip() if marked else name
-        for name, code, marked in zip(each["name"], each["code"], shared, strict=True)
+        f"{words[word]} #{keys[at][:8]}".strip() if alike and at >= 0 else words[word]
+        for word, at, alike in zip(each["word"], of_key[first], shared, strict=True)
     ]
     return pd.Series(np.array(named, object)[group], frame.index, dtype=object)
 
@@ -131,13 +145,14 @@ def forget_sets(rows: pd.DataFrame) -> pd.Series:
 
 def variants(rows: pd.DataFrame) -> pd.Series:
     """How the attack and the defense of each row are set up, where a block has several ways."""
-    told = []
-    for axis, name in (("attack", "asked"), ("defense", "shield")):
+    told = pd.Series("", rows.index, dtype=object)
+    for axis, name in (("defense", "shield"), ("attack", "asked")):
+        if (rows[name] == "").all():
+            continue
         place = rows.groupby([*BLOCK, axis], dropna=False, sort=False).ngroup()
         ways = rows[name].groupby(place).transform("nunique")
-        told.append(rows[name].where(ways > 1, ""))
-    asked, shield = told
-    return (shield + " " + asked).str.strip() if (shield != "").any() else asked
+        told = (told + " " + rows[name].where(ways > 1, "")).str.strip()
+    return told
 
 
 COSTS = ("rte", "rte_tuned", "rte_prepared", "peak_bytes", "prepared_seconds")
@@ -170,8 +185,11 @@ def comparable(rows: pd.DataFrame) -> pd.Series:
     Args:
         rows: those that have costs, with the columns of a block.
     """
+    device = measured_on(rows)
+    if device.nunique() <= 1:
+        return pd.Series(True, rows.index)
     blocks = [rows[name] for name in BLOCK]
-    different: pd.Series = measured_on(rows).groupby(blocks, dropna=False).transform("nunique")
+    different: pd.Series = device.groupby(blocks, dropna=False).transform("nunique")
     return different <= 1
 
 
