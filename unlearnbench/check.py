@@ -47,8 +47,7 @@ NOISE = 1e-6
 """Relative change of weights that sums in another order can make in float32."""
 
 EFFECT = 1e-4
-"""Relative change of weights from which a hyper-parameter has an effect. Of the shipped methods'
-settings the least effect is above it by the factor that ``tests/test_check.py`` states."""
+"""Relative change of weights or of buffers from which a hyper-parameter has an effect."""
 
 
 class Broken(Exception):
