@@ -47,5 +47,7 @@ class Commands:
             lines = path.read_text().splitlines()
             flags = [line.removeprefix("#SBATCH --") for line in lines if "#SBATCH" in line]
             told = dict(flag.partition("=")[::2] for flag in flags)
-            found.append({**told, "command": next(line for line in lines if "_submit" in line)})
+            found.append(
+                {**told, "command": next(line for line in lines if "unlearnbench.trusted" in line)}
+            )
         return found

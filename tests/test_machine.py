@@ -1,11 +1,14 @@
 """What a machine has to work on, without torch."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from unlearnbench import commands, machine
+from unlearnbench.pack import Request
+from unlearnbench.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -37,14 +40,14 @@ def test_gpus_are_those_that_may_be_used(
 )
 @pytest.mark.parametrize(("gpus", "workers"), [(0, 1), (1, 2), (3, 6)])
 def test_the_plan_counts_as_the_worker_does(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, workers: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, workers: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(machine, "gpus", lambda: gpus)
     assert len(machine.places("auto", None, gpus)) == workers
-    requests = []
-    monkeypatch.setattr(commands, "Request", lambda *given: requests.append(given))
-    with pytest.raises(Exception, match=""):  # what comes after the count has no request
-        commands._prepared(object(), [], {"device": "auto", "workers": None}, "x")  # type: ignore[arg-type]
-    assert requests == [(workers, workers, gpus)]
+    seen: list[Mapping[bool, Request]] = []
+    monkeypatch.setattr(commands.pack, "arrays", lambda *given: seen.append(given[3]) or [])
+    settings = {"device": "auto", "workers": None, "paths": {"results": str(tmp_path)}}
+    commands._prepared(Plan((), 0, {}), [], settings, "x")
+    assert seen[0][True] == seen[0][False] == Request(workers, workers, gpus)

@@ -401,9 +401,10 @@ def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path: Path, name: str)
     path = tmp_path / "rows" / "c.parquet"
     DAMAGE[name](path)
     with pytest.warns(damage.DamagedFile, match=r"rows/c.parquet is passed over: .*; delete it"):
-        assert results.finished(tmp_path) == {*"abde"}
-    with pytest.warns(damage.DamagedFile):
         assert set(load_results(tmp_path)["key"]) == {*"abde"}
+    if name not in ("flipped bytes", "other types"):  # in columns that are not read for this
+        with pytest.warns(damage.DamagedFile):
+            assert results.finished(tmp_path) == {*"abde"}
     with pytest.warns(damage.DamagedFile):
         assert results.compact(tmp_path)["rows"] == 4
     assert path.exists()

@@ -1,5 +1,6 @@
 """What is submitted, with SLURM's commands played by scripts that write it down."""
 
+import os
 import pickle
 import signal
 import subprocess
@@ -188,3 +189,19 @@ def test_options_are_what_the_yaml_says() -> None:
     _, told = config.launcher(["hydra/launcher=slurm"])
     assert Options(**told).requests("cpu")[True] == Request(1, 1, 0)
     assert signal.SIGUSR2 in {-code for code in launch.STOPPED[1:]}
+
+
+@pytest.mark.tried(
+    "another member of the group replaces what a SLURM job unpickles",
+    "the folder is its owner's alone, and a job that finds it otherwise ends before it reads",
+)
+def test_what_jobs_unpickle_lies_in_a_folder_of_its_owner_alone(cluster: Commands) -> None:
+    before = os.umask(0o002)
+    try:
+        cluster.submit("device=cpu")
+    finally:
+        os.umask(before)
+    folders = {path.parent for path in pickles(cluster)}
+    assert {folder.stat().st_mode & 0o7777 for folder in folders} == {0o700}
+    for one in cluster.batches():
+        assert "-m unlearnbench.trusted" in one["command"]
