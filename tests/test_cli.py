@@ -92,7 +92,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["method=finetune", "seed=range(3)"], "seed=range(3) is a sweep: add -m"),
         (["method=glob(*)"], "method=glob(*) is a sweep: add -m"),
         (["dataset=npz"], "dataset.path has no default: say dataset.path="),
-        (["workers=0"], "workers=0: must be a number of processes, or null"),
+        (["workers=0"], "workers=0: must be in [1, 1e9] integer or null"),
         (["-m", "seed=0,1", "device=gpu"], "device=gpu: must be auto, cpu, cuda or cuda:N"),
         (["method=(a"], "method=(a: "),
     ],

@@ -23,9 +23,11 @@ GIVEN = {  # what the harness passes beside the YAML's `call`
     "attack": {"predictions", "shadow", "deletions", "white_box", "models"},
     "defense": {"predictions"},
 }
-MANDATORY = {"npz": "dataset.path=x.npz", "rows": "forget.path=x.npy"}
+THERE = Path(__file__)  # any file: it is not read
+MANDATORY = {"npz": f"dataset.path={THERE}", "rows": f"forget.path={THERE}"}
+MANDATORY |= {name: f"dataset.path={THERE}" for name in ("acs_income", "utkface")}
 MANDATORY["timm"] = "model.call.architecture=resnet10t"
-MANDATORY["checkpoint"] = "train.path=x.safetensors"
+MANDATORY["checkpoint"] = f"train.path={THERE}"
 
 
 def option(axis: str, name: str) -> dict[str, Any]:
@@ -94,3 +96,25 @@ def test_yaml_files_are_the_options() -> None:
         assert files == set(config.options(axis))
         for name in files:
             assert OmegaConf.load(ROOT / "conf" / axis / f"{name}.yaml").name == name
+
+
+DESCRIBE = ("name", "label", "version", "threat", "kinds", "traits", "space", "fingerprint")
+PATHS = ("path", "root", "content")
+
+
+@pytest.mark.parametrize(("axis", "name"), OPTIONS)
+@pytest.mark.tried("a shipped setting without a range or a choice", "a test fails")
+def test_each_setting_declares_what_is_valid(axis: str, name: str) -> None:
+    found = option(axis, name)
+    words = [f"{axis}={name}", *filter(None, [MANDATORY.get(name)])]
+    with config.hydra_ready():
+        declared = config._plain(config.compose("config", overrides=words)[axis]).get("valid", {})
+    settings = {
+        key: value
+        for key, value in config.leaves(found)
+        if key.split(".")[0] not in (*DESCRIBE, *PATHS)
+        and not key.endswith("_target_")
+        and not isinstance(value, bool)
+    }
+    assert set(settings) == set(declared)
+    config.valid.check_all(settings, declared, axis)  # a default is valid

@@ -107,7 +107,9 @@ def test_from_the_parts_equals_composed_whole(cell: Cells) -> None:
     with config.hydra_ready():
         whole = config.compose("config", overrides=words)
     for axis in ("dataset", "model", "method", "forget"):
-        assert dict(getattr(found, axis)) == config._plain(whole[axis])
+        composed = config._plain(whole[axis])
+        composed.pop(config.VALID)
+        assert dict(getattr(found, axis)) == composed
 
 
 def test_one_composition_per_distinct_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +286,8 @@ def test_content_fingerprint(tmp_path: Path) -> None:
     (folder / "b").rename(folder / "c")
     third = config.content_fingerprint(folder)
     assert len({first, second, third, config.content_fingerprint(folder / "a")}) == 4
-    assert config.content_fingerprint(tmp_path / "nowhere") == "missing"
+    with pytest.raises(FileNotFoundError):
+        config.content_fingerprint(tmp_path / "nowhere")
 
 
 def test_a_users_file_is_in_the_key(tmp_path: Path, cell: Cells) -> None:
@@ -301,3 +304,141 @@ def test_a_users_file_is_in_the_key(tmp_path: Path, cell: Cells) -> None:
 def test_digest_is_of_canonical_json() -> None:
     assert digest({"b": 1, "a": 2}) == digest(json.loads('{"a": 2, "b": 1}'))
     assert digest(1) != digest(1.0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Values that are not valid.
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("forget.call.seed=null", "must be int"),
+        ("seed=null", "must be int"),
+        ("paths.results=null", "must be str"),
+        ("method.call.epochs=-1", "must be in [0, 1e9]"),
+        ("method.call.sgd.lr=nan", "must be in [0, 1e9]"),
+        ("method.call.sgd.lr=inf", "must be in [0, 1e9]"),
+        ("dataset.limit=0", "must be in [1, 1e9] integer or null"),
+        ("dataset.limit=2.5", "must be in [1, 1e9] integer or null"),
+        ("dataset.call.std=[0.0]", "must be in (0, 1e9]"),
+        ("precision=16-mixed", "must be 32-true or bf16-mixed"),
+        ("shadows.models=63", "must be in [4, 1e9] multiple of 4"),
+        ("store.keep=non", "must be all or predictions"),
+    ],
+)
+@pytest.mark.tried(
+    "null, a number out of range, or a wrong word as a setting",
+    "one line with the key, the value and what is valid, before anything runs",
+)
+def test_a_value_out_of_its_declared_range_is_refused(word: str, told: str) -> None:
+    name, _, value = word.partition("=")
+    with pytest.raises(ConfigError) as caught:
+        config.cells([[word]])
+    assert str(caught.value).startswith(f"{name}={value}: ")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["attack=double_output", "attack.call.classifier=forest"],
+        ["attack=rmia", "attack.call.mode=onlin"],
+        ["attack=ulira", "attack.call.variance=pooledd"],
+        ["attack=lira", "attack.shadows.models=63"],
+    ],
+    ids=lambda words: words[1],
+)
+@pytest.mark.tried("a wrong word for a choice of an attack", "refused before a model is trained")
+def test_a_choice_is_checked_when_it_is_composed(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        config.cells([words])
+
+
+HOSTILE = ("null", "nan", "inf", "-inf", "-1", "0", "1e300", "''", "nope", "true", "[]", "[null]")
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.tried("twelve hostile values for each setting of each option", "valid, or one line")
+def test_each_setting_takes_what_is_declared_and_refuses_the_rest(axis: str) -> None:
+    """Null, too, is taken only where the default is null or it is declared."""
+    option = getattr(CELL, axis)
+    for name, default in config.leaves({k: v for k, v in option.items() if k == "call"}, axis):
+        if name.endswith("_target_"):
+            continue
+        for value in HOSTILE:
+            refusal = ""
+            try:
+                (one,) = config.cells([["attack=umia", f"{name}={value}"]])
+            except ConfigError as error:
+                refusal = str(error)
+            if refusal:
+                assert "\n" not in refusal
+                assert name in refusal
+            else:
+                held = dict(config.leaves(getattr(one, axis), axis))[name]
+                assert held is not None or default is None
+                assert value not in ("nan", "inf", "-inf")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a b", "ab", "null", "true", "3", "it's", 'a"b', "a,b", "[a]", "x=y", "a\\", "a\\'b",
+     "${seed}", "\\${seed}", "ä", "a#b", "a:b", "{a}", " a ", "~/a", "1e5", "(a)", "$a", "a\tb"],
+)  # fmt: skip
+@pytest.mark.tried(
+    "values with spaces, quotes, backslashes, ${…} and words such as null",
+    "recorded so that they can be typed again",
+)
+def test_recorded_overrides_can_be_typed_back(value: str) -> None:
+    words = ["model=timm", f"model.call.architecture={config.as_typed(value)}"]
+    (first,) = config.cells([words])
+    assert first.model["call"]["architecture"] == value
+    (again,) = config.cells([["model=timm", first.overrides]])
+    assert again.key == first.key
+    assert again.overrides == first.overrides
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 1e-05, -2.5, [1, 2], ["a b", "c"], [None]])
+def test_values_are_typed_as_they_are_read(value: Any) -> None:
+    assert config.below([f"x.y={config.as_typed(value)}"], "x")["y"] == value
+
+
+@pytest.mark.tried("one file under several spellings of its path", "one data set")
+def test_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OF_TEST", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b.npz").write_bytes(b"1")
+    (tmp_path / "ab.npz").write_bytes(b"2")
+    texts = ["~/a b.npz", "a b.npz", "./a b.npz", "$OF_TEST/a b.npz", str(tmp_path / "a b.npz")]
+    cells = config.cells([["dataset=npz", f"dataset.path='{text}'"] for text in texts])
+    assert len(cells) == 1
+    (other,) = config.cells([["dataset=npz", "dataset.path=ab.npz"]])
+    assert other.key != cells[0].key
+    assert other.overrides != cells[0].overrides
+
+
+@pytest.mark.parametrize("path", ["nowhere.npz", "~/nowhere.npz"])
+@pytest.mark.tried("a file that is not there", "refused, by its whole path")
+def test_a_missing_file_has_no_key(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.path=/.*nowhere\.npz: there is no such file"):
+        config.cells([["dataset=npz", f"dataset.path='{path}'"]])
+
+
+@pytest.mark.parametrize("sets", ["mnist,digits", "digits,mnist"])
+@pytest.mark.tried("dataset.root in a sweep over data sets", "holds for those that have a root")
+def test_a_setting_in_a_sweep_holds_where_it_applies(sets: str) -> None:
+    cells = config.cells(config.expand([f"dataset={sets}", "dataset.root=/d"]))
+    roots = {one.dataset["name"]: one.dataset.get("root") for one in cells}
+    assert roots == {"mnist": "/d", "digits": None}
+    with pytest.raises(ConfigError, match=r"dataset\.root is no key here"):
+        config.expand(["dataset=wine,digits", "dataset.root=/d"])
+
+
+@pytest.mark.parametrize("word", ["seed=${nonexistent}", "seed='${seed}'", "hydra.searchpath=nope"])
+@pytest.mark.tried("interpolations of nothing, or of themselves", "one line")
+def test_what_cannot_be_composed_is_one_line(word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.cells(config.expand([word]))
+    assert "\n" not in str(caught.value)

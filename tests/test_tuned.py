@@ -93,6 +93,7 @@ def test_a_sweep_over_seeds_has_one_option(mine: Path) -> None:
         ({"provenance": {**FOUND["provenance"], "method_version": 7}}, "version 7 of method=fine"),
         ({"provenance": {}}, "is not as unlearnbench tune writes it"),
         ({"call": {"epohcs": 3}}, "epohcs"),
+        ({"call": {"_target_": "os.system"}}, "_target_ is no setting of method=finetune"),
         ({"call": {"epochs": 2.5}}, "must be int"),
     ],
 )

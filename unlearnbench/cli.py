@@ -16,7 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich import box
 from rich.console import Console
@@ -262,8 +262,11 @@ def typed(hydra_config: Any) -> list[str]:
     Args:
         hydra_config: the node ``hydra`` of the composed config.
     """
-    told = hydra_config.overrides
-    return [*config.search_words(told.hydra), *told.task]
+    hydra_words, task_words = (
+        list(OmegaConf.to_container(node, resolve=False))  # an interpolation is the cell's
+        for node in (hydra_config.overrides.hydra, hydra_config.overrides.task)
+    )
+    return [*map(str, config.search_words(hydra_words)), *map(str, task_words)]
 
 
 def asked(hydra_config: Any) -> list[str]:
