@@ -20,7 +20,12 @@ UNREADABLE = (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error)
 
 
 def npz(
-    *, mean: Sequence[float] | None, std: Sequence[float] | None, augment: str, path: str
+    *,
+    task: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    augment: str,
+    path: str,
 ) -> Dataset:
     """A NumPy archive with ``x_train``, ``y_train`` and, if there are any, ``x_test``, ``y_test``.
 
@@ -29,6 +34,8 @@ def npz(
     All is fitted on the training part alone. Without a test part a fifth is held out.
 
     Args:
+        task: null for what the type of ``y`` says, or ``classes`` or ``regression``: floats that
+            are all whole numbers may be either, and are refused without it.
         mean: per channel, of pixels in [0, 1]; null computes it. Of no meaning for tables.
         std: likewise.
         augment: ``none``, ``flip`` or ``crop_flip``; ``none`` for tables.
@@ -39,15 +46,14 @@ def npz(
         ValueError: an array is missing, does not fit the others, or holds none of the above.
     """
     x, y, parts = _parts(_read(Path(path).expanduser()))
-    n_classes = _n_classes(y)
+    n_classes = _n_classes(y, task)
     if x.ndim == 2:
         if augment != "none":
             raise ValueError(f"dataset.call.augment={augment}: a table takes none")
         _check_numbers("x", x)
         x = tabular.standardise(x, parts[0])
         return tabular.dataset(x, y, parts=parts, n_classes=n_classes)
-    if x.dtype != np.uint8 or x.ndim > 4:
-        raise _wrong(f"x must be uint8 (N, H, W[, C]) or numbers (N, F), not {x.dtype} {x.shape}")
+    check_images(x.dtype, x.shape)
     x = x[..., None] if x.ndim == 3 else x
     found_mean, found_std = _moments(x[parts[0]])
     return image.dataset(
@@ -99,16 +105,47 @@ def _check_numbers(name: str, values: NDArray[Any]) -> None:
         raise _wrong(f"{name} must hold numbers, not {values.dtype}")
     if not np.isfinite(values).all():
         raise _wrong(f"{name} has values that are not finite")
+    if 0 in values.shape:
+        raise _wrong(f"{name} has the shape {values.shape}: there is nothing in it")
 
 
-def _n_classes(y: NDArray[Any]) -> int:
+def check_images(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse what are no images, channels last; of a file its header says as much.
+
+    Raises:
+        ValueError: it names what would make them so.
+    """
+    if dtype != np.uint8 or len(shape) > 4:
+        hint = "; scale pixels to 0..255 and store x.round().astype(np.uint8)"
+        told = f"not {dtype} {shape}{hint if dtype.kind in 'iuf' else ''}"
+        raise _wrong(f"x must be uint8 (N, H, W[, C]) or numbers (N, F), {told}")
+    if len(shape) == 4 and shape[1] <= 4 and (shape[3] > 4 or shape[1] < shape[2] == shape[3]):
+        told = f"x has the shape {shape}, which looks like channels first"
+        raise _wrong(f"{told}: store x.transpose(0, 2, 3, 1), of shape (N, H, W, C)")
+    if 0 in shape:
+        raise _wrong(f"x has the shape {shape}: there is no pixel in it")
+
+
+def _n_classes(y: NDArray[Any], task: str | None) -> int:
+    if task not in (None, "classes", "regression"):
+        raise ValueError(f"dataset.call.task={task}: must be null, classes or regression")
     _check_numbers("y", y)
-    if y.dtype.kind == "f":
+    whole = y.dtype.kind != "f" or bool(((y == np.round(y)) & (abs(y) < 2.0**53)).all())
+    if task is None and y.dtype.kind == "f" and whole:
+        told = "y holds whole numbers as floats: say dataset.call.task=classes or"
+        raise _wrong(f"{told} dataset.call.task=regression, or store y.astype(int) for classes")
+    if task == "classes" and not whole:
+        raise _wrong("dataset.call.task=classes: y holds numbers that are not whole")
+    if task == "regression" or not whole:
+        if (y == y[0]).all():
+            raise _wrong(f"all targets are {y[0]}: there is nothing to learn")
         return 0
     present = np.unique(y)
+    if len(present) < 2:
+        raise _wrong(f"all labels are {present[0]}: there must be two classes at least")
     for expected, label in enumerate(present.tolist()):
         if label != expected:
-            raise _wrong(f"labels must be 0, 1, 2, …: there is {label} but no {expected}")
+            raise _wrong(f"labels must be 0, 1, 2, …: there is {label:g} but no {expected}")
     return len(present)
 
 
