@@ -115,7 +115,9 @@ def test_a_file_of_something_else_is_told_by_its_path(
 LOADED = "loaded, as the net they are"
 
 
-@pytest.mark.tried("a `.pt` or `.pth` state dict, of DataParallel, wrapped, or in half precision", LOADED)
+@pytest.mark.tried(
+    "a `.pt` or `.pth` state dict, of DataParallel, wrapped, or in half precision", LOADED
+)
 @pytest.mark.parametrize("suffix", ["pt", "pth"])
 @pytest.mark.parametrize("how", ["plain", "parallel", "wrapped", "model", "float16", "bfloat16"])
 def test_state_dicts_of_torch_are_taken(

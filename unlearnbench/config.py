@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearnbench.cell import AXES, KEEP, KEYED_SETTINGS, Cell, Option, digest
+from unlearnbench.cell import AXES, KEEP, KEYED_SETTINGS, Cell, Option, digest, target
 from unlearnbench.words import ConfigError, options_folder
 
 # ---------------------------------------------------------------------------------------------
@@ -266,6 +266,12 @@ class Parts:
         assert isinstance(value, dict)
         if axis and value.get("name") is None:
             raise ConfigError(f"{axis}: an option's YAML must give its name")
+        if "check" in value and Path(value["path"]).expanduser().exists():
+            check_file, settings = target(value["check"])
+            try:
+                check_file(Path(value["path"]).expanduser(), value["call"], **settings)
+            except (ValueError, OSError) as error:
+                raise ConfigError(_one_line(error)) from error
         if "path" in value:
             value["content"] = content_fingerprint(Path(value["path"]))
         return value

@@ -45,7 +45,9 @@ def load(net: nn.Module, path: Path, model: str) -> None:
         shapes = [None if one is None else tuple(one.shape) for one in (there, wanted)]
         if shapes[0] != shapes[1]:
             shown = ["missing" if shape is None else str(shape) for shape in shapes]
-            raise ValueError(f"{given}: {name} is {shown[0]} in the file, {shown[1]} in model={model}")
+            raise ValueError(
+                f"{given}: {name} is {shown[0]} in the file, {shown[1]} in model={model}"
+            )
         assert there is not None
         assert wanted is not None
         halved = there.dtype in HALVES and wanted.dtype == torch.float32
@@ -85,7 +87,9 @@ def _read(path: Path, given: str) -> dict[str, Tensor]:
         held = held[wrapped[0]]
     if not _is_state(held):
         inside = f"several of them: {', '.join(wrapped)}" if wrapped else "none"
-        raise ValueError(f"{given}: must hold one state dict of tensors by name, and holds {inside}")
+        raise ValueError(
+            f"{given}: must hold one state dict of tensors by name, and holds {inside}"
+        )
     return dict(held)
 
 

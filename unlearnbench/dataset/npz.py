@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unlearnbench import headers
 from unlearnbench.dataset import files, holdout, image, tabular
 from unlearnbench.dataset.holdout import Parts
 from unlearnbench.values import Dataset
@@ -53,7 +54,7 @@ def npz(
         _check_numbers("x", x)
         x = tabular.standardise(x, parts[0])
         return tabular.dataset(x, y, parts=parts, n_classes=n_classes)
-    check_images(x.dtype, x.shape)
+    headers.images(x.dtype, x.shape)
     x = x[..., None] if x.ndim == 3 else x
     found_mean, found_std = _moments(x[parts[0]])
     return image.dataset(
@@ -109,28 +110,13 @@ def _check_numbers(name: str, values: NDArray[Any]) -> None:
         raise _wrong(f"{name} has the shape {values.shape}: there is nothing in it")
 
 
-def check_images(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Refuse what are no images, channels last; of a file its header says as much.
-
-    Raises:
-        ValueError: it names what would make them so.
-    """
-    if dtype != np.uint8 or len(shape) > 4:
-        hint = "; scale pixels to 0..255 and store x.round().astype(np.uint8)"
-        told = f"not {dtype} {shape}{hint if dtype.kind in 'iuf' else ''}"
-        raise _wrong(f"x must be uint8 (N, H, W[, C]) or numbers (N, F), {told}")
-    if len(shape) == 4 and shape[1] <= 4 and (shape[3] > 4 or shape[1] < shape[2] == shape[3]):
-        told = f"x has the shape {shape}, which looks like channels first"
-        raise _wrong(f"{told}: store x.transpose(0, 2, 3, 1), of shape (N, H, W, C)")
-    if 0 in shape:
-        raise _wrong(f"x has the shape {shape}: there is no pixel in it")
-
-
 def _n_classes(y: NDArray[Any], task: str | None) -> int:
     if task not in (None, "classes", "regression"):
         raise ValueError(f"dataset.call.task={task}: must be null, classes or regression")
     _check_numbers("y", y)
-    whole = y.dtype.kind != "f" or bool(((y == np.round(y)) & (abs(y) < 2.0**53)).all())
+    whole = y.dtype.kind != "f" or bool(
+        ((y == np.round(y)) & (np.abs(y.astype(float)) < 2.0**53)).all()
+    )
     if task is None and y.dtype.kind == "f" and whole:
         told = "y holds whole numbers as floats: say dataset.call.task=classes or"
         raise _wrong(f"{told} dataset.call.task=regression, or store y.astype(int) for classes")
