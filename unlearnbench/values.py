@@ -94,8 +94,7 @@ class Dataset:
         """Check what every later stage relies on.
 
         Raises:
-            ValueError: a row is used twice or there is none such, or a tensor has the wrong shape or
-                type.
+            ValueError: a row is used twice or is none, or a tensor has the wrong shape or type.
         """
         n = len(self.y)
         if len(self.x) != n:

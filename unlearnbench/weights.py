@@ -1,4 +1,4 @@
-"""Files of weights that a user brings: read without running what is in them, and held to the net."""
+"""Files of weights that a user brings: nothing in them is run, and they must fit the net."""
 
 import pickle
 from collections.abc import Mapping

@@ -4,7 +4,6 @@ import torch
 
 from unlearnbench.dataset import holdout, tabular
 
-
 TRAIN = np.arange(30)
 
 
