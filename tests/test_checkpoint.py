@@ -1,5 +1,6 @@
 """A user's own original: known by its content, checked against the net, and taken as it is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_the_original_is_the_files_net(new_lab: Lab, cell: Cells, checkpoint: Ch
     net: nn.Module = pipeline.fresh(one, data)
     net.load_state_dict(state)
     with torch.no_grad():
-        expected = net.eval()(data.inputs(torch.arange(len(data.y))))
+        expected = net.eval()(data.inputs(data.rows))
     found = torch.from_numpy(outputs.predictions(new_lab, one).logits_MQNC[0, 0])
     torch.testing.assert_close(found, expected)
 
@@ -109,3 +110,112 @@ def test_a_file_of_something_else_is_told_by_its_path(
     path.write_bytes(content)
     (row,) = table.rows(new_lab, given(cell, path, "method=finetune")).rows
     assert "none.safetensors" in row["reason"]
+
+
+LOADED = "loaded, as the net they are"
+
+
+@pytest.mark.tried(
+    "a `.pt` or `.pth` state dict, of DataParallel, wrapped, or in half precision", LOADED
+)
+@pytest.mark.parametrize("suffix", ["pt", "pth"])
+@pytest.mark.parametrize("how", ["plain", "parallel", "wrapped", "model", "float16", "bfloat16"])
+def test_state_dicts_of_torch_are_taken(
+    new_lab: Lab, cell: Cells, checkpoint: Checkpoint, suffix: str, how: str
+) -> None:
+    path, state = checkpoint
+    held: dict[str, object] = dict(state)
+    if how == "parallel":
+        held = {f"module.{name}": tensor for name, tensor in state.items()}
+    elif how == "wrapped":
+        held = {"epoch": 3, "state_dict": dict(state), "optimizer": {"lr": 0.1}}
+    elif how == "model":
+        held = {"model": {f"module.{name}": tensor for name, tensor in state.items()}}
+    elif how.endswith("16"):
+        state = {name: tensor.to(getattr(torch, how)) for name, tensor in state.items()}
+        held, state = dict(state), {name: tensor.float() for name, tensor in state.items()}
+    torch.save(held, path.with_suffix(f".{suffix}"))
+    one = given(cell, path.with_suffix(f".{suffix}"), "method=original")
+    assert same(pipeline.original(new_lab, one).state_dict(), state)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("run",)
+
+
+@pytest.mark.tried(
+    "a checkpoint of integers or float64, a pickled module, code in a pickle, two state dicts",
+    "refused: names the file and the first mismatch; nothing in it is run",
+)
+@pytest.mark.parametrize("how", ["int32", "float64", "code", "whole", "two", "list", "garbage"])
+def test_other_files_of_torch_are_refused(
+    new_lab: Lab, cell: Cells, checkpoint: Checkpoint, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, state = checkpoint[0].with_suffix(".pt"), checkpoint[1]
+    first = next(iter(state))
+    message = "torch reads no weights in it"
+    held: object = Harmful()
+    if how in ("int32", "float64"):
+        held = {name: tensor.to(getattr(torch, how)) for name, tensor in state.items()}
+        message = f"{first} is {how} in the file, float32 in model=mlp; only float16 and"
+    elif how == "whole":
+        held = nn.Linear(2, 2)
+    elif how == "two":
+        held, message = {"model": dict(state), "state_dict": dict(state)}, "several of them: "
+    elif how == "list":
+        held, message = [1, 2], "holds none"
+    torch.save(held, path)
+    if how == "garbage":
+        path.write_bytes(b"not a file of torch")
+    with pytest.raises(ValueError, match=message) as caught:
+        pipeline.original(new_lab, given(cell, path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "run" not in capsys.readouterr().out
+
+
+class Tied(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.first = nn.Linear(width, width, bias=False)
+        self.second = nn.Linear(width, width, bias=False)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.head(self.second(self.first(self.flatten(x)).relu()).relu())
+        return h
+
+
+@pytest.mark.tried("a model with tied weights", "stored, and loaded with the same ties")
+def test_tied_weights_are_stored_and_stay_tied(
+    new_lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "unlearnbench.model.mlp.tied", lambda shape, n_classes: Tied(64), raising=False
+    )
+    call = {"_target_": "unlearnbench.model.mlp.tied"}
+    model = {"name": "tied", "version": 1, "kinds": ["image"], "call": call}
+    one = replace(cell("method=finetune"), model=model)
+    net = pipeline.unlearned(new_lab, one)
+    assert isinstance(net, Tied)
+    assert net.second.weight is net.first.weight
+    again = pipeline.unlearned(new_lab, one).state_dict()
+    assert same(net.state_dict(), again)
+    assert outputs.predictions(new_lab, one).logits_MQNC.shape[-1] == 10
+
+    state = {name: tensor.clone() for name, tensor in again.items()}
+    once = {name: tensor for name, tensor in state.items() if name != "second.weight"}
+    differing = {**state, "second.weight": state["second.weight"] + 1}
+    for number, held in enumerate((state, once, differing)):
+        path = tmp_path / f"{number}.safetensors"
+        save_file(held, path)
+        brought = cell("train=checkpoint", f"train.path={path}", "method=original")
+        brought = replace(brought, model=model)
+        if held is differing:
+            with pytest.raises(ValueError, match="differ, and are tied in model=tied"):
+                pipeline.original(new_lab, brought)
+        else:
+            assert same(pipeline.original(new_lab, brought).state_dict(), state)

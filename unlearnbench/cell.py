@@ -20,7 +20,7 @@ AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
 NOT_KEYED = (
-    *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy"),
+    *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy", "check"),
     *("trace_every", "checkpoint_minutes", "epochs_on"),
 )
 KEYED_SETTINGS = ("seed", "split", "precision")

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from unlearnbench import valid
-from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest
+from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest, target
 from unlearnbench.words import ConfigError, options_folder
 
 # ---------------------------------------------------------------------------------------------
@@ -344,10 +344,15 @@ class Parts:
             if not path.exists():
                 raise ConfigError(f"{axis}.path={path}: there is no such file or folder")
             try:
+                if "check" in value:
+                    check_file, settings = target(value["check"])
+                    check_file(path, value["call"], **settings)
                 value["content"] = content_fingerprint(path)
             except OSError as error:
-                told = f"cannot be read ({error.strerror})"
-                raise ConfigError(f"{axis}.path={path}: {told}") from error
+                reason = f"cannot be read ({error.strerror})"
+                raise ConfigError(f"{axis}.path={path}: {reason}") from error
+            except ValueError as error:
+                raise ConfigError(_one_line(error)) from error
         return value
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:

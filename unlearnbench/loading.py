@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -102,7 +101,8 @@ def load_scores(
     """What attacks gave each record: ``key``, ``pool``, ``row``, ``member``, ``score``.
 
     A score is higher for members; ``row`` is the record's number, which counts from 0 in the order
-    of the user's own file whatever the split, and ``pool`` what it was compared within. Merge with ``load_results(wide=True)`` on ``key``.
+    of the user's own file whatever the split, and ``pool`` what it was compared within.
+    Merge with ``load_results(wide=True)`` on ``key``.
 
     Args:
         results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.

@@ -52,8 +52,9 @@ from unlearnbench.zoo import HALVES, request, training_rows, zoo
 def predict(lab: Lab, cell: Cell) -> None:
     """Make sure that the outputs of the cell's model are stored.
 
-    Of a cell of the grid on every row of both parts of the data set; of a model of a population on the audited
-    records; of a zoo's request those before and after it; of deletions what they change.
+    Of a cell of the grid on every row of both parts of the data set; of a model of a population on
+    the audited records; of a zoo's request those before and after it; of deletions what they
+    change.
 
     Raises:
         Failed: an artifact it needs is known to be impossible.

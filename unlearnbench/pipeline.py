@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor, nn
 
-from unlearnbench import train
+from unlearnbench import train, weights
 from unlearnbench.cell import UNTOUCHED, Cell, target
 from unlearnbench.checkpoint import NOBODY, Keeper
 from unlearnbench.model.ensemble import Ensemble
@@ -287,7 +286,12 @@ def _made_again(lab: Lab, cell: Cell, checksum: str) -> nn.Module:
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    """The weights, each in memory of its own: safetensors stores no tied ones as they are."""
+    return {k: _apart(v) for k, v in net.state_dict().items()}
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _save_model(
@@ -348,24 +352,14 @@ def _trained(
 
 
 def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
-    """The original a user brings: safetensors with the names of the net's own state.
+    """The original a user brings.
 
     Raises:
         ValueError: the file is of another net.
         FileNotFoundError: there is no such file.
     """
-    path, net = Path(cell.train["path"]), fresh(cell, data)
-    try:
-        state, own = load_tensors(path.read_bytes()), net.state_dict()
-    except SafetensorError as error:
-        raise ValueError(f"train.path={path}: is no safetensors file ({error})") from error
-    shapes, expected = ({k: tuple(v.shape) for k, v in s.items()} for s in (state, own))
-    if shapes != expected:
-        wrong = next(k for k in (*expected, *shapes) if shapes.get(k) != expected.get(k))
-        is_there, should = (d.get(wrong, "missing") for d in (shapes, expected))
-        told = f"train.path={path}: {wrong} is {is_there} in the file"
-        raise ValueError(f"{told}, {should} in model={cell.model['name']}")
-    net.load_state_dict(state)
+    net = fresh(cell, data)
+    weights.load(net, Path(cell.train["path"]).expanduser(), cell.model["name"])
     return net
 
 
@@ -379,7 +373,7 @@ def prepared(lab: Lab, cell: Cell) -> dict[str, Tensor]:
         parts, model = split_of(cell, data), original(lab, cell)
         with seeded(cell.model_seed, "global"), _measured(lab.device) as taken:
             left = left_by_prepare(cell, model, data, parts)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.items()}
+        tensors = {name: _apart(tensor) for name, tensor in left.items()}
         save_tensors(tensors, folder / PREPARED)
         return {**taken, "kind": "prepared", "bytes": sum(t.nbytes for t in tensors.values())}
 

@@ -69,26 +69,25 @@ def labels(name, folder):
     if name in ("digits", "breast_cancer", "wine", "diabetes"):
         return getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)[1]
     if name == "adult":
-        lines = [
-            line
-            for file in ("adult.data.gz", "adult.test.gz")
-            for line in gzip.open(folder / "adult" / file, "rt").read().split("\n")
-            if line.strip() and not line.startswith("|")
-        ]
+        texts = (unpacked(folder / name / f"{file}.gz") for file in ("adult.data", "adult.test"))
+        lines = [line for text in texts for line in text if line.strip() and line[0] != "|"]
         return np.array([">50K" in line for line in lines], int)
     if name == "california_housing":
-        file = gzip.open(folder / "california_housing" / "housing.csv.gz", "rt")
-        return np.array([float(line.split(",")[8]) for line in file.read().split("\n")[1:] if line])
+        lines = unpacked(folder / name / "housing.csv.gz")[1:]
+        return np.array([float(line.split(",")[8]) for line in lines if line])
     if name == "wine_quality":
-        files = [gzip.open(folder / name / f"winequality-{colour}.csv.gz", "rt")
-                 for colour in ("red", "white")]  # fmt: skip
-        return np.array([int(line.split(";")[-1]) - 3
-                         for file in files for line in file.read().split("\n")[1:] if line])  # fmt: skip
-    raw = {"fashion_mnist_10k": "FashionMNIST-10k/FashionMNIST"}.get(name, "MNIST")
-    return np.concatenate([
-        np.frombuffer(gzip.open(folder / raw / f"raw/{part}-labels-idx1-ubyte.gz").read()[8:], "u1")
-        for part in ("train", "t10k")
-    ])  # fmt: skip
+        files = [folder / name / f"winequality-{colour}.csv.gz" for colour in ("red", "white")]
+        lines = [line for file in files for line in unpacked(file)[1:] if line]
+        return np.array([int(line.split(";")[-1]) - 3 for line in lines])
+    raw = folder / {"fashion_mnist_10k": "FashionMNIST-10k/FashionMNIST"}.get(name, "MNIST") / "raw"
+    files = [raw / f"{part}-labels-idx1-ubyte.gz" for part in ("train", "t10k")]
+    return np.concatenate(
+        [np.frombuffer(gzip.decompress(file.read_bytes())[8:], "u1") for file in files]
+    )
+
+
+def unpacked(file):
+    return gzip.decompress(file.read_bytes()).decode().split("\n")
 
 
 RENUMBERED = [

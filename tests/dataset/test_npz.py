@@ -158,3 +158,74 @@ def test_a_single_array_is_no_archive(load, tmp_path):
         np.save(file, PIXELS)
     with pytest.raises(ValueError, match=r"^dataset=npz: .*x\.npz is no archive of plain arrays"):
         load("npz", {"path": tmp_path / "x.npz"})
+
+
+REFUSED = "refused before anything is trained, with what to store instead"
+FIRST = r"looks like channels first: store x\.transpose\(0, 2, 3, 1\)"
+
+
+@pytest.mark.tried("images with channels first, (N, 3, H, W) and the like", REFUSED)
+@pytest.mark.parametrize(
+    "shape", [(3, 32, 32), (1, 28, 28), (4, 9, 7), (3, 4, 4), (1, 2, 2), (3, 32, 5)]
+)
+def test_channels_first_are_refused(own, shape):
+    x = DRAW.integers(0, 256, (20, *shape), np.uint8)
+    with pytest.raises(ValueError, match=FIRST):
+        own(x_train=x, y_train=CLASSES)
+    assert own(x_train=x.transpose(0, 2, 3, 1), y_train=CLASSES).shape == shape
+
+
+@pytest.mark.tried("class labels stored as whole floats", "refused: says how to say which")
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_whole_floats_as_labels_are_refused_unless_the_task_is_said(own, kind):
+    y = CLASSES.astype(kind)
+    with pytest.raises(ValueError, match=r"dataset\.call\.task=classes or dataset\.call\.task=reg"):
+        own(x_train=FEATURES, y_train=y)
+    classes = own({"call.task": "classes"}, x_train=FEATURES, y_train=y)
+    assert (classes.n_classes, classes.y.tolist()) == (3, CLASSES.tolist())
+    for labels in (y, CLASSES):
+        assert own({"call.task": "regression"}, x_train=FEATURES, y_train=labels).n_classes == 0
+    with pytest.raises(ValueError, match="not whole"):
+        own({"call.task": "classes"}, x_train=FEATURES, y_train=y + 0.5)
+    with pytest.raises(ValueError, match=r"^dataset\.call\.task=other: must be null, classes or"):
+        own({"call.task": "other"}, x_train=FEATURES, y_train=y)
+
+
+@pytest.mark.tried("a column of ±1e300, of ±1e-300, or a test value of 1e300", REFUSED)
+@pytest.mark.parametrize("scale", [1e300, 1e200, 1e-300])
+def test_columns_that_cannot_be_standardised_are_refused(own, scale):
+    x = FEATURES.copy()
+    x[:, 2] = np.where(CLASSES, 1, -1) * scale
+    with pytest.raises(ValueError, match="column 2 cannot be standardised: its values, -1e"):
+        own(x_train=x, y_train=CLASSES)
+    with pytest.raises(ValueError, match="the target cannot be standardised"):
+        own(x_train=FEATURES, y_train=x[:, 2] * (1 + FEATURES[:, 0] / 100))
+    tested = FEATURES.copy()
+    tested[3, 1] = 1e300
+    with pytest.raises(ValueError, match="column 1 cannot be standardised"):
+        own(x_train=FEATURES, y_train=CLASSES, x_test=tested, y_test=CLASSES)
+
+
+@pytest.mark.tried("one class only, no feature, no pixel, constant targets", REFUSED)
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": FEATURES, "y_train": CLASSES * 0}, "two classes at least"),
+        ({"x_train": FEATURES, "y_train": CLASSES * 0 + 0.5}, "nothing to learn"),
+        ({"x_train": FEATURES[:, :0], "y_train": CLASSES}, "nothing in it"),
+        ({"x_train": PIXELS[:, :0], "y_train": CLASSES}, "no pixel"),
+        ({"x_train": PIXELS.astype(int), "y_train": CLASSES}, r"astype\(np\.uint8\)"),
+        ({"x_train": FEATURES, "y_train": np.eye(3)[CLASSES]}, "do not fit"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(own, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        own(**arrays)
+
+
+@pytest.mark.tried("a `dataset.call.std` or `mean` that is not finite", "refused, with the key")
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_constants_that_are_not_finite_are_refused(own, value):
+    for name in ("std", "mean"):
+        with pytest.raises(ValueError, match=rf"^dataset\.call\.{name}=\["):
+            own({f"call.{name}": [value]}, x_train=PIXELS, y_train=CLASSES)

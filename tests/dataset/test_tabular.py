@@ -4,7 +4,6 @@ import torch
 
 from unlearnbench.dataset import holdout, tabular
 
-
 TRAIN = np.arange(30)
 
 
@@ -36,7 +35,9 @@ def test_a_constant_column_is_only_centred(values):
 
 def test_classes_stay_and_targets_are_standardised(values):
     x = tabular.standardise(values, TRAIN)
-    classes = tabular.dataset(x, np.arange(40) % 2 == 0, parts=holdout.official(30, 40), n_classes=2)
+    classes = tabular.dataset(
+        x, np.arange(40) % 2 == 0, parts=holdout.official(30, 40), n_classes=2
+    )
     assert classes.y.dtype == torch.int64
     assert classes.y[:3].tolist() == [1, 0, 1]
     regression = tabular.dataset(x, np.arange(40) * 10, parts=holdout.official(30, 40), n_classes=0)

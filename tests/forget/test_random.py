@@ -36,7 +36,9 @@ def test_deep_unlearns_forget_sets_to_the_row(
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.0, 1.5, float("nan"), 0.999])
 def test_sizes_that_leave_nothing_are_refused(count: int, fraction: float) -> None:
     rows = torch.arange(100)
-    with pytest.raises(ValueError, match=rf"^forget\.call\.count={count}: must be between 1 and 99"):
+    with pytest.raises(
+        ValueError, match=rf"^forget\.call\.count={count}: must be between 1 and 99"
+    ):
         random(rows, Y, fraction=None, count=count, seed=1)
     with pytest.raises(ValueError, match=rf"^forget\.call\.fraction={fraction}: "):
         random(rows, Y, fraction=fraction, count=None, seed=1)

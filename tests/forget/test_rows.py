@@ -106,7 +106,7 @@ def test_what_could_mean_something_else_is_refused(
 def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", np.array([7]))
     (tmp_path / "mine.npz").rename(tmp_path / "mine.npy")
-    with pytest.raises(ValueError, match="must be one .npy array"):
+    with pytest.raises(ValueError, match=r"must be one \.npy array"):
         rows(TRAIN, Y, path=str(tmp_path / "mine.npy"))
 
 

@@ -1,5 +1,6 @@
 """Image sets: from an array of images to a data set."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -42,8 +43,10 @@ def dataset(
         if len(values) not in (1, channels):
             wanted = f"one value or {channels}, one per channel"
             raise ValueError(f"dataset.call.{name}: must be {wanted}, not {len(values)} values")
-    if min(std) <= 0:
-        raise ValueError(f"dataset.call.std={list(std)}: must be positive")
+    if not all(0 < value < math.inf for value in std):
+        raise ValueError(f"dataset.call.std={list(std)}: must be positive and finite")
+    if not all(math.isfinite(value) for value in mean):
+        raise ValueError(f"dataset.call.mean={list(mean)}: must be finite")
     mean_C = unit * torch.tensor(list(mean), dtype=torch.float32).expand(channels)
     std_C = unit * torch.tensor(list(std), dtype=torch.float32).expand(channels)
     # As Dataset.inputs normalises a 0, to the last bit.

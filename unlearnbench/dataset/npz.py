@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unlearnbench import headers
 from unlearnbench.dataset import files, holdout, image, tabular
 from unlearnbench.dataset.holdout import Parts
 from unlearnbench.values import Dataset
@@ -20,7 +21,12 @@ UNREADABLE = (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error)
 
 
 def npz(
-    *, mean: Sequence[float] | None, std: Sequence[float] | None, augment: str, path: str
+    *,
+    task: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    augment: str,
+    path: str,
 ) -> Dataset:
     """A NumPy archive with ``x_train``, ``y_train`` and, if there are any, ``x_test``, ``y_test``.
 
@@ -29,6 +35,8 @@ def npz(
     All is fitted on the training part alone. Without a test part a fifth is held out.
 
     Args:
+        task: null for what the type of ``y`` says, or ``classes`` or ``regression``: floats that
+            are all whole numbers may be either, and are refused without it.
         mean: per channel, of pixels in [0, 1]; null computes it. Of no meaning for tables.
         std: likewise.
         augment: ``none``, ``flip`` or ``crop_flip``; ``none`` for tables.
@@ -39,15 +47,14 @@ def npz(
         ValueError: an array is missing, does not fit the others, or holds none of the above.
     """
     x, y, parts = _parts(_read(Path(path).expanduser()))
-    n_classes = _n_classes(y)
+    n_classes = _n_classes(y, task)
     if x.ndim == 2:
         if augment != "none":
             raise ValueError(f"dataset.call.augment={augment}: a table takes none")
         _check_numbers("x", x)
         x = tabular.standardise(x, parts[0])
         return tabular.dataset(x, y, parts=parts, n_classes=n_classes)
-    if x.dtype != np.uint8 or x.ndim > 4:
-        raise _wrong(f"x must be uint8 (N, H, W[, C]) or numbers (N, F), not {x.dtype} {x.shape}")
+    headers.images(x.dtype, x.shape)
     x = x[..., None] if x.ndim == 3 else x
     found_mean, found_std = _moments(x[parts[0]])
     return image.dataset(
@@ -99,16 +106,32 @@ def _check_numbers(name: str, values: NDArray[Any]) -> None:
         raise _wrong(f"{name} must hold numbers, not {values.dtype}")
     if not np.isfinite(values).all():
         raise _wrong(f"{name} has values that are not finite")
+    if 0 in values.shape:
+        raise _wrong(f"{name} has the shape {values.shape}: there is nothing in it")
 
 
-def _n_classes(y: NDArray[Any]) -> int:
+def _n_classes(y: NDArray[Any], task: str | None) -> int:
+    if task not in (None, "classes", "regression"):
+        raise ValueError(f"dataset.call.task={task}: must be null, classes or regression")
     _check_numbers("y", y)
-    if y.dtype.kind == "f":
+    whole = y.dtype.kind != "f" or bool(
+        ((y == np.round(y)) & (np.abs(y.astype(float)) < 2.0**53)).all()
+    )
+    if task is None and y.dtype.kind == "f" and whole:
+        told = "y holds whole numbers as floats: say dataset.call.task=classes or"
+        raise _wrong(f"{told} dataset.call.task=regression, or store y.astype(int) for classes")
+    if task == "classes" and not whole:
+        raise _wrong("dataset.call.task=classes: y holds numbers that are not whole")
+    if task == "regression" or not whole:
+        if (y == y[0]).all():
+            raise _wrong(f"all targets are {y[0]}: there is nothing to learn")
         return 0
     present = np.unique(y)
+    if len(present) < 2:
+        raise _wrong(f"all labels are {present[0]}: there must be two classes at least")
     for expected, label in enumerate(present.tolist()):
         if label != expected:
-            raise _wrong(f"labels must be 0, 1, 2, …: there is {label} but no {expected}")
+            raise _wrong(f"labels must be 0, 1, 2, …: there is {label:g} but no {expected}")
     return len(present)
 
 

@@ -21,12 +21,23 @@ def standardise(values: NDArray[Any], train_rows: Rows) -> NDArray[np.float32]:
     Args:
         values: (N, F) or (N,).
         train_rows: the rows (n,) that are for training.
+
+    Raises:
+        ValueError: a column's values are too large or too small for it.
     """
     values = np.asarray(values, np.float64)
     train = values[train_rows]
-    mean, std = train.mean(0), train.std(0)
-    scaled: NDArray[Any] = (values - mean) / np.where(std > 0, std, 1)
-    return scaled.astype(np.float32)
+    with np.errstate(all="ignore"):
+        mean, std = train.mean(0), train.std(0)
+        scaled = ((values - mean) / np.where(std > 0, std, 1)).astype(np.float32)
+        flat = (std == 0) & (train.max(0) > train.min(0))  # its squares are too small for a float
+        wrong = flat | ~np.isfinite(std) | ~np.isfinite(scaled).all(0)
+    if wrong.any():
+        column = values.reshape(len(values), -1)[:, np.flatnonzero(wrong)[0]]
+        where = f"column {np.flatnonzero(wrong)[0]}" if values.ndim > 1 else "the target"
+        told = f"its values, {column.min():g} to {column.max():g}, are too large or too small"
+        raise ValueError(f"data set: {where} cannot be standardised: {told}; scale them first")
+    return scaled
 
 
 def labels(y: NDArray[Any], *, train_rows: Rows, n_classes: int) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""Files of a user's own are checked as far as their headers go, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from unlearnbench import config
+from unlearnbench.words import ConfigError
+
+X, Y = np.zeros((20, 3)), np.arange(20) % 2
+IMAGES = np.zeros((20, 3, 32, 32), np.uint8)
+
+
+@pytest.mark.tried(
+    "wrong array names, shapes or types in an `npz`",
+    "refused when the cells are composed, as by plan",
+)
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": X, "y": Y}, "the archive lacks x_train, y_train; it has X, y"),
+        ({"x_train": X, "y_train": Y[:5]}, "do not fit"),
+        ({"x_train": X, "y_train": Y[:, None]}, "do not fit"),
+        ({"x_train": X, "y_train": Y, "x_test": X}, "lacks y_test"),
+        ({"x_train": IMAGES, "y_train": Y}, r"x\.transpose\(0, 2, 3, 1\)"),
+        ({"x_train": IMAGES / 255, "y_train": Y}, "must be uint8"),
+        ({"x_train": X.astype(object), "y_train": Y}, "must hold numbers, not object"),
+        ({"x_train": X, "y_train": Y.astype(str)}, "must hold numbers, not <U"),
+    ],
+)
+def test_an_archive_is_refused_by_its_headers(
+    tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(ConfigError, match=f"^dataset=npz: .*{message}"):
+        config.cells([["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"]])
+
+
+@pytest.mark.tried("a file that is no `npz`, as `dataset.path`", "refused when cells are composed")
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.npz").write_text("text")
+    with pytest.raises(ConfigError, match="is no archive of plain arrays"):
+        config.cells([["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"]])
+
+
+@pytest.mark.tried(
+    "a file that is no checkpoint, as `train.path`", "refused when cells are composed"
+)
+@pytest.mark.parametrize("name", ["own.pt", "own.pth", "own.safetensors"])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for content in (b"", b"text of no use to anyone"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=f"^train.path={path}: "):
+            config.cells([["train=checkpoint", f"train.path={path}"]])
+    if path.suffix == ".safetensors":
+        save_file({"a": X}, path)
+    else:
+        torch.save({"a": torch.zeros(3)}, path)
+    assert config.cells([["train=checkpoint", f"train.path={path}"]])
