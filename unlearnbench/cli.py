@@ -263,7 +263,7 @@ def typed(hydra_config: Any) -> list[str]:
         hydra_config: the node ``hydra`` of the composed config.
     """
     hydra_words, task_words = (
-        list(OmegaConf.to_container(node, resolve=False))  # an interpolation is the cell's
+        list(node._iter_ex(resolve=False))  # an interpolation is the cell's
         for node in (hydra_config.overrides.hydra, hydra_config.overrides.task)
     )
     return [*map(str, config.search_words(hydra_words)), *map(str, task_words)]
