@@ -29,8 +29,9 @@ def standardise(values: NDArray[Any], train_rows: Rows) -> NDArray[np.float32]:
     train = values[train_rows]
     with np.errstate(all="ignore"):
         mean, std = train.mean(0), train.std(0)
-        spread = np.where(std > 0, std, 1)
-        scaled: NDArray[np.float32] = ((values - mean) / spread).astype(np.float32)
+        scaled: NDArray[np.float32] = ((values - mean) / np.where(std > 0, std, 1)).astype(
+            np.float32
+        )
         flat = (std == 0) & (train.max(0) > train.min(0))  # its squares are too small for a float
         wrong = flat | ~np.isfinite(std) | ~np.isfinite(scaled).all(0)
     if wrong.any():
