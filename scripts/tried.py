@@ -2,13 +2,15 @@
 
     python scripts/tried.py
 
-The rows are the decorators ``@pytest.mark.tried(fault, outcome)`` of the test suite, read from its
-source, so that a row without a test cannot stand there.
+The rows are the marks ``pytest.mark.tried(fault, outcome)`` of the test suite, so that no row stands
+there without a test.
 """
 
-import ast
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "tried.md"
@@ -20,42 +22,42 @@ the tests by `python scripts/tried.py`.
 """
 
 
-def tried(test_file: Path) -> Iterator[tuple[str, str, str]]:
-    """Fault, outcome and test name of each decorator in a test file, in the order of the file.
+def sections(items: Iterable[pytest.Item]) -> dict[str, str]:
+    """The part of the page for each test file, by its name; files without a mark have none.
 
-    Raises:
-        ValueError: an argument is no literal string, so that it cannot be read from the source.
+    Args:
+        items: tests as pytest collects them.
     """
-    tree = ast.parse(test_file.read_text())
-    for test in tree.body:
-        for call in ast.walk(test):
-            if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith("mark.tried"):
-                continue
-            try:
-                fault, outcome = map(ast.literal_eval, call.args)
-            except ValueError as error:
-                place = f"{test_file.relative_to(ROOT)}:{call.lineno}"
-                raise ValueError(f"{place}: tried() takes two literal strings") from error
-            yield fault, outcome, getattr(test, "name", "")
+    rows: dict[str, list[str]] = {}
+    for item in items:
+        name = item.path.relative_to(ROOT / "tests").as_posix()
+        for mark in item.iter_markers("tried"):
+            test = item.nodeid.rpartition("::")[2].partition("[")[0]
+            row = f"| {_cell(mark.args[0])} | {_cell(mark.args[1])} | `{test}` |"
+            if row not in rows.setdefault(name, []):
+                rows[name].append(row)
+    head = "| tried | what happens | test |\n| --- | --- | --- |"
+    return {name: "\n".join([f"## {name}\n", head, *rows[name], ""]) for name in sorted(rows)}
 
 
-def page() -> str:
+def page(items: Iterable[pytest.Item]) -> str:
     """The whole page."""
-    parts = [HEAD]
-    for test_file in sorted((ROOT / "tests").rglob("test_*.py")):
-        rows = list(tried(test_file))
-        if not rows:
-            continue
-        parts.append(f"\n## {test_file.relative_to(ROOT / 'tests')}\n")
-        parts.append("| tried | what happens | test |\n| --- | --- | --- |")
-        parts += [f"| {_cell(fault)} | {_cell(end)} | `{name}` |" for fault, end, name in rows]
-    return "\n".join(parts) + "\n"
+    return "\n".join([HEAD, *sections(items).values()])
 
 
 def _cell(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return escaped.replace("*", "\\*").replace("_", "\\_")
+    one_line = " ".join(text.split())
+    escaped = one_line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return escaped.replace("*", "\\*").replace("_", "\\_").replace("[", "\\[")
+
+
+class _Collected:
+    """A plugin that writes the page of all collected tests."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        PAGE.write_text(page(items))
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    sys.exit(pytest.main(["--collect-only", "-qq", "-n", "0", str(ROOT / "tests")], [_Collected()]))

@@ -23,18 +23,23 @@ if TYPE_CHECKING:  # what starts the workers of pytest-xdist reads this file and
     from unlearnbench.pipeline import Lab
 
 
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+"""All tests that were found, slow ones too."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Groups of tests are handed out in their own order, not those of most tests first."""
     config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests of a file run in one process, for they share what is trained; but for those that
     all methods pass through, which share it by method.
 
     These come last: they are many and short, so that no process waits for the end of another.
     """
+    config.stash[COLLECTED] = list(items)
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
         group = name if of_each_method(item) else item.path.stem
@@ -99,6 +104,12 @@ def composed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "compose", once)
         yield
+
+
+@pytest.fixture(scope="session")
+def collected(pytestconfig: pytest.Config) -> list[pytest.Item]:
+    """All tests that were found, those that do not run among them."""
+    return pytestconfig.stash[COLLECTED]
 
 
 @pytest.fixture(scope="session")
