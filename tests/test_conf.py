@@ -2,12 +2,16 @@
 
 import importlib
 import inspect
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from cells import composed
 from omegaconf import OmegaConf
+from safetensors.numpy import save_file
 
 from unlearnbench import config
 from unlearnbench.cell import AXES
@@ -23,16 +27,33 @@ GIVEN = {  # what the harness passes beside the YAML's `call`
     "attack": {"predictions", "shadow", "deletions", "white_box", "models"},
     "defense": {"predictions"},
 }
-THERE = Path(__file__)  # any file: it is not read
-MANDATORY = {"npz": f"dataset.path={THERE}", "rows": f"forget.path={THERE}"}
-MANDATORY |= {name: f"dataset.path={THERE}" for name in ("acs_income", "utkface")}
-MANDATORY["timm"] = "model.call.architecture=resnet10t"
-MANDATORY["checkpoint"] = f"train.path={THERE}"
+
+
+@cache
+def own_files() -> TemporaryDirectory[str]:
+    """Files of a user's own, of which the headers are read; deleted when the process ends."""
+    folder = TemporaryDirectory()
+    np.savez(Path(folder.name) / "x.npz", x=np.zeros((4, 2), np.float32), y=np.array([0, 1, 0, 1]))
+    save_file({"weight": np.zeros(1)}, Path(folder.name) / "x.safetensors")
+    return folder
+
+
+def mandatory(name: str) -> list[str]:
+    """The settings that an option has no default for."""
+    folder = Path(own_files().name)
+    given = {
+        "npz": f"dataset.path={folder / 'x.npz'}",
+        "rows": f"forget.path={folder / 'x.npz'}",
+        "acs_income": f"dataset.path={folder}",
+        "utkface": f"dataset.path={folder}",
+        "timm": "model.call.architecture=resnet10t",
+        "checkpoint": f"train.path={folder / 'x.safetensors'}",
+    }
+    return [given[name]] if name in given else []
 
 
 def option(axis: str, name: str) -> dict[str, Any]:
-    words = [f"{axis}={name}", *filter(None, [MANDATORY.get(name)])]
-    return dict(getattr(composed(*words), axis))
+    return dict(getattr(composed(f"{axis}={name}", *mandatory(name)), axis))
 
 
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
@@ -106,7 +127,7 @@ PATHS = ("path", "root", "content")
 @pytest.mark.tried("a shipped setting without a range or a choice", "a test fails")
 def test_each_setting_declares_what_is_valid(axis: str, name: str) -> None:
     found = option(axis, name)
-    words = [f"{axis}={name}", *filter(None, [MANDATORY.get(name)])]
+    words = [f"{axis}={name}", *mandatory(name)]
     with config.hydra_ready():
         declared = config._plain(config.compose("config", overrides=words)[axis]).get("valid", {})
     settings = {

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cells import Cells
 
@@ -322,7 +323,7 @@ def test_digest_is_of_canonical_json() -> None:
         ("dataset.limit=0", "must be in [1, 1e9] integer or null"),
         ("dataset.limit=2.5", "must be in [1, 1e9] integer or null"),
         ("dataset.call.std=[0.0]", "must be in (0, 1e9]"),
-        ("precision=16-mixed", "must be 32-true or bf16-mixed"),
+        ("precision=16-mixed", "must be 32-true, bf16-mixed or 64-true"),
         ("shadows.models=63", "must be in [4, 1e9] multiple of 4"),
         ("store.keep=non", "must be all or predictions"),
     ],
@@ -410,8 +411,8 @@ def test_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OF_TEST", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a b.npz").write_bytes(b"1")
-    (tmp_path / "ab.npz").write_bytes(b"2")
+    for name, label in (("a b", 0), ("ab", 1)):
+        np.savez(tmp_path / name, x=np.zeros((4, 2), np.float32), y=np.array([0, 1, 0, label]))
     texts = ["~/a b.npz", "a b.npz", "./a b.npz", "$OF_TEST/a b.npz", str(tmp_path / "a b.npz")]
     cells = config.cells([["dataset=npz", f"dataset.path='{text}'"] for text in texts])
     assert len(cells) == 1

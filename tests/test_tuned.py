@@ -295,7 +295,7 @@ def test_settings_that_no_search_found_cost_no_search(lab: pipeline.Lab, mine: P
     """They have a source, hold for any version of the method, and no RTE with tuning."""
     write(mine, provenance={"source": "a paper", "method": "finetune"})
     published = cell("method=finetune", "tuned=mine")
-    assert published.tuned == {"name": "mine", "seconds": None}
+    assert published.tuned == {"name": "mine", "seconds": None, "measured_on": None}
     metrics = {row["metric"] for row in table.rows(lab, published).rows}
     assert "rte" in metrics
     assert "rte_tuned" not in metrics
