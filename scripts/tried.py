@@ -2,8 +2,8 @@
 
     python scripts/tried.py
 
-The rows are the marks ``pytest.mark.tried(fault, outcome)`` of the test suite, so that no row stands
-there without a test.
+The rows are the marks ``pytest.mark.tried(fault, outcome)`` of the test suite, so that no row
+stands there without a test.
 """
 
 import sys

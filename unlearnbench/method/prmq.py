@@ -28,8 +28,8 @@ def prmq(
         θ ← float16(θ)
 
     a is ``prune_amount``, t = θ_O frozen, H in nats, CE_c normalised by its weights; ``epochs`` may
-    be a fraction. NeurIPS 2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276), "PRMQ". Differs:
-    the published code takes one step more.
+    be a fraction. NeurIPS 2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276), "PRMQ".
+    Differs: the published code takes one step more.
     """
     if not task.n_classes:
         raise Skip("PRMQ matches entropies of posteriors; a regression has none")
@@ -40,7 +40,7 @@ def prmq(
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         s = model(x)
         apart = ops.entropy(s) - ops.entropy(t(x))
-        return F.cross_entropy(s, y, weight=c) + (apart**2).mean()
+        return F.cross_entropy(s, y, weight=c) + apart.square().mean()
 
     _prune_and_redraw(model, prune_amount, task)
     descend(model, retain, loss, sgd=stepper, epochs=whole)
@@ -56,6 +56,5 @@ def _prune_and_redraw(model: nn.Module, amount: float, task: Task) -> None:
     for tensor, mask in zip(tensors, gradient.unflat(cut, tensors), strict=True):
         tensor.masked_fill_(mask, 0)
     for W in (layer.weight for layer in layers):
-        s = W[0].numel() ** -0.5
-        new = torch.empty(W.shape, dtype=W.dtype).uniform_(-s, s, generator=draw).to(W)
-        W.copy_(torch.where(W == 0, new, W))
+        s, new = W[0].numel() ** -0.5, torch.empty(W.shape, dtype=W.dtype)
+        W.copy_(torch.where(W == 0, new.uniform_(-s, s, generator=draw).to(W), W))
