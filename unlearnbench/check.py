@@ -8,7 +8,10 @@ import hashlib
 import inspect
 import io
 import os
+import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext, redirect_stdout
@@ -353,8 +356,8 @@ def _process(subject: Subject) -> None:
     """Another process with another hash seed gives the same bits."""
     expected = [_digest(net) for net in (subject.of_next_seed, subject.result)]
     try:
-        there = _elsewhere().submit(_digests, subject.cell.method, torch.get_num_threads()).result()
-    except (ImportError, ValueError) as error:
+        there = _elsewhere(os.getpid()).digests(deepcopy(dict(subject.cell.method)))
+    except ValueError as error:
         raise Skip(f"another process cannot import it: {_told(error)}") from error
     where = "in another process (PYTHONHASHSEED=1), after a run with another seed,"
     require(there == expected, f"{where} the result differs")
@@ -776,18 +779,62 @@ def _shapes(net: nn.Module) -> dict[str, torch.Size]:
 # Another process: one for all methods, for it takes seconds to import torch.
 
 
+class _Elsewhere:
+    """A process of its own, in which strings and sets have other hashes; it ends with this one."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join(word for word in sys.path if word)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from unlearnbench.check import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": path},
+        )
+
+    def digests(self, option: Option) -> list[str]:
+        """What a method makes there."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        pickle.dump((option, torch.get_num_threads()), self.process.stdin)
+        self.process.stdin.flush()
+        answer = pickle.load(self.process.stdout)
+        if isinstance(answer, Exception):
+            raise answer
+        made: list[str] = answer
+        return made
+
+
 @cache
-def _elsewhere() -> ProcessPoolExecutor:
-    """A process of its own, in which strings and sets have other hashes."""
-    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-    with patch.dict(os.environ, PYTHONHASHSEED="1"):
-        pool.submit(os.getpid).result()
-    return pool
+def _elsewhere(process: int) -> _Elsewhere:
+    """The other process of the process of this number; a forked one does not share it."""
+    return _Elsewhere()
 
 
-def _digests(option: Option, threads: int) -> list[str]:
+def serve() -> None:
+    """Answer the questions of the process that started this one, until it ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints is no answer
+    while True:
+        try:
+            option, threads = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        torch.set_num_threads(threads)
+        answer: list[str] | Exception
+        try:
+            answer = _digests(option)
+        except Skip as error:
+            answer = Skip(str(error))
+        except ValueError as error:
+            answer = ValueError(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it raises is the verdict
+            answer = RuntimeError(_told(error))
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+def _digests(option: Option) -> list[str]:
     """What a method makes here: with the next seed first, then with its own."""
-    torch.set_num_threads(threads)
     for words in ((), ("forget=by_class",), ("model=resnet18",)):
         found = _small("train.call.epochs=2", *words, **_SIZES).under(option)
         try:
