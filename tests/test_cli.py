@@ -132,16 +132,20 @@ def test_full_error_shows_all(tmp_path: Path) -> None:
     assert "HydraException" in done.stderr or "MissingConfigException" in done.stderr
 
 
-def test_missing_data_are_failed_rows_and_an_exit_code(
-    preloaded: Preloaded, tmp_path: Path
-) -> None:
+@pytest.mark.tried(
+    "a data set, a forget set or an original in a file that is not there",
+    "one line with the whole path, before anything runs",
+)
+@pytest.mark.parametrize(
+    "axis", ["dataset=npz dataset", "forget=rows forget", "train=checkpoint train"]
+)
+def test_a_missing_file_is_one_line_and_no_row(axis: str, told: Told, tmp_path: Path) -> None:
     missing = tmp_path / "none.npz"
-    code, sweep = preloaded.run(["dataset=npz", f"dataset.path={missing}"], tmp_path)
-    assert code == 1
-    assert sweep.err == ""
-    assert f"dataset=npz: there is no file {missing}" in sweep.out
-    assert "Traceback" not in sweep.out
-    assert set(load_results(tmp_path)["status"]) == {"failed"}
+    choice, key = axis.split()
+    code, out, err = told(choice, f"{key}.path={missing}")
+    assert (code, out) == (1, "")
+    assert err == f"unlearnbench: {key}.path={missing}: there is no such file or folder\n"
+    assert not (tmp_path / "results").exists()
 
 
 # ---------------------------------------------------------------------------------------------

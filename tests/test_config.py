@@ -438,7 +438,10 @@ def test_a_setting_in_a_sweep_holds_where_it_applies(sets: str) -> None:
         config.expand(["dataset=wine,digits", "dataset.root=/d"])
 
 
-@pytest.mark.parametrize("word", ["seed=${nonexistent}", "seed='${seed}'", "hydra.searchpath=nope"])
+@pytest.mark.parametrize(
+    "word",
+    ["seed=${nonexistent}", "seed='${seed}'", "hydra.searchpath=nope", "hydra.searchpath=[nope]"],
+)
 @pytest.mark.tried("interpolations of nothing, or of themselves", "one line")
 def test_what_cannot_be_composed_is_one_line(word: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -113,8 +113,8 @@ def test_without_slurm_it_is_told(cluster: Commands, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["time=0"], "hydra.launcher.time=0: must be a number above 0"),
-        (["gpus=-1"], "hydra.launcher.gpus=-1: must be a number from 0 on"),
+        (["time=0"], "hydra.launcher.time=0: must be in [1, 1e9]"),
+        (["gpus=-1"], "hydra.launcher.gpus=-1: must be in [0, 1e9] integer or null"),
         (["mem=lots"], "hydra.launcher.mem=lots: must be a size, such as 16G"),
         (["time=1h"], "hydra.launcher.time=1h: must be int, as its default 240"),
         (["partitio=a"], "hydra.launcher.partitio is no key here; did you mean partition"),

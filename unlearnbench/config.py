@@ -829,6 +829,8 @@ def check(overrides: Sequence[str]) -> list[Override]:
     assert hydra is not None
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     search = search_words(overrides)
+    for text in search:
+        _check_folders(text, parser)
     base = _composed("config", search)
     groups = [*AXES, "sweep"]
     parsed = []
@@ -855,6 +857,18 @@ def check(overrides: Sequence[str]) -> list[Override]:
         if "." in str(override.key_or_group) and not override.is_add():
             _check_path(override, parsed, search, composed)
     return parsed
+
+
+def _check_folders(text: str, parser: OverridesParser) -> None:
+    """Refuse folders of options that are not there, which Hydra would pass over."""
+    try:
+        places = parser.parse_override(text).value()
+    except NOT_COMPOSED as error:
+        raise ConfigError(f"{text}: {_one_line(error)}") from error
+    for place in places if isinstance(places, list) else []:
+        folder = str(place).removeprefix("file://")
+        if "://" not in folder and not Path(folder).is_dir():
+            raise ConfigError(f"hydra.searchpath=[{place}]: there is no such folder")
 
 
 def _check_path(
