@@ -412,7 +412,7 @@ def test_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("OF_TEST", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name, label in (("a b", 0), ("ab", 1)):
-        np.savez(tmp_path / name, x=np.zeros((4, 2), np.float32), y=np.array([0, 1, 0, label]))
+        np.savez(tmp_path / name, x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, label]))
     texts = ["~/a b.npz", "a b.npz", "./a b.npz", "$OF_TEST/a b.npz", str(tmp_path / "a b.npz")]
     cells = config.cells([["dataset=npz", f"dataset.path='{text}'"] for text in texts])
     assert len(cells) == 1

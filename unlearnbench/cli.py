@@ -262,16 +262,16 @@ def typed(hydra_config: Any) -> list[str]:
     Args:
         hydra_config: the node ``hydra`` of the composed config.
     """
-    hydra_words, task_words = (
-        list(node._iter_ex(resolve=False))  # an interpolation is the cell's
-        for node in (hydra_config.overrides.hydra, hydra_config.overrides.task)
-    )
-    return [*map(str, config.search_words(hydra_words)), *map(str, task_words)]
+    told = OmegaConf.to_container(hydra_config.overrides, resolve=False)  # ${…} is the cell's
+    assert isinstance(told, dict)
+    return [*config.search_words(told["hydra"]), *told["task"]]
 
 
 def asked(hydra_config: Any) -> list[str]:
     """The same, with what was said of the launcher: all that it takes to ask again."""
-    return [*config.launcher_words(hydra_config.overrides.hydra), *typed(hydra_config)]
+    told = OmegaConf.to_container(hydra_config.overrides.hydra, resolve=False)
+    assert isinstance(told, list)
+    return [*config.launcher_words(map(str, told)), *typed(hydra_config)]
 
 
 class CellFailed(RuntimeError):

@@ -250,6 +250,7 @@ class Parts:
     """Options composed in this run, each once."""
 
     def __init__(self, search: Sequence[str] = ()) -> None:
+        _check_folders(search)
         self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
@@ -829,8 +830,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
     assert hydra is not None
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     search = search_words(overrides)
-    for text in search:
-        _check_folders(text, parser)
+    _check_folders(search)
     base = _composed("config", search)
     groups = [*AXES, "sweep"]
     parsed = []
@@ -859,16 +859,14 @@ def check(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _check_folders(text: str, parser: OverridesParser) -> None:
+def _check_folders(search: Sequence[str]) -> None:
     """Refuse folders of options that are not there, which Hydra would pass over."""
-    try:
-        places = parser.parse_override(text).value()
-    except NOT_COMPOSED as error:
-        raise ConfigError(f"{text}: {_one_line(error)}") from error
-    for place in places if isinstance(places, list) else []:
-        folder = str(place).removeprefix("file://")
-        if "://" not in folder and not Path(folder).is_dir():
-            raise ConfigError(f"hydra.searchpath=[{place}]: there is no such folder")
+    for text in search:
+        places = _parse(text).value()
+        for place in places if isinstance(places, list) else []:
+            folder = str(place).removeprefix("file://")
+            if "://" not in folder and not Path(folder).is_dir():
+                raise ConfigError(f"hydra.searchpath=[{place}]: there is no such folder")
 
 
 def _check_path(
