@@ -42,11 +42,14 @@ def test_the_manifest_says_of_all_rows_what_made_them() -> None:
         assert told.command in page
 
 
-@pytest.mark.parametrize("folder", ["digits_cnn", "digits_cnn_paper", "mnist_10k_cnn"])
-def test_settings_that_ship_are_those_of_a_trial_that_ships(folder: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "methods"),
+    [("digits_cnn", 18), ("digits_cnn_paper", 18), ("mnist_10k_cnn", 16)],  # without CFW and RNI
+)
+def test_settings_that_ship_are_those_of_a_trial_that_ships(folder: str, methods: int) -> None:
     trials = unlearnbench.load_trials(REFERENCE)
     files = sorted((REFERENCE.parents[1] / "conf" / "tuned" / folder).glob("*.yaml"))
-    assert len(files) == 18
+    assert len(files) == methods
     for path in files:
         told = OmegaConf.load(path).provenance
         mine = trials[(trials["dataset"] == told.dataset) & (trials["method"] == told.method)]
