@@ -10,10 +10,12 @@ from method.bench import same
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unlearnbench import outputs, pipeline, table
+from unlearnbench import outputs, pipeline
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
+from unlearnbench.plan import plan
 from unlearnbench.seeding import seeded
+from unlearnbench.words import ConfigError
 
 Checkpoint = tuple[Path, dict[str, Tensor]]
 
@@ -93,23 +95,16 @@ def test_another_nets_file_is_refused_by_the_name_of_a_tensor(
         pipeline.original(new_lab, given(cell, path))
 
 
-def test_a_missing_file_fails_its_cell_with_a_reason(
-    new_lab: Lab, cell: Cells, tmp_path: Path
-) -> None:
-    path = tmp_path / "none.safetensors"
-    (row,) = table.rows(new_lab, given(cell, path, "method=finetune")).rows
-    assert row["status"] == "failed"
-    assert "none.safetensors" in row["reason"]
-
-
 @pytest.mark.parametrize("content", [b"", b"not tensors at all, but text"])
-def test_a_file_of_something_else_is_told_by_its_path(
-    new_lab: Lab, cell: Cells, tmp_path: Path, content: bytes
+def test_a_file_of_something_else_is_refused_by_its_path(
+    cell: Cells, tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "none.safetensors"
     path.write_bytes(content)
-    (row,) = table.rows(new_lab, given(cell, path, "method=finetune")).rows
-    assert "none.safetensors" in row["reason"]
+    with pytest.raises(
+        ConfigError, match=r"train\.path=/.*none\.safetensors: is no safetensors file"
+    ):
+        given(cell, path, "method=finetune")
 
 
 LOADED = "loaded, as the net they are"
@@ -168,6 +163,7 @@ def test_other_files_of_torch_are_refused(
     torch.save(held, path)
     if how == "garbage":
         path.write_bytes(b"not a file of torch")
+        message = "must be safetensors, or a .pt or .pth file"
     with pytest.raises(ValueError, match=message) as caught:
         pipeline.original(new_lab, given(cell, path))
     assert str(path) in str(caught.value)
@@ -219,3 +215,26 @@ def test_tied_weights_are_stored_and_stay_tied(
                 pipeline.original(new_lab, brought)
         else:
             assert same(pipeline.original(new_lab, brought).state_dict(), state)
+
+
+@pytest.mark.tried(
+    "a checkpoint of another net, in a run that retrains twice",
+    "refused before anything is trained",
+)
+def test_a_file_of_another_net_is_refused_before_anything_is_trained(
+    new_lab: Lab, cell: Cells, checkpoint: Checkpoint
+) -> None:
+    path, state = checkpoint
+    save_file({**state, "more": torch.zeros(1)}, path)
+    methods = ("retrain", "second_retrain", "finetune")
+    cells = [given(cell, path, f"method={method}") for method in methods]
+    jobs = plan(cells, new_lab.store, set()).jobs
+    original, *others = (job for job in jobs if job.kind != "rows")
+    assert (original.kind, [job.needs for job in others]) == ("original", [(original.key,)] * 3)
+    with pytest.raises(ValueError, match="more"):
+        outputs.predict(new_lab, original.cells[0])
+    new_lab.failures[original.key] = "it is of another net"
+    for job in others:
+        with pytest.raises(pipeline.Failed, match="the original failed: it is of another net"):
+            outputs.predict(new_lab, job.cells[0])
+    assert not [manifest for manifest in new_lab.store.root.rglob("manifest.json")]

@@ -351,10 +351,16 @@ class Cell:
 
     @property
     def start(self) -> "Cell | None":
-        """The original that must be there before this cell's outputs can be, if one must."""
-        if self.untouched or (self.from_scratch and "zoo" not in self.split):
+        """The original that must be there before this cell's outputs can be, if one must.
+
+        One that a user brings comes before retraining too, so that a file of another net is refused
+        before anything is trained.
+        """
+        if self.untouched:
             return None
-        return self.original()
+        if not self.from_scratch or "zoo" in self.split:
+            return self.original()
+        return replace(self, method=UNTOUCHED) if "path" in self.train else None
 
     @property
     def judge(self) -> "Cell | None":

@@ -192,8 +192,8 @@ def _listed(cell: Cell, known: dict[str, tuple[Cell, ...]]) -> tuple[Cell, ...]:
 
 def _models(cell: Cell) -> Iterable[Cell]:
     """The cells whose predictions the rows of this one need."""
-    if not cell.from_scratch:
-        yield cell.original()
+    if cell.start is not None:
+        yield cell.start
     yield replace(cell, method=cell.reference)
     yield cell
     if cell.judge:
