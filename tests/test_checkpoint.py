@@ -10,7 +10,7 @@ from method.bench import same
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unlearnbench import outputs, pipeline
+from unlearnbench import outputs, pipeline, table
 from unlearnbench.cell import Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
