@@ -156,7 +156,7 @@ def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.rename(columns={"key": "job"}).explode("cells").rename(columns={"cells": "key"})
     path = folder / "sweeps" / f"{sweep}.parquet"
     if path.is_file():
-        cells = results.load_sweep(folder, sweep)
+        cells = results.listed_cells([folder], sweep)
     else:
         cells = pd.DataFrame({"key": rows["key"], "utility_key": rows["key"]})
     told = results.statuses(folder).set_index("key")

@@ -412,7 +412,11 @@ def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
         FileNotFoundError: there is no such sweep.
         ConfigError: it is no name.
     """
-    where = folders(results)
+    return listed_cells(folders(results), sweep)
+
+
+def listed_cells(where: Sequence[Path], sweep: str) -> pd.DataFrame:
+    """The same of results folders that need not hold a row yet."""
     paths = [folder / "sweeps" / f"{sweep_name(sweep)}.parquet" for folder in where]
     there = [path for path in paths if path.is_file()]
     if not there:
