@@ -90,9 +90,9 @@ def test_predictions_are_the_models_outputs(lab: Lab, cell: Cells) -> None:
     data = pipeline.dataset(one)
     net = pipeline.unlearned(lab, one)
     with torch.no_grad():
-        logits = net(data.inputs(torch.arange(len(data.y)))).numpy()
+        logits = net(data.inputs(torch.from_numpy(found.rows_N))).numpy()
     np.testing.assert_allclose(found.logits_MQNC[0, 0], logits, atol=1e-4)
-    assert (found.y_N == data.y.numpy()).all()
+    assert (found.y_N == data.y[found.rows_N].numpy()).all()
     counts = np.bincount(found.split_N)
     assert counts.tolist() == [1099, 123, 216, 359]
 
@@ -253,9 +253,9 @@ def test_a_model_that_does_not_take_the_data_is_skipped(new_lab: Lab, cell: Cell
 
 
 def test_missing_data_is_a_failed_row(new_lab: Lab, cell: Cells, tmp_path: Path) -> None:
-    found = table.rows(new_lab, cell("dataset=npz", f"dataset.path={tmp_path}/none.npz"))
+    found = table.rows(new_lab, cell("dataset=cifar10", f"dataset.root={tmp_path}/none"))
     assert found.rows[0]["status"] == "failed"
-    assert "none.npz" in found.rows[0]["reason"]
+    assert f"{tmp_path}/none" in found.rows[0]["reason"]
 
 
 def test_an_artifact_knows_what_it_is_made_of(lab: Lab, cell: Cells) -> None:

@@ -321,7 +321,7 @@ def test_gc_drops_what_is_there_already(new_lab: Lab, cell: Cells, capsys: Any) 
 
 def test_what_is_kept_is_in_no_key(cell: Cells) -> None:
     assert cell("store.keep=predictions").key == cell().key
-    with pytest.raises(ConfigError, match=r"store\.keep=prediction: .*mean predictions"):
+    with pytest.raises(ConfigError, match=r"store\.keep=prediction: must be all or predictions"):
         cell("store.keep=prediction")
 
 

@@ -303,26 +303,14 @@ class Cell:
 
     @property
     def trace_every(self) -> int | None:
-        """Epochs from one look at the model on its way to the next; None where nobody looks.
-
-        Raises:
-            ValueError: it is no such number.
-        """
-        every = self.train.get("trace_every")
-        if every is not None and (type(every) is not int or every < 1):
-            raise ValueError(f"train.trace_every={every}: must be a number of epochs, or null")
+        """Epochs from one look at the model on its way to the next; None where nobody looks."""
+        every: int | None = self.train.get("trace_every")
         return every
 
     @property
     def checkpoint_minutes(self) -> float | None:
-        """From one writing down of where a long training is to the next; None never does.
-
-        Raises:
-            ValueError: it is no such number.
-        """
+        """From one writing down of where a long training is to the next; None never does."""
         minutes: float | None = self.train.get("checkpoint_minutes")
-        if minutes is not None and not minutes > 0:
-            raise ValueError(f"train.checkpoint_minutes={minutes}: must be above 0, or null")
         return minutes
 
     @property

@@ -145,7 +145,6 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
 
     Raises:
         Skip: the model does not take this kind of data.
-        ValueError: ``train.temperature`` is not above 0.
     """
     kinds, model = cell.model["kinds"], cell.model["name"]
     if data.kind not in kinds:
@@ -156,8 +155,6 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
         net = build(data.shape, data.n_classes or 1, **arguments)
     assert isinstance(net, nn.Module)
     if (temperature := cell.train.get("temperature")) is not None:
-        if not temperature > 0:
-            raise ValueError(f"train.temperature={temperature}: must be above 0")
         net.register_forward_hook(_Tempered(temperature))
     layout = torch.channels_last if data.kind == "image" else torch.preserve_format
     return net.to(device=data.x.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]

@@ -11,6 +11,7 @@ import torch
 from cells import Cells, compose, composed
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from unlearnbench import metric, picture, pipeline, plan, table, worker
@@ -291,7 +292,7 @@ def test_the_judge_is_an_original_of_another_seed_than_any_model_in_the_table() 
 
 def test_a_brought_original_is_judged_by_one_that_is_trained(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    path.write_bytes(b"weights")
+    save_file({"weight": torch.zeros(1)}, path)
     words = ["attack=model_inversion", "train=checkpoint", f"train.path={path}"]
     judge = compose(*words, "method=original").judge
     assert judge is not None

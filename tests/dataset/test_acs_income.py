@@ -138,13 +138,17 @@ def test_fips_codes_are_of_fifty_states_the_capital_and_puerto_rico():
     assert (FIPS["CA"], FIPS["DC"], FIPS["WY"], FIPS["PR"]) == (6, 11, 56, 72)
 
 
-def test_the_folder_follows_the_year(monkeypatch):
+def test_the_folder_follows_the_year(monkeypatch, tmp_path):
     from unlearnbench import config
 
-    monkeypatch.setenv("UNLEARNBENCH_DATA", "/my")
-    (cell,) = config.cells([["dataset=acs_income", "dataset.call.year=2016"]])
-    assert cell.dataset["path"] == "/my/acs/2016/1-Year"
-    assert cell.dataset["content"] == "missing"
+    monkeypatch.setenv("UNLEARNBENCH_DATA", str(tmp_path))
+    folder = tmp_path / "acs" / "2016" / "1-Year"
+    words = ["dataset=acs_income", "dataset.call.year=2016"]
+    with pytest.raises(config.ConfigError, match=r"2016/1-Year: there is no such file or folder"):
+        config.cells([words])
+    folder.mkdir(parents=True)
+    (cell,) = config.cells([words])
+    assert cell.dataset["path"] == str(folder)
 
 
 def test_missing_files_are_named_in_one_line(load, tmp_path):

@@ -51,7 +51,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "unsir": ("forget=by_class",),  # it forgets nothing else
     "cfw_as_run": ("model=resnet18", "train.call.epochs=5"),  # it acts on no net without a stem
     "bad_teacher_as_run": ("method.call.epochs=2",),  # its teacher is a ResNet18: a second each
-    # Conjugate gradients that have not converged multiply rounding by 1e10.
     # Conjugate gradients that have not converged multiply rounding by 1e10: these have.
     "influence": (
         "method.call.rows=64",
@@ -62,7 +61,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     # At their defaults these hardly move this net, or are back at its start:
     "gradient_ascent": ("method.call.sgd.lr=0.1",),
     "influence_as_run": ("method.call.alpha=10.0",),
-    **dict.fromkeys(("scrub", "scrub_as_run", "scrub_no_rewind"), SCRUB),
+    **dict.fromkeys(("scrub_as_run", "scrub_no_rewind"), SCRUB),
+    "scrub": ("train.call.epochs=3", *SCRUB),  # of a net without errors it goes back to the start
 }
 """What a method's cell has beside ``TRAINED``."""
 

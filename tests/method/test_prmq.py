@@ -77,7 +77,7 @@ def test_against_a_loop_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     _prune_and_redraw(net, 0.8, task)
     n_y = task.retain.y.tolist()
     c = torch.tensor([n_y.count(label) ** -0.1 for label in range(10)]).double()
-    stepper = torch.optim.SGD(net.train().parameters(), **SETTINGS["sgd"])
+    stepper = torch.optim.SGD(net.train().parameters(), **SGD)
 
     def entropy(model: nn.Module, x: Tensor) -> Tensor:
         p: Tensor = model(x).softmax(1)
@@ -94,7 +94,7 @@ def test_against_a_loop_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
             steps += 1
             if steps == int(len(task.retain.batched(64)) * 1.5):
                 break
-    arguments = {**SETTINGS, "epochs": 1.5, "prune_amount": 0.8}
+    arguments = {**SETTINGS, "sgd": SGD, "epochs": 1.5, "prune_amount": 0.8}
     ended = bench.run(prmq, bench.task, **arguments).state_dict()
     monkeypatch.setattr(nn.Module, "half", lambda net: net)
     precise = bench.run(prmq, bench.task, **arguments)

@@ -71,7 +71,7 @@ def test_how_many_tensors_of_a_resnet18_get_noise(
 
 def test_it_is_rni_where_every_norm_says_so(bench: Bench) -> None:
     def net() -> nn.Module:
-        made = mlp((1, 8, 8), 10, hidden=[8] * 6, norm="batch").eval()
+        made = mlp((1, 8, 8), 10, hidden=[8] * 6, norm="batch").double().eval()
         ops.reset([made], generator(0, "net"))
         return made
 

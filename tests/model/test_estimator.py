@@ -280,7 +280,7 @@ def test_retrained_it_is_scikit_learns_model_of_the_retain_rows(lab: Lab, model:
     assert torch.equal(net.random_state, fitted(model).random_state)
     x, y = rows(task.retain)
     reference = published(model, int(net.random_state)).fit(flat(x), y.numpy())
-    x = task.val.data.inputs(torch.arange(len(found.y_N)))
+    x = task.val.data.inputs(torch.from_numpy(found.rows_N))
     logits = torch.from_numpy(found.logits_MQNC[0, 0])
     expected = reference.predict_proba(flat(x))
     np.testing.assert_allclose(logits.softmax(1).numpy(), expected, rtol=0, atol=1e-6)
