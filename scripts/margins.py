@@ -21,7 +21,7 @@ from torch import nn
 from unlearnbench import check, config, ops
 from unlearnbench.values import Task
 
-NEAREST = ("gradient_ascent", "influence_as_run", "cf_k", "scrub", "inert")
+NEAREST = ("gradient_ascent", "influence_as_run", "cf_k", "inert")
 
 
 def inert(model: nn.Module, task: Task) -> nn.Module:

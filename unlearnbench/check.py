@@ -661,7 +661,7 @@ def _others(value: Any, declared: Option | None = None) -> list[Any]:
     return [*choices, *([1, 0.5] if value is None else [])]
 
 
-LESS_SURE = 1 / 100
+LESS_SURE = 1 / 500
 """Of what retraining takes from the mean confidence in the memorised labels: a method takes more.
 
 Of the methods that come nearest (``gradient_ascent``, ``influence_as_run``, ``cf_k``, ``scrub``) it
@@ -695,7 +695,7 @@ def memorised(subject: Subject, seed: int = 0) -> tuple[float, float, float]:
 def _memorised(model: str, forget: str, seed: int) -> Subject:
     """Forget rows under wrong labels, which a model can only know by heart; or a whole class."""
     # After all 30 epochs it is so sure that a careful method does not move it.
-    words = f"model={model}", f"forget={forget}", f"seed={seed}", "train.call.epochs=10"
+    words = f"model={model}", f"forget={forget}", f"seed={seed}", "train.call.epochs=15"
     (cell,) = config.cells([["attack=none", "method=retrain", *words]])
     data = pipeline.dataset(cell)
     parts = split_of(cell, data)
