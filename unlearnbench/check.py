@@ -661,7 +661,7 @@ def _others(value: Any, declared: Option | None = None) -> list[Any]:
     return [*choices, *([1, 0.5] if value is None else [])]
 
 
-LESS_SURE = 1 / 500
+LESS_SURE = 1 / 1000
 """Of what retraining takes from the mean confidence in the memorised labels: a method takes more.
 
 Of the methods that come nearest (``gradient_ascent``, ``influence_as_run``, ``cf_k``, ``scrub``) it
