@@ -664,9 +664,9 @@ def _others(value: Any, declared: Option | None = None) -> list[Any]:
 LESS_SURE = 1 / 1000
 """Of what retraining takes from the mean confidence in the memorised labels: a method takes more.
 
-Of the methods that come nearest (``cf_k``, ``gradient_ascent``, ``influence_as_run``) it is .0025 at
-least over AVX-512, AVX2, SSE4.1 and seeds 0 to 2; of noise of 1e-7, below .000005. Measured by ``make
-margins``.
+Of the methods that come nearest (``cf_k``, ``gradient_ascent``, ``influence_as_run``) it is .0025
+at least over AVX-512, AVX2, SSE4.1 and seeds 0 to 2; of noise of 1e-7, below .000005. Measured by
+``make margins``.
 """
 
 
