@@ -192,8 +192,8 @@ def _listed(cell: Cell, known: dict[str, tuple[Cell, ...]]) -> tuple[Cell, ...]:
 
 def _models(cell: Cell) -> Iterable[Cell]:
     """The cells whose predictions the rows of this one need."""
-    if cell.start is not None:
-        yield cell.start
+    if (original := cell if cell.untouched else cell.start) is not None:
+        yield original
     yield replace(cell, method=cell.reference)
     yield cell
     if cell.judge:
