@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+PACKAGE = __name__.partition(".")[0]
+
 KEEP = ("all", "predictions")
 """What can be kept of unlearned models."""
 
@@ -112,8 +114,28 @@ def _of_call(option: Option, *more: Option) -> str:
 
 
 def keyed(option: Option) -> Option:
-    """The part of an option that can change bytes."""
-    return {key: value for key, value in option.items() if key not in NOT_KEYED}
+    """The part of an option that can change bytes.
+
+    A function of this package counts by the name of its file and its own, ``scrub.scrub``: the
+    folder that the file lies in changes no result. A user's function counts by its whole path.
+    """
+    return {key: _without_folders(value) for key, value in option.items() if key not in NOT_KEYED}
+
+
+def _without_folders(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: identity(inner) if key == "_target_" else _without_folders(inner)
+        for key, inner in value.items()
+    }
+
+
+def identity(path: Any) -> Any:
+    """What a key says of the function at a dotted path: see `keyed`."""
+    if not isinstance(path, str) or not path.startswith(f"{PACKAGE}."):
+        return path
+    return ".".join(path.rsplit(".", 2)[-2:])
 
 
 def target(call: Option) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -274,7 +296,7 @@ class Cell:
         """Of what its method shares with others that it can be held to, but for the seed."""
         options = map(written, (self.dataset, self.model, self.train, self.forget))
         split = written(self.split, whole=True)
-        privacy = Written(_canonical(self.train.get("privacy")))
+        privacy = Written(_canonical(_without_folders(self.train.get("privacy"))))
         return _short(*options, split, self.precision, privacy)
 
     @cached_property
