@@ -19,7 +19,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     about = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "."], [*about, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
-    monkeypatch.setattr(record, "__file__", str(tmp_path / "unlearnbench" / "record.py"))
+    monkeypatch.setattr(record, "package_folder", lambda: tmp_path / "unlearnbench")
     record.commit.cache_clear()
     yield tmp_path
     record.commit.cache_clear()

@@ -27,7 +27,7 @@ from unlearnbench import atomic, damage, results
 from unlearnbench.cell import AXES, Cell, digest
 from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
-from unlearnbench.words import sweep_name
+from unlearnbench.words import package_folder, sweep_name
 
 JOBS = pa.schema(
     [
@@ -219,7 +219,7 @@ def commit() -> str | None:
     It ends in ``-dirty`` where the code is not that of the commit: a tracked file is changed (but
     for results, which running changes), or a file in the folders of ``CODE`` is not tracked.
     """
-    here = Path(__file__).resolve().parent.parent
+    here = package_folder().parent
     if not (here / ".git").exists():
         return None
     if not (name := _git(here, "rev-parse", "--short=12", "HEAD")):

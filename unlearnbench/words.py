@@ -5,6 +5,7 @@ import re
 import traceback
 import unicodedata
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,11 +34,15 @@ class ConfigError(ValueError):
     """A user's mistake in an option, a key or a value: one line, with the nearest valid name."""
 
 
+def package_folder() -> Path:
+    """Where the code of the package lies."""
+    return Path(str(resources.files(__name__.partition(".")[0]))).resolve()
+
+
 def options_folder() -> Path:
     """Where the YAML options lie: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
+    installed = package_folder() / "conf"
+    return installed if installed.is_dir() else package_folder().parent / "conf"
 
 
 RESERVED = (

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from unlearnbench.words import options_folder
+from unlearnbench.words import options_folder, package_folder
 
 TRAITS = {
     "from_scratch": "trains from scratch",
@@ -73,9 +72,9 @@ def _comment(text: str) -> str:
 
 def _docstring(target: str) -> str:
     """The first line of the file that a dotted path is in; read, not imported: torch is slow."""
-    *module, _ = target.split(".")
-    path = Path(__file__).parents[2].joinpath(*module).with_suffix(".py")
-    if not module or not path.is_file():
+    package, *module = target.split(".")[:-1] or [""]
+    path = package_folder().joinpath(*module).with_suffix(".py")
+    if package != package_folder().name or not path.is_file():
         return ""
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 

@@ -10,12 +10,13 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from unlearnbench.report import glossary, missing, options
@@ -30,8 +31,6 @@ from unlearnbench.report.tables import COLUMNS, looking
 from unlearnbench.report.text import Section
 from unlearnbench.report.verdict import Record, threats, verdicts
 from unlearnbench.words import override_words
-
-HERE = Path(__file__).parent
 
 
 def write(
@@ -53,7 +52,7 @@ def write(
         undrawn: settings that have no figures of their own.
     """
     engine = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=PackageLoader(__package__, ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -63,7 +62,8 @@ def write(
     rows = study.asked
     given, held = records(numbers), threats(rows)
     library = _library()
-    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
+    here = resources.files(__package__)
+    style, script = (here / "page.css").read_text(), (here / "page.js").read_text()
     library_style = library.with_suffix(".css").read_text()
     page = engine.get_template("page.html").render(
         study=study,
