@@ -20,7 +20,7 @@ import numpy as np
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.rmia import rmia
 from unlearnbench.attack.ulira import ulira
-from unlearnbench.population import audit_pool
+from unlearnbench.shadow_models import audit_pool
 from unlearnbench.values import Predictions, Scores
 
 ATTACKS: dict[str, Callable[[Predictions], Scores]] = {

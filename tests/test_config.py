@@ -126,36 +126,36 @@ def test_one_composition_per_distinct_option(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_top_level_shadows_reach_the_attacks_that_have_some() -> None:
     """One sweep of attacks with and without a population, as typed on the attacks themselves."""
-    once = ["attack=umia,lira,ulira,rmia", "shadows.models=16"]
+    once = ["attack=umia,lira,ulira,rmia", "shadow_models.models=16"]
     found = {one.attack["name"]: one for one in config.cells(config.expand(once))}
     plain = {one.attack["name"]: one for one in config.cells(config.expand(once[:1]))}
     assert found["umia"] == plain["umia"]
     assert found["umia"].overrides == ""
-    typed = config.expand(["attack=lira,ulira,rmia", "attack.shadows.models=16"])
+    typed = config.expand(["attack=lira,ulira,rmia", "attack.shadow_models.models=16"])
     for one in config.cells(typed):
         name = one.attack["name"]
         assert one == found[name]
-        assert one.attack["shadows"]["models"] == 16
-        assert one.overrides == "attack.shadows.models=16"
-        assert plain[name].attack["shadows"]["models"] == 64
+        assert one.attack["shadow_models"]["models"] == 16
+        assert one.overrides == "attack.shadow_models.models=16"
+        assert plain[name].attack["shadow_models"]["models"] == 64
         assert plain[name].overrides == ""
         assert plain[name].key != one.key
         assert plain[name].utility_key == one.utility_key
 
 
 def test_top_level_zoo_reaches_double_output_alone() -> None:
-    words = ["attack=umia,double_output", "zoo.size=50", "zoo.online=true"]
+    words = ["attack=umia,double_output", "request_pairs.size=50", "request_pairs.online=true"]
     umia, double = config.cells(config.expand(words))
     assert umia.overrides == ""
-    assert double.overrides == "attack.zoo.size=50 attack.zoo.online=True"
+    assert double.overrides == "attack.request_pairs.size=50 attack.request_pairs.online=True"
     (typed,) = config.cells([["attack=double_output", *(f"attack.{word}" for word in words[1:])]])
     assert typed == double
 
 
 def test_what_an_attack_says_itself_goes_before_the_top_level() -> None:
-    words = ["attack=lira", "shadows.models=16", "attack.shadows.models=32"]
+    words = ["attack=lira", "shadow_models.models=16", "attack.shadow_models.models=32"]
     (one,) = config.cells([words])
-    assert one.attack["shadows"]["models"] == 32
+    assert one.attack["shadow_models"]["models"] == 32
 
 
 def test_compositions_do_not_grow_with_seeds_under_a_population(
@@ -167,7 +167,7 @@ def test_compositions_do_not_grow_with_seeds_under_a_population(
 
     def compositions(seeds: int) -> int:
         calls.clear()
-        words = ["attack=lira,double_output", "shadows.models=16", "zoo.size=50"]
+        words = ["attack=lira,double_output", "shadow_models.models=16", "request_pairs.size=50"]
         found = config.cells(config.expand([*words, f"seed=range({seeds})"]))
         assert len(found) == 2 * seeds
         return len(calls)
@@ -212,8 +212,12 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
         (["method.call.sgd=1"], "method.call.sgd=1: holds several keys: lr, momentum"),
         (["seed=x"], "seed=x: must be int"),
         (["attack=lira", "shadows.model=8"], "shadows.model is no key here; did you mean models?"),
-        (["attack=lira", "shadows.models=x"], "shadows.models=x: must be int"),
-        (["attack=umia", "zoo.sizes=8"], "zoo.sizes is no key here; did you mean size?"),
+        (["attack=lira", "shadow_models.models=x"], "shadow_models.models=x: must be int"),
+        (["request_pairs.sizes=8"], "request_pairs.sizes is no key here; did you mean size?"),
+        (["zoo.size=8"], "zoo.size is no key here; its name is request_pairs now"),
+        (["shadows.models=8"], "shadows.models is no key here; its name is shadow_models now"),
+        (["deletions.count=3"], "its name is single_deletions now"),
+        (["attack=ulira", "attack.shadows.pool=1"], "its name is shadow_models now"),
         (["dataset=npz"], "dataset.path has no default: say dataset.path="),
     ],
 )
@@ -226,12 +230,12 @@ def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str
 
 
 def test_an_option_that_looks_outside_is_told_apart_by_what_it_sees() -> None:
-    """Whatever was composed before it: ``deletions.count`` is the attack's by interpolation."""
+    """``single_deletions.count`` is the attack's by interpolation, in whatever order."""
     with config.hydra_ready():
         parts = config.Parts()
         counts = [
-            parts.cell(("attack=hrec", *words)).attack["deletions"]["count"]
-            for words in ((), ("deletions.count=3",), ("deletions.count=4",), ())
+            parts.cell(("attack=hrec", *words)).attack["single_deletions"]["count"]
+            for words in ((), ("single_deletions.count=3",), ("single_deletions.count=4",), ())
         ]
     assert counts == [counts[0], 3, 4, counts[0]]
 
@@ -324,7 +328,7 @@ def test_digest_is_of_canonical_json() -> None:
         ("dataset.limit=2.5", "must be in [1, 1e9] integer or null"),
         ("dataset.call.std=[0.0]", "must be in (0, 1e9]"),
         ("precision=16-mixed", "must be 32-true, bf16-mixed or 64-true"),
-        ("shadows.models=63", "must be in [4, 1e9] multiple of 4"),
+        ("shadow_models.models=63", "must be in [4, 1e9] multiple of 4"),
         ("store.keep=non", "must be all or predictions"),
     ],
 )
@@ -346,7 +350,7 @@ def test_a_value_out_of_its_declared_range_is_refused(word: str, told: str) -> N
         ["attack=double_output", "attack.call.classifier=forest"],
         ["attack=rmia", "attack.call.mode=onlin"],
         ["attack=ulira", "attack.call.variance=pooledd"],
-        ["attack=lira", "attack.shadows.models=63"],
+        ["attack=lira", "attack.shadow_models.models=63"],
     ],
     ids=lambda words: words[1],
 )

@@ -172,20 +172,20 @@ def test_threats_are_as_the_options_have_them() -> None:
 
 
 FIGURES = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=3", "method.call.epochs=1"]
-EXACT = ["train=exact", "method=retrain", "attack=hrec", "deletions.count=10"]
+EXACT = ["train=exact", "method=retrain", "attack=hrec", "single_deletions.count=10"]
 INVERSION = ["attack=model_inversion", "attack.call.process=none", "attack.call.starts=2"]
 CELLS = {
     "umia": FIGURES,
-    "lira": [*FIGURES, "attack=lira", "shadows.models=8"],
-    "rmia": [*FIGURES, "attack=rmia", "shadows.models=8"],
-    "ulira": [*FIGURES, "attack=ulira", "shadows.models=12"],
+    "lira": [*FIGURES, "attack=lira", "shadow_models.models=8"],
+    "rmia": [*FIGURES, "attack=rmia", "shadow_models.models=8"],
+    "ulira": [*FIGURES, "attack=ulira", "shadow_models.models=12"],
     "class_shadow": [
         *[*FIGURES, "forget=by_class", "attack=class_shadow", "attack.call.epochs=1"],
-        *["attack.shadows.models=4", "attack.shadows.targets=2"],
+        *["attack.shadow_models.models=4", "attack.shadow_models.targets=2"],
     ],
     "double_output": [
         *[*FIGURES, "attack=double_output"],
-        *["zoo.originals=3", "zoo.requests=3", "zoo.size=100"],
+        *["request_pairs.originals=3", "request_pairs.requests=3", "request_pairs.size=100"],
     ],
     "hrec": ["dataset=wine", "model=softmax_regression", *EXACT],
     "hrec of a regression": ["dataset=diabetes", "model=ridge", *EXACT],

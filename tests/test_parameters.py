@@ -28,11 +28,11 @@ from unlearnbench import (
 )
 from unlearnbench.attack import _gradient_inversion, _judged, _rank_one
 from unlearnbench.cell import Cell
-from unlearnbench.deletion import deletions, one
 from unlearnbench.model.linear import Linear
 from unlearnbench.nets import NetAudit
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import Job
+from unlearnbench.single_deletions import deletions, one
 from unlearnbench.split import split_of
 
 TABLES = ("diabetes", "wine")
@@ -40,7 +40,13 @@ TABLES = ("diabetes", "wine")
 
 @cache
 def cell(*words: str) -> Cell:
-    given = ["model=ridge", "train=exact", "attack=hrec", "method=retrain", "deletions.count=4"]
+    given = [
+        "model=ridge",
+        "train=exact",
+        "attack=hrec",
+        "method=retrain",
+        "single_deletions.count=4",
+    ]
     found = composed(*given, *words)
     return found
 
@@ -125,8 +131,8 @@ def test_influence_is_nearly_retraining(lab: Lab) -> None:
 def test_a_training_that_draws_is_done_anew_with_other_draws(lab: Lab) -> None:
     words = ("dataset=wine", "model=softmax_regression", "train=default", "train.call.epochs=2")
     words += ("train.call.batch_size=16",)
-    found = stored(lab, cell(*words, "deletions.count=2"))
-    each = deletions(cell(*words, "deletions.count=2"))
+    found = stored(lab, cell(*words, "single_deletions.count=2"))
+    each = deletions(cell(*words, "single_deletions.count=2"))
     assert each is not None
     data = pipeline.dataset(each)
     for k in range(2):
@@ -137,7 +143,7 @@ def test_a_training_that_draws_is_done_anew_with_other_draws(lab: Lab) -> None:
         after = found["theta_PC"] + found["delta_KPC"][k]
         assert not np.allclose(after, twin.theta_PC, atol=1e-6)
         assert_allclose(after, twin.theta_PC, atol=0.2)
-    told = values(table.rows(lab, cell(*words, "deletions.count=2")))
+    told = values(table.rows(lab, cell(*words, "single_deletions.count=2")))
     assert told["deletion_residual"] > 1e-3
     assert -1 <= told["hrec_cos"] <= 1
 
@@ -145,7 +151,7 @@ def test_a_training_that_draws_is_done_anew_with_other_draws(lab: Lab) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_the_attack_end_to_end(lab: Lab, name: str) -> None:
     """Rows as the numerics give them, from the data on."""
-    about = cell(f"dataset={name}", "deletions.count=20")
+    about = cell(f"dataset={name}", "single_deletions.count=20")
     found = table.rows(lab, about)
     told = values(found)
     each = deletions(about)
@@ -181,7 +187,7 @@ def test_the_attack_end_to_end(lab: Lab, name: str) -> None:
 
 
 def test_a_method_is_held_to_retraining(lab: Lab) -> None:
-    words = ("dataset=wine", "deletions.count=20")
+    words = ("dataset=wine", "single_deletions.count=20")
     retrained, own = (
         values(table.rows(lab, cell(*words, method))) for method in ("method=retrain", "method=ssd")
     )
@@ -191,7 +197,7 @@ def test_a_method_is_held_to_retraining(lab: Lab) -> None:
 
 
 def test_of_features_the_inputs_are_sought(lab: Lab) -> None:
-    words = ("dataset=wine", "model.call.features=40", "deletions.count=6")
+    words = ("dataset=wine", "model.call.features=40", "single_deletions.count=6")
     told = values(table.rows(lab, cell(*words, "attack.call.steps=60")))
     assert told["hrec_embedding_cos"] > 0.8
     assert told["hrec_cos"] > 0.6
@@ -199,7 +205,7 @@ def test_of_features_the_inputs_are_sought(lab: Lab) -> None:
 
 
 def test_of_images_there_is_a_picture(lab: Lab) -> None:
-    found = table.rows(lab, cell("dataset=digits", "deletions.count=30"))
+    found = table.rows(lab, cell("dataset=digits", "single_deletions.count=30"))
     values(found)
     assert found.picture is not None
     height, width, _ = found.picture.shape
@@ -208,7 +214,7 @@ def test_of_images_there_is_a_picture(lab: Lab) -> None:
 
 
 def test_a_job_leaves_rows_scores_and_pictures(lab: Lab, tmp_path: Path) -> None:
-    about = cell("dataset=digits", "deletions.count=30")
+    about = cell("dataset=digits", "single_deletions.count=30")
     worker.perform(Job("rows", 64 * "0", (about,), (), 3), lab, tmp_path, lambda key: None)
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.name == f"digits-ridge-exact-retrain-hrec-seed0-{about.key[:8]}.png"
@@ -230,7 +236,7 @@ def test_what_cannot_be_attacked_is_skipped_with_its_reason(lab: Lab) -> None:
     assert "model=decision_tree is none of these" in skipped(lab, wine, *trees)
     assert "a regression has none" in skipped(lab, "dataset=diabetes", "model=mlp", *by_sgd)
     assert "no one vector" in skipped(lab, wine, "method=sisa_retrain")
-    assert "several rows" in skipped(lab, wine, "deletions.together=2")
+    assert "several rows" in skipped(lab, wine, "single_deletions.together=2")
     assert "changes outputs" in skipped(lab, wine, "defense=rounding")
     assert "tells classes apart" in skipped(lab, "dataset=diabetes", "model=svm")
 
@@ -244,7 +250,7 @@ def test_weights_that_are_not_finite_fail_in_a_row(lab: Lab) -> None:
 def test_private_training_is_attacked_with_noise_of_its_own(lab: Lab) -> None:
     """Same noise before and after would leave the record's gradient in plain sight."""
     words = ("dataset=wine", "model=softmax_regression", "train=dp_sgd", "train.call.epochs=2")
-    found = stored(lab, cell(*words, "deletions.count=3"))
+    found = stored(lab, cell(*words, "single_deletions.count=3"))
     a, b, _ = found["delta_KPC"]
     assert np.linalg.norm(a - b) > 0.1 * np.linalg.norm(a)
     assert torch.isfinite(torch.tensor(found["delta_KPC"])).all()
@@ -254,7 +260,13 @@ def test_private_training_is_attacked_with_noise_of_its_own(lab: Lab) -> None:
 # Nets.
 
 
-NET = ("dataset=wine", "model=mlp", "train=default", "train.call.epochs=5", "deletions.count=3")
+NET = (
+    "dataset=wine",
+    "model=mlp",
+    "train=default",
+    "train.call.epochs=5",
+    "single_deletions.count=3",
+)
 BRIEF = ("attack.call.restarts=1", "attack.call.steps=20")
 
 
@@ -345,7 +357,7 @@ def test_the_attack_on_a_net_end_to_end(lab: Lab) -> None:
 
 def test_a_net_near_its_optimum_gives_the_record_away(lab: Lab) -> None:
     """Retraining, Hessian and inversion together: here, and only here, the theory holds."""
-    near = ("dataset=digits", "model.call.hidden=[32]", "deletions.count=8", *BRIEF[:1])
+    near = ("dataset=digits", "model.call.hidden=[32]", "single_deletions.count=8", *BRIEF[:1])
     near += ("train.call.sgd.weight_decay=0.02", "train.call.sgd.lr=0.2", "train.call.epochs=300")
     near += ("train.call.batch_size=1000", "attack.call.steps=60")
     told = values(table.rows(lab, cell(*NET, *near)))

@@ -14,8 +14,8 @@ import pytest
 from unlearnbench import config, plan
 from unlearnbench.cell import NOTHING, UNTOUCHED, Cell
 from unlearnbench.plan import Job
+from unlearnbench.request_pairs import requests
 from unlearnbench.store import Store
-from unlearnbench.zoo import zoo
 
 CONTROLS = ["original", "retrain", "second_retrain"]
 METHODS = ["finetune", "gradient_ascent", "neggrad_plus", "random_labels"]
@@ -224,7 +224,7 @@ print(sys.modules.keys() & {{"torch", "lightning", "sklearn", "torchvision"}})
 
 def test_an_attack_on_a_population_needs_its_shadows_once(tmp_path: Path) -> None:
     """Originals and retrained models of the population serve every method and attack."""
-    words = ["attack=ulira", "attack.shadows.models=8"]
+    words = ["attack=ulira", "attack.shadow_models.models=8"]
     cells = config.cells([[*words, f"method={name}"] for name in ("finetune", "gradient_ascent")])
     made = plan.plan(cells, Store(tmp_path), set())
     assert kinds(made.jobs) == {
@@ -240,9 +240,14 @@ def test_an_attack_on_a_population_needs_its_shadows_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize("method", ["sisa", "sisa_retrain"])
 def test_an_ensemble_needs_what_it_was_before_a_request(method: str) -> None:
     """With what its ``prepare`` step left, if it has one."""
-    words = [f"method={method}", "attack=double_output", "zoo.originals=1", "zoo.requests=2"]
+    words = [
+        f"method={method}",
+        "attack=double_output",
+        "request_pairs.originals=1",
+        "request_pairs.requests=2",
+    ]
     (one,) = config.cells([words])
-    before = [replace(each, forget=NOTHING) for each in zoo(one)]
+    before = [replace(each, forget=NOTHING) for each in requests(one)]
     found = plan.needed([one])
     assert {each.model_key for each in before} <= found
     if method == "sisa":

@@ -60,7 +60,7 @@ def test_settings_that_ship_are_those_of_a_trial_that_ships(folder: str, methods
 
 
 MNIST = {"dataset": "mnist", "train.call.epochs": 5}
-POPULATION = {"attack": "ulira", "attack.shadows.models": 32}
+POPULATION = {"attack": "ulira", "attack.shadow_models.models": 32}
 CELLS = [
     ("methods_digits", {"method": "ct", "seed": 3}),
     ("methods_mnist", {"method": "eu_k", "seed": 0, **MNIST}),

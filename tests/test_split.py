@@ -10,7 +10,7 @@ from cells import Cells
 
 from unlearnbench import loading, outputs, pipeline, table
 from unlearnbench.pipeline import Lab
-from unlearnbench.population import shadows
+from unlearnbench.shadow_models import shadows
 from unlearnbench.split import population, split_of
 from unlearnbench.values import FORGET
 
@@ -31,7 +31,7 @@ def test_without_validation_rows_all_the_others_are_trained_on(cell: Cells) -> N
 def test_a_population_without_validation_rows(cell: Cells) -> None:
     one = cell("split.val=0")
     settings = {"protocol": "audit_pool", "models": 4, "pool": 1.0, "seed": 0}
-    shadow = shadows(replace(one, attack={**one.attack, "shadows": settings}))[0]
+    shadow = shadows(replace(one, attack={**one.attack, "shadow_models": settings}))[0]
     data = pipeline.dataset(one)
     found = population(shadow, data.train_rows)
     assert sorted(found.rows_N) == sorted(data.train_rows.tolist())

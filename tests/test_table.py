@@ -28,11 +28,11 @@ AT = {"lira": ("retrain", "original"), "double_output": ("original", "retrain")}
 def composed() -> dict[tuple[str, str], Cell]:
     words = ["model=logreg", "train.call.epochs=2"]
     small = [
-        "shadows.models=8",
-        "shadows.pool=0.1",
-        "zoo.originals=4",
-        "zoo.requests=5",
-        "zoo.size=40",
+        "shadow_models.models=8",
+        "shadow_models.pool=0.1",
+        "request_pairs.originals=4",
+        "request_pairs.requests=5",
+        "request_pairs.size=40",
     ]
     names = [(attack, method) for attack in ENDS for method in METHODS]
     every = config.cells(
@@ -82,27 +82,27 @@ def test_ends_are_the_figures_of_the_controls_by_the_names_of_the_option(
 
 
 TABULAR = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=3", "method.call.epochs=2"]
-BY_CLASS = ["forget=by_class", "attack.shadows.models=4", "attack.shadows.targets=2"]
+BY_CLASS = ["forget=by_class", "attack.shadow_models.models=4", "attack.shadow_models.targets=2"]
 BOTH = {"floor": "retrain", "ceiling": "original"}
 INPUTS: dict[str, tuple[list[str], list[str], dict[str, str]]] = {
     # Words, headline figures, and ends.
     "umia": ([], ["mia_test_auc", "mia_test"], BOTH),
     "umia, a share": ([], ["mia_val", "mia_test_tpr_at_1pct"], BOTH),
-    "lira": (["shadows.models=8"], ["lira_auc"], BOTH),
-    "rmia": (["shadows.models=8"], ["rmia_auc"], BOTH),
-    "ulira": (["shadows.models=12"], ["ulira_auc", "ulira_acc"], BOTH),
+    "lira": (["shadow_models.models=8"], ["lira_auc"], BOTH),
+    "rmia": (["shadow_models.models=8"], ["rmia_auc"], BOTH),
+    "ulira": (["shadow_models.models=12"], ["ulira_auc", "ulira_acc"], BOTH),
     "class_shadow": (
         [*BY_CLASS, "attack.call.epochs=1"],
         ["class_shadow_auc", "class_shadow_recall_correct"],
         BOTH,
     ),
     "double_output": (
-        ["zoo.originals=3", "zoo.requests=3", "zoo.size=100"],
+        ["request_pairs.originals=3", "request_pairs.requests=3", "request_pairs.size=100"],
         ["double_output_auc", "deg_count", "deg_rate"],
         {"null": "original", "reference": "retrain"},
     ),
     "hrec": (
-        ["deletions.count=10", "attack.call.steps=5"],
+        ["single_deletions.count=10", "attack.call.steps=5"],
         ["hrec_cos"],
         {"null": "hrec_null_cos", "reference": "retrain"},
     ),
@@ -121,7 +121,7 @@ INPUTS: dict[str, tuple[list[str], list[str], dict[str, str]]] = {
 
 
 @pytest.mark.tried(
-    "traits.ends on attacks of each input: outputs, populations, zoos, parameters, models",
+    "traits.ends on attacks of each input: outputs, shadow models, request pairs, parameters, models",
     "each end is the figure in the rows of the control itself",
 )
 @pytest.mark.parametrize("name", INPUTS)
@@ -168,19 +168,19 @@ def test_ends_are_kept_apart_by_the_figure_whose_gap_is_told(lab: Lab) -> None:
 
 SCORED = {
     "umia": ([], {"mia_test_auc": "test", "mia_val_auc": "val"}),
-    "lira": (["shadows.models=12"], {"lira_auc": None}),
-    "rmia": (["shadows.models=12"], {"rmia_auc": None}),
-    "ulira": (["shadows.models=12"], {"ulira_auc": None}),
+    "lira": (["shadow_models.models=12"], {"lira_auc": None}),
+    "rmia": (["shadow_models.models=12"], {"rmia_auc": None}),
+    "ulira": (["shadow_models.models=12"], {"ulira_auc": None}),
     "ulira_deep_unlearn": (
-        ["attack.shadows.splits=8", "attack.shadows.forgets=4"],
+        ["attack.shadow_models.splits=8", "attack.shadow_models.forgets=4"],
         {"ulira_auc": None},
     ),
     "class_shadow": ([*BY_CLASS, "attack.call.epochs=1"], {"class_shadow_auc": None}),
     "double_output": (
-        ["zoo.originals=4", "zoo.requests=30", "zoo.size=100"],
+        ["request_pairs.originals=4", "request_pairs.requests=30", "request_pairs.size=100"],
         {"double_output_auc": None},
     ),
-    "hrec": (["deletions.count=10", "attack.call.steps=5"], {}),
+    "hrec": (["single_deletions.count=10", "attack.call.steps=5"], {}),
 }
 UNSCORED = {"none", "model_inversion", "relearn", "weights", "zrf", "klom"}
 """Attacks that give no record a score."""
@@ -208,7 +208,7 @@ def test_scores_that_are_stored_give_the_figures_that_are_reported(
             return {side: louder(one) for side, one in found.items()}
         return replace(found, logits_MQNC=found.logits_MQNC * np.float32(sure))
 
-    for made in ("predictions", "population_predictions", "zoo_predictions"):
+    for made in ("predictions", "shadow_predictions", "request_predictions"):
         plain = getattr(table, made)
         monkeypatch.setattr(table, made, lambda *of, plain=plain: louder(plain(*of)))
     one = table.rows(Lab(lab.store, lab.device), cell)
@@ -396,7 +396,7 @@ WAYS = [
     ["defense=rounding"],
     ["defense=rounding", "defense.call.decimals=1"],
     ["attack=lira"],
-    ["attack=lira", "attack.shadows.models=8"],
+    ["attack=lira", "attack.shadow_models.models=8"],
     ["attack=ulira"],
 ]
 

@@ -195,14 +195,14 @@ def test_half_of_a_training_stays_while_a_sweep_wants_it(store: Store) -> None:
 ASKING = {
     "umia": [*TINY, "attack=umia", "method=finetune,sisa,amnesiac"],
     "trace": [*TINY, "attack=none", "method=finetune", "train.trace_every=1"],
-    "ulira": [*TINY, "attack=ulira", "shadows.models=4", "method=finetune,sisa"],
-    "zoo": [
+    "ulira": [*TINY, "attack=ulira", "shadow_models.models=4", "method=finetune,sisa"],
+    "request_pairs": [
         *(*TINY, "attack=double_output", "method=finetune,sisa"),
-        *("zoo.originals=2", "zoo.requests=2", "zoo.size=40"),
+        *("request_pairs.originals=2", "request_pairs.requests=2", "request_pairs.size=40"),
     ],
     "deletions": [
         *("attack=hrec", "dataset=diabetes", "model=ridge", "train=exact", "method=retrain"),
-        *("deletions.count=3", "deletions.private=60", "deletions.public=60"),
+        *("single_deletions.count=3", "single_deletions.private=60", "single_deletions.public=60"),
     ],
     "white box": [
         *("dataset.limit=100", "model=mlp", "train.call.epochs=1", "method=finetune"),

@@ -19,6 +19,9 @@ KEEP = ("all", "predictions")
 
 AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
+PROTOCOLS = ("shadow_models", "request_pairs", "single_deletions")
+"""How the models of an attack are drawn where it is not on the cell's own model."""
+
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
 NOT_KEYED = (
@@ -82,7 +85,7 @@ def written(option: Option, *, whole: bool = False) -> Written:
 
 
 WRITTEN_AT_ONCE = 10_000
-"""Options whose text is kept: those of populations and zoos are one a model."""
+"""Options whose text is kept: each shadow model and each request has its own."""
 
 
 # A sweep asks for these two once a cell, and most of the answers are the same.
@@ -240,9 +243,9 @@ class Cell:
 
     def _predictions_key_under(self, method: Option) -> str:
         views: list[Any] = [self.queries] if self.queries > 1 else []
-        if "zoo" in self.split:
+        if "request_pairs" in self.split:
             views = [written(self.forget), self._original_key_under(UNTOUCHED)]
-        if "deletions" in self.split:
+        if "single_deletions" in self.split:
             views = [written(self.forget)]
         return digest("predictions", OUTPUTS_VERSION, self._model_key_under(method), *views)
 
@@ -260,8 +263,8 @@ class Cell:
     def predictions_key(self) -> str:
         """Of that model's outputs: on every row of the data set, or on those its split says.
 
-        In a zoo they stand beside those of the model before the request, which has its own seed. Of
-        deletions it is the change of parameters that is stored, of so many of them.
+        Of a request pair they include those of the model before the request, which has its own
+        seed. Of single deletions the changes of parameters are stored.
         """
         return self._predictions_key_under(self.method)
 
@@ -354,8 +357,8 @@ class Cell:
         return {key for key in (self.key, self.utility_key, self.trace_rows_key) if key}
 
     def original(self) -> "Cell":
-        """The cell of the original this one's model starts from, or is compared with in a zoo."""
-        if "zoo" in self.split:
+        """The cell of the original this one's model starts from, or the one before a request."""
+        if "request_pairs" in self.split:
             return replace(self, method=UNTOUCHED, forget=NOTHING)
         return replace(self, method=UNTOUCHED, seed=self.model_seed)
 
@@ -368,7 +371,7 @@ class Cell:
         """
         if self.untouched:
             return None
-        if not self.from_scratch or "zoo" in self.split:
+        if not self.from_scratch or "request_pairs" in self.split:
             return self.original()
         return replace(self, method=UNTOUCHED) if "path" in self.train else None
 

@@ -928,8 +928,18 @@ def _check_options(override: Override, known: list[str]) -> None:
             raise ConfigError(f"{name}={option}: no such option{_nearest(option, known)}")
 
 
+RENAMED = {
+    "shadows": "shadow_models",
+    "zoo": "request_pairs",
+    "deletions": "single_deletions",
+}
+"""Names of settings in earlier versions, and what they are called now."""
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
+    if name in RENAMED and RENAMED[name] in names:
+        return f"; its name is {RENAMED[name]} now"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if not names:
         return ""

@@ -156,7 +156,7 @@ def load_predictions(
         raise FileNotFoundError(f"no outputs {key} in {root.root}; name the store with store=")
     arrays: dict[str, NDArray[Any]] = load(root.load(key).read(OUTPUTS))
     if "is_test_N" not in arrays:
-        return arrays  # of a model of a population or a zoo, on the records that it is asked about
+        return arrays  # of a shadow model or a request pair, on the records that it is asked about
     if "rows_N" not in arrays:
         why = "were stored by an earlier version, which did not say of which records they are"
         raise ValueError(f"outputs {key} {why}: run the sweep again")

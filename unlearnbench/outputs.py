@@ -15,7 +15,6 @@ from torch import Tensor
 from unlearnbench import metric, train
 from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.convex import Audit
-from unlearnbench.deletion import deletions
 from unlearnbench.loading import OUTPUTS, RECORDS
 from unlearnbench.nets import NetAudit
 from unlearnbench.parameters import audit, changes
@@ -30,9 +29,11 @@ from unlearnbench.pipeline import (
     role,
     unlearned,
 )
-from unlearnbench.population import originals, shadows
+from unlearnbench.request_pairs import HALVES, request, requests, training_rows
 from unlearnbench.seeding import generator
-from unlearnbench.split import population, split, status_of, zoo_pools
+from unlearnbench.shadow_models import originals, shadows
+from unlearnbench.single_deletions import deletions
+from unlearnbench.split import population, request_pools, split, status_of
 from unlearnbench.values import (
     FORGET,
     FORGOTTEN,
@@ -46,14 +47,13 @@ from unlearnbench.values import (
     Predictions,
     Skip,
 )
-from unlearnbench.zoo import HALVES, request, training_rows, zoo
 
 
 def predict(lab: Lab, cell: Cell) -> None:
     """Make sure that the outputs of the cell's model are stored.
 
     Of a cell of the grid on every row of both parts of the data set; of a model of a population on
-    the audited records; of a zoo's request those before and after it; of deletions what they
+    the audited records; of a request those before and after it; of single deletions what they
     change.
 
     Raises:
@@ -68,11 +68,11 @@ def predict(lab: Lab, cell: Cell) -> None:
 
     def make(folder: Path) -> dict[str, Any]:
         data = dataset(cell, lab.device)
-        if "deletions" in cell.split:
+        if "single_deletions" in cell.split:
             arrays = changes(lab, cell, data)
-        elif "zoo" in cell.split:
-            arrays = _of_zoo(lab, cell, data)
-        elif "population" in cell.split:
+        elif "request_pairs" in cell.split:
+            arrays = _of_request(lab, cell, data)
+        elif "shadow_models" in cell.split:
             arrays = _of_population(lab, cell, data)
         else:
             asked = _rows(cell, data, data.rows)
@@ -115,16 +115,16 @@ def _of_population(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
     return {"logits_QNC": logits_QNC, "y_N": plain.y.cpu()}
 
 
-def _of_zoo(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
+def _of_request(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
     """Before and after a request; or of an original, on rows it was and was not trained on.
 
     A method whose models are ensembles had one before the request too: it has deleted nothing.
     """
-    own = zoo_pools(cell, data)
+    own = request_pools(cell, data)
     ensemble = cell.traits.get("ensemble")
     before = unlearned(lab, replace(cell, forget=NOTHING)) if ensemble else original(lab, cell)
     if "request" not in cell.forget:
-        size = cell.split["zoo"]["size"]
+        size = cell.split["request_pairs"]["size"]
         trained, unseen = training_rows(cell, own), own.negative[:size]
         rows_N = torch.from_numpy(np.concatenate([trained, unseen]))
         asked = _rows(cell, data, rows_N)
@@ -167,7 +167,7 @@ def predictions(lab: Lab, cell: Cell) -> Predictions:
     )
 
 
-def population_predictions(lab: Lab, cell: Cell) -> Predictions:
+def shadow_predictions(lab: Lab, cell: Cell) -> Predictions:
     """The outputs of the shadow population that the cell's attack asks for, on its records.
 
     First the models under the cell's method, which are under attack; then, to compare with, the
@@ -199,17 +199,17 @@ def population_predictions(lab: Lab, cell: Cell) -> Predictions:
     )
 
 
-def population_accuracies(population: Predictions) -> dict[str, tuple[float, int]]:
+def shadow_accuracies(population: Predictions) -> dict[str, tuple[float, int]]:
     """How accurate the trained models of a population are on the audited records they never saw.
 
     A training that went wrong distorts what an attack finds in all the others: models far below
-    the rest of their kind are counted as ``population_outliers`` (``metric.low_outliers``).
+    the rest of their kind are counted as ``shadow_models_outliers`` (``metric.low_outliers``).
     """
     right_MN = population.logits_MQNC[:, 0].argmax(2) == population.y_N
     accuracies_M = np.ma.masked_array(right_MN, population.status_MN != UNSEEN).mean(axis=1)
     kinds_M = np.array(population.kind_M)
     of_kind = [accuracies_M[kinds_M == kind].compressed() for kind in ("original", "retrained")]
-    return outlier_figures("population", of_kind)
+    return outlier_figures("shadow_models", of_kind)
 
 
 def outlier_figures(
@@ -229,8 +229,8 @@ def outlier_figures(
     return {f"{name}_{key}": (float(value), len(every_M)) for key, value in figures.items()}
 
 
-def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
-    """What the zoo that the cell's attack asks for says before and after, by half.
+def request_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
+    """Outputs before and after each request that the cell's attack asks for, by half.
 
     The original compared with itself needs no models of its own: its requests are those of the
     reference, without what became of them.
@@ -238,9 +238,9 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
     asked = replace(cell, method=cell.reference) if cell.untouched else cell
     found = {}
     for half in HALVES:
-        requests = [one for one in zoo(asked) if one.split["half"] == half]
+        of_half = [pair for pair in requests(asked) if pair.split["half"] == half]
         parts = []
-        for one in requests:
+        for one in of_half:
             predict(lab, one)
             parts.append(load_arrays(lab.store.load(one.predictions_key).read(OUTPUTS)))
         sizes = [len(part["y_N"]) for part in parts]
@@ -249,7 +249,7 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
             for name in parts[0]
         }
         logits_2NC = joined["logits_2NC"][[0, 0] if cell.untouched else [0, 1]]
-        places = ([one.split["index"], one.forget["request"]] for one in requests)
+        places = ([one.split["index"], one.forget["request"]] for one in of_half)
         model_N, request_N = np.repeat(np.array(list(places)), sizes, axis=0).T
         trained_N = np.where(joined["status_N"] == UNSEEN, UNSEEN, RETAINED)
         found[half] = Predictions(
@@ -267,14 +267,14 @@ def zoo_predictions(lab: Lab, cell: Cell) -> dict[str, Predictions]:
     return found
 
 
-def zoo_accuracies(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
-    """How well the zoo's target originals know what they were trained on, and what they were not.
+def request_accuracies(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
+    """Accuracy of the targets' originals on training rows, and on as many rows never seen.
 
     The attack lives on what lies between: Chen et al. (2005.02205) blame overfitting.
     """
     originals = {
         one.original().predictions_key: one.original()
-        for one in zoo(cell)
+        for one in requests(cell)
         if one.split["half"] == "target"
     }
     right: dict[bool, list[NDArray[np.bool_]]] = {True: [], False: []}
@@ -286,11 +286,11 @@ def zoo_accuracies(lab: Lab, cell: Cell) -> dict[str, tuple[float, int]]:
             parts.append(right_N[arrays["trained_N"] == trained])
     accuracies_M = np.array([right_N.mean() for right_N in right[False]])
     told = {
-        "zoo_train_acc": np.concatenate(right[True]),
-        "zoo_test_acc": np.concatenate(right[False]),
+        "request_pairs_train_acc": np.concatenate(right[True]),
+        "request_pairs_test_acc": np.concatenate(right[False]),
     }
     figures = {name: (float(right_N.mean()), len(right_N)) for name, right_N in told.items()}
-    return {**figures, **outlier_figures("zoo", [accuracies_M])}
+    return {**figures, **outlier_figures("request_pairs", [accuracies_M])}
 
 
 def deleted(lab: Lab, cell: Cell) -> Audit | NetAudit:

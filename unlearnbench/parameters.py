@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from unlearnbench import convex, nets
 from unlearnbench.cell import Cell, target
 from unlearnbench.convex import Audit, Deletions
-from unlearnbench.deletion import one
 from unlearnbench.exact import data as as_arrays
 from unlearnbench.exact import exact, objective
 from unlearnbench.gradient import flat, gradient
@@ -25,6 +24,7 @@ from unlearnbench.nets import NetAudit
 from unlearnbench.objective import Array
 from unlearnbench.pipeline import Failed, Lab, batches, fresh, original, passing, task
 from unlearnbench.seeding import seeded
+from unlearnbench.single_deletions import one
 from unlearnbench.split import split_of
 from unlearnbench.train import fit
 from unlearnbench.values import Dataset, Skip
@@ -60,7 +60,7 @@ def changes(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
     if cell.traits.get("ensemble"):
         raise Skip(f"method={cell.method['name']}: an ensemble has no one vector of parameters")
     if cell.forget["together"] > 1:
-        told = f"attack.deletions.together={cell.forget['together']}"
+        told = f"attack.single_deletions.together={cell.forget['together']}"
         raise Skip(f"{told}: a change that several rows have made is not that of one")
     if cell.train.get("temperature") is not None:
         raise Skip("attack=hrec knows the loss without a temperature: take another training")

@@ -460,7 +460,7 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
         return _run(lab, cell, {}, keeper=keeper)[0]
     if cell.forget.get("online"):
         raise Skip(f"method={cell.method['name']} has no step that takes in new records")
-    if cell.traits.get("prepares_blind") and "zoo" in cell.split:
+    if cell.traits.get("prepares_blind") and "request_pairs" in cell.split:
         return _run(lab, cell, prepared(lab, cell))[0]  # all requests to an original share it
     data = dataset(cell, lab.device)
     with seeded(cell.model_seed, "global"):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, digest
-from unlearnbench.deletion import deletions
-from unlearnbench.population import originals, shadows
+from unlearnbench.cell import NOTHING, PROTOCOLS, UNTOUCHED, Cell, digest
+from unlearnbench.request_pairs import requests
+from unlearnbench.shadow_models import originals, shadows
+from unlearnbench.single_deletions import deletions
 from unlearnbench.store import Store
 from unlearnbench.study import Slot
-from unlearnbench.zoo import zoo
 
 ROWS_AT_ONCE = 50
 """Cells whose rows one job writes as one file: few files, and yet something to show early."""
@@ -173,7 +173,7 @@ def needed(cells: Iterable[Cell]) -> set[str]:
     for cell in cells:
         for one in _listed(cell, known):
             made = [one]
-            if "zoo" in one.split and one.traits.get("ensemble"):
+            if "request_pairs" in one.split and one.traits.get("ensemble"):
                 # What it was before the request was an ensemble too.
                 made.append(replace(one, forget=NOTHING))
             keys |= {one.predictions_key, *(model.model_key for model in made)}
@@ -200,14 +200,14 @@ def _models(cell: Cell) -> Iterable[Cell]:
         yield cell.judge
     traits = cell.attack.get("traits") or {}
     ceiling = "original" in (traits.get("ends") or {}).values()
-    of_many = any(cell.attack.get(models) for models in ("shadows", "zoo", "deletions"))
+    of_many = any(cell.attack.get(protocol) for protocol in PROTOCOLS)
     if traits.get("compared") or (ceiling and not of_many):
         yield replace(cell, method=UNTOUCHED)
     yield from originals(cell)
     for shadow in shadows(cell):
         yield replace(shadow, method=cell.reference)
         yield shadow
-    for request in zoo(cell):
+    for request in requests(cell):
         yield request.original()
         yield replace(request, method=cell.reference)
         if not cell.untouched:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unlearnbench import atomic, damage, results
-from unlearnbench.cell import AXES, Cell, digest
+from unlearnbench.cell import AXES, PROTOCOLS, Cell, digest
 from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
 from unlearnbench.words import package_folder, sweep_name
@@ -34,7 +34,10 @@ JOBS = pa.schema(
         ("key", pa.string()),
         ("kind", pa.string()),
         ("wave", pa.int64()),
-        ("part", pa.string()),  # grid, or whose model it is: population, zoo, deletions
+        (
+            "part",
+            pa.string(),
+        ),  # grid, or the protocol that its model belongs to
         *((axis, pa.string()) for axis in AXES),  # names; of rows, those of the first cell
         ("overrides", pa.string()),
         ("seed", pa.int64()),
@@ -168,7 +171,7 @@ def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
     rows = []
     for job in jobs:
         cell = job.cells[0]
-        parts = (part for part in ("population", "zoo", "deletions") if part in cell.split)
+        parts = (protocol for protocol in PROTOCOLS if protocol in cell.split)
         rows.append(
             {
                 "key": job.key,

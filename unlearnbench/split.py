@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from unlearnbench import deletion, zoo
+from unlearnbench import request_pairs, single_deletions
 from unlearnbench.cell import Cell, target
-from unlearnbench.population import (
+from unlearnbench.shadow_models import (
     HalfSplits,
     Population,
     RandomHalves,
@@ -47,12 +47,12 @@ def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Spl
         ValueError: no row is left to retain.
     """
     y_N = _shown(y_N, torch.cat([train_rows, test_rows]))
-    if "population" in cell.split:
+    if "shadow_models" in cell.split:
         return _population_split(cell, y_N, train_rows, test_rows)
     kept, val = _kept_and_val(cell, train_rows.numpy())
-    if "zoo" in cell.split:
-        return _zoo_split(cell, kept, val, test_rows)
-    if "deletions" in cell.split:
+    if "request_pairs" in cell.split:
+        return _request_split(cell, kept, val, test_rows)
+    if "single_deletions" in cell.split:
         return _deletion_split(cell, kept, val)
     return _as_asked(cell, y_N, kept, val, test_rows)
 
@@ -99,7 +99,7 @@ def population(cell: Cell, train_rows: Tensor) -> Records:
         train_rows: the training part (n,), validation rows among them.
     """
     kept, _ = _kept_and_val(cell, np.arange(len(train_rows)))
-    settings = json.dumps(cell.split["population"], sort_keys=True)
+    settings = json.dumps(cell.split["shadow_models"], sort_keys=True)
     return _population(settings, len(train_rows), kept.tobytes()).of(train_rows.numpy())
 
 
@@ -149,20 +149,20 @@ def _population_split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Te
 
 
 # ---------------------------------------------------------------------------------------------
-# Of a model of a zoo: it sees few rows of its half, in the order of their drawing.
+# Of a request's model: its original sees few rows of its half, in the order of their drawing.
 
 
-def zoo_pools(cell: Cell, data: Dataset) -> zoo.Pools:
+def request_pools(cell: Cell, data: Dataset) -> request_pairs.Pools:
     """The records of the cell's half: all of the data set but the validation rows."""
     kept, _ = _kept_and_val(cell, data.train_rows.numpy())
-    return zoo.pools(np.concatenate([kept, data.test_rows.numpy()]), cell.split["half"])
+    return request_pairs.pools(np.concatenate([kept, data.test_rows.numpy()]), cell.split["half"])
 
 
-def _zoo_split(cell: Cell, kept: Rows, val: Rows, test_rows: Tensor) -> Split:
-    own = zoo.pools(np.concatenate([kept, test_rows.numpy()]), cell.split["half"])
-    train, asked = zoo.training_rows(cell, own), None
+def _request_split(cell: Cell, kept: Rows, val: Rows, test_rows: Tensor) -> Split:
+    own = request_pairs.pools(np.concatenate([kept, test_rows.numpy()]), cell.split["half"])
+    train, asked = request_pairs.training_rows(cell, own), None
     if "request" in cell.forget:
-        asked = zoo.request(cell, own)
+        asked = request_pairs.request(cell, own)
     added, forget = (asked.added, asked.forget) if asked else (train[:0], train[:0])
     return Split(
         train=torch.from_numpy(np.concatenate([train, added])),
@@ -177,8 +177,8 @@ def _zoo_split(cell: Cell, kept: Rows, val: Rows, test_rows: Tensor) -> Split:
 
 
 def _deletion_split(cell: Cell, kept: Rows, val: Rows) -> Split:
-    private, public = deletion.pools(cell, kept)
-    forget = deletion.forgotten(cell, private)
+    private, public = single_deletions.pools(cell, kept)
+    forget = single_deletions.forgotten(cell, private)
     return Split(
         train=torch.from_numpy(private),
         val=torch.from_numpy(val),

@@ -13,11 +13,11 @@ from unlearnbench import metric, results, trace
 from unlearnbench.cell import NO_CALL, UNTOUCHED, Cell, target
 from unlearnbench.outputs import (
     deleted,
-    population_accuracies,
-    population_predictions,
     predictions,
-    zoo_accuracies,
-    zoo_predictions,
+    request_accuracies,
+    request_predictions,
+    shadow_accuracies,
+    shadow_predictions,
 )
 from unlearnbench.pipeline import Failed, Lab, compared, device_name, white_box
 from unlearnbench.record import commit
@@ -229,18 +229,18 @@ def _attacked(lab: Lab, cell: Cell) -> Scores:
             raise Skip(f"{told}: defense={cell.defense['name']} changes its outputs only")
         held = compared if cell.attack["traits"].get("compared") else white_box
         given = [held(lab, cell)]
-    elif cell.attack.get("deletions"):
+    elif cell.attack.get("single_deletions"):
         if cell.defense["call"] is not None:
             told = f"{cell.attack['name']} reads parameters"
             raise Skip(f"defense={cell.defense['name']} changes outputs, and {told}")
         given = [deleted(lab, cell)]
-    elif cell.attack.get("zoo"):
-        both = zoo_predictions(lab, cell)
+    elif cell.attack.get("request_pairs"):
+        both = request_predictions(lab, cell)
         given = [both["target"], both["shadow"]]
-        beside = zoo_accuracies(lab, cell)
-    elif cell.attack.get("shadows"):
-        given = [population_predictions(lab, cell)]
-        beside = population_accuracies(given[0])
+        beside = request_accuracies(lab, cell)
+    elif cell.attack.get("shadow_models"):
+        given = [shadow_predictions(lab, cell)]
+        beside = shadow_accuracies(given[0])
     else:
         given = [predictions(lab, cell)]
     if cell.defense["call"] is not None:

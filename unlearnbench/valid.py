@@ -6,7 +6,7 @@ A declaration is a literal, an interval, a word for a kind of text, or a list of
       call.epochs: "[0, 1e9]"              # an interval; ( and ) exclude the end
       call.mode: [online, offline]         # one of some words
       limit: ["[1, 1e9] integer", null]    # null must be named unless it is the default
-      shadows.models: "[4, 1e9] multiple of 4"
+      shadow_models.models: "[4, 1e9] multiple of 4"
       call.architecture: text              # any text that is not empty
 
 Of a list each element is checked. Imports neither Hydra nor torch.

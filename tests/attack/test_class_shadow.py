@@ -465,7 +465,7 @@ def test_what_it_cannot_do() -> None:
 
 
 SMALL = ("model=logreg", "train.call.epochs=3", "forget=by_class", "forget.call.label=3")
-SMALL += ("attack=class_shadow", "attack.shadows.models=4", "attack.shadows.targets=2")
+SMALL += ("attack=class_shadow", "attack.shadow_models.models=4", "attack.shadow_models.targets=2")
 SMALL += ("attack.call.epochs=3",)
 
 

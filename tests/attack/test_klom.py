@@ -12,8 +12,8 @@ from unlearnbench import metric, worker
 from unlearnbench.attack.klom import klom
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
-from unlearnbench.population import shadows
 from unlearnbench.results import finished, load_results
+from unlearnbench.shadow_models import shadows
 from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Skip
 
 M, N = 200, 30
@@ -111,7 +111,7 @@ def test_its_population_is_large_enough_and_that_of_other_attacks_if_asked() -> 
     assert len(shadows(compose("attack=klom", "method=finetune"))) == 200
     same = [
         {one.predictions_key for one in shadows(compose(f"attack={name}", *words))}
-        for name, words in (("klom", []), ("lira", ["shadows.models=200"]))
+        for name, words in (("klom", []), ("lira", ["shadow_models.models=200"]))
     ]
     assert same[0] == same[1]
 
@@ -122,7 +122,7 @@ def test_whole_from_trainings_to_rows(
     """Ten models a side are enough to see it: originals saw twice the rows that retraining did."""
     monkeypatch.setattr(metric, "KLOM_MODELS", 10)
     words = ["model=logreg", "train.call.epochs=1", "attack=klom", "precision=64-true"]
-    words += ["attack.shadows.models=40", "attack.shadows.pool=1"]
+    words += ["attack.shadow_models.models=40", "attack.shadow_models.pool=1"]
     methods = ("original", "retrain", "second_retrain")
     grid = [compose(*words, f"method={method}") for method in methods]
     todo = plan(grid, new_lab.store, set())

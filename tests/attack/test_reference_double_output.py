@@ -32,7 +32,7 @@ from unlearnbench import config
 from unlearnbench.attack.double_output import CLASSIFIERS, double_output
 from unlearnbench.cell import Cell, target
 from unlearnbench.model.logistic_regression import OneVsRest
-from unlearnbench.outputs import zoo_predictions
+from unlearnbench.outputs import request_predictions
 from unlearnbench.pipeline import Lab
 from unlearnbench.store import Store
 from unlearnbench.values import RETAINED, Predictions
@@ -191,7 +191,7 @@ def patched(name: str) -> Iterator[None]:
 @cache
 def folder(name: str) -> TemporaryDirectory[str]:
     """A store; what is patched is in no key."""
-    return TemporaryDirectory(prefix="zoo")
+    return TemporaryDirectory(prefix="request_pairs")
 
 
 @cache
@@ -203,13 +203,13 @@ def composed(model: str, defense: tuple[str, ...] = ()) -> Cell:
 
 @cache
 def asked(name: str, seed: int, originals: int = 10) -> Both:
-    """What the models of a zoo say before and after, by half."""
+    """Outputs before and after each request, by half."""
     model = TARGETS[name.replace("broken ", "")].model
     cell = composed(model)
-    drawn = {**cell.attack["zoo"], "seed": seed, "originals": originals}
-    cell = replace(cell, seed=seed, attack={**cell.attack, "zoo": drawn})
+    drawn = {**cell.attack["request_pairs"], "seed": seed, "originals": originals}
+    cell = replace(cell, seed=seed, attack={**cell.attack, "request_pairs": drawn})
     with patched(name):
-        return zoo_predictions(Lab(Store(Path(folder(name).name)), "cpu"), cell)
+        return request_predictions(Lab(Store(Path(folder(name).name)), "cpu"), cell)
 
 
 def attacked(both: Both, trees: int, cell: Cell, **changed: str) -> Figures:
@@ -231,8 +231,8 @@ def found(name: str) -> Figures:
     """AUCs by seed and column."""
     model, seeds, trees = TARGETS[ROWS[name].target]
     cell = composed(model, ROWS[name].defense)
-    zoos = (asked(ROWS[name].target, seed) for seed in range(seeds))
-    return np.stack([attacked(both, trees, cell) for both in zoos])
+    draws = (asked(ROWS[name].target, seed) for seed in range(seeds))
+    return np.stack([attacked(both, trees, cell) for both in draws])
 
 
 def mean(name: str, column: str) -> float:
@@ -307,7 +307,7 @@ def test_decimals_are_a_defense_as_they_get_few() -> None:
 
 
 def test_a_target_that_standardises_by_its_query_hides_all() -> None:
-    """AUC .5 to the bit, under every attack; the same zoo of models that do not is found out."""
+    """AUC .5 to the bit, under every attack; the same pairs of models that do not are told apart."""
     cell = composed("logistic_regression")
     for classifier in ("dt", "rf", "lr"):
         broken, ours = (

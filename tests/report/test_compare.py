@@ -186,7 +186,7 @@ def test_an_attack_under_a_defense_is_held_to_retraining_under_it() -> None:
 
 
 def test_an_attack_set_up_in_two_ways_is_two_settings_and_utility_neither() -> None:
-    ways = ("attack.shadows.models=8", "attack.shadows.models=16")
+    ways = ("attack.shadow_models.models=8", "attack.shadow_models.models=16")
     told = compared(
         controls(),
         rows("a", {"test_acc": RETRAIN}, overrides=ways[0]),

@@ -313,12 +313,12 @@ def test_a_training_that_went_wrong_is_named() -> None:
 
 @pytest.mark.tried("one of 64 trainings of a population went wrong", "named under the table")
 def test_a_population_with_a_training_that_went_wrong_is_named() -> None:
-    figures = {"population_acc_min": 0.374, "population_acc_median": 0.97}
+    figures = {"shadow_models_acc_min": 0.374, "shadow_models_acc_median": 0.97}
     methods = [cell(name, 0, ulira_auc=0.5, **figures) for name in ("retrain", "scrub")]
-    none = pd.DataFrame(methods).assign(population_outliers=0.0)
+    none = pd.DataFrame(methods).assign(shadow_models_outliers=0.0)
     assert leaderboard.note(none) is None
     message = "outlier: 1 of the models of a population went wrong: the lowest accuracy on unseen"
-    note = leaderboard.note(none.assign(population_outliers=1.0))
+    note = leaderboard.note(none.assign(shadow_models_outliers=1.0))
     assert note == f"{message} records is 37.4%, the median 97.0%"
 
 

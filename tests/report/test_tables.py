@@ -161,7 +161,7 @@ def test_a_defense_has_a_table_with_attacks_alone() -> None:
 
 
 def test_attacks_in_two_set_ups_have_a_table_each_with_the_utility() -> None:
-    ways = ("attack.shadows.models=8", "attack.shadows.models=16")
+    ways = ("attack.shadow_models.models=8", "attack.shadow_models.models=16")
     extra = [rows("scrub", {"lira_auc": [0.6]}, "lira", overrides=way) for way in ways]
     found = sections(pd.concat([study(), frame(*extra)]))[0].tables
     titles = [title for title, _ in found]

@@ -52,7 +52,7 @@ def klom(predictions: Predictions, *, direction: str) -> Scores:
     least = min(map(len, parts["forget"]))
     if least < metric.KLOM_MODELS:
         short = f"{least} models a side, {metric.KLOM_MODELS} are needed"
-        raise Skip(f"klom: {short}: attack.shadows.models={4 * metric.KLOM_MODELS} or more")
+        raise Skip(f"klom: {short}: attack.shadow_models.models={4 * metric.KLOM_MODELS} or more")
     told = {}
     for part, (ours_KN, theirs_KN) in parts.items():
         size = min(len(ours_KN), len(theirs_KN))
@@ -78,7 +78,7 @@ def _by_status(predictions: Predictions, places: NDArray[np.intp]) -> dict[int, 
         chosen_MN = status_MN == code
         counts_N = chosen_MN.sum(axis=0)
         if counts_N.min() != counts_N.max():
-            raise Skip("klom: takes attack.shadows.protocol=audit_pool, which is balanced")
+            raise Skip("klom: takes attack.shadow_models.protocol=audit_pool, which is balanced")
         places_KN = np.argsort(~chosen_MN, axis=0, kind="stable")[: counts_N[0]]
         found[code] = np.take_along_axis(phi_MN, places_KN, axis=0)
     return found

@@ -206,14 +206,15 @@ def outliers(wide: pd.DataFrame) -> list[str]:
                     f"outlier: {control} of seed {seed} has test accuracy {accuracy:.1%}, the"
                     f" median over seeds is {by_seed.median():.1%} ({title(setting)})"
                 )
-    for name, models in {"population": "models", "zoo": "originals"}.items():
+    nouns = {"shadow_models": "shadow models", "request_pairs": "originals of request pairs"}
+    for name, noun in nouns.items():
         if f"{name}_outliers" not in wide:
             continue
         figures = [f"{name}_{what}" for what in ("outliers", "acc_min", "acc_median")]
         wrong = wide.loc[wide[figures[0]] > 0, figures].drop_duplicates()
         for count, lowest, median in wrong.itertuples(index=False):
             found.append(
-                f"outlier: {count:.0f} of the {models} of a {name} went wrong: the lowest accuracy"
+                f"outlier: {count:.0f} of the {noun} went wrong: the lowest accuracy"
                 f" on unseen records is {lowest:.1%}, the median {median:.1%}"
             )
     return found

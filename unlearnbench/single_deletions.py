@@ -20,15 +20,15 @@ def deletions(cell: Cell) -> Cell | None:
 
     Its split names the draw, so that one original serves all methods and all counts of deletions.
     """
-    settings = cell.attack.get("deletions")
+    settings = cell.attack.get("single_deletions")
     if not settings:
         return None
     drawn = {name: settings[name] for name in ("private", "public", "seed")}
     asked = {name: settings[name] for name in ("count", "together")}
     return replace(
         cell,
-        split={**cell.split, "deletions": drawn},
-        forget={"name": "deletions", "version": 1, "call": None, **asked},
+        split={**cell.split, "single_deletions": drawn},
+        forget={"name": "single_deletions", "version": 1, "call": None, **asked},
         attack=NOTHING,
         defense=NOTHING,
         overrides="",
@@ -50,19 +50,19 @@ def pools(cell: Cell, rows: Rows) -> tuple[Rows, Rows]:
     Raises:
         ValueError: there are not enough of them.
     """
-    settings = cell.split["deletions"]
+    settings = cell.split["single_deletions"]
     drawn = np.random.default_rng(settings["seed"]).permutation(rows)
     n, m = (_count(name, settings, len(rows)) for name in ("private", "public"))
     if n + m > len(rows):
-        told = f"attack.deletions.private={settings['private']:g}, public={settings['public']:g}"
-        raise ValueError(f"{told}: there are {len(rows)} rows here")
+        shares = f"private={settings['private']:g}, public={settings['public']:g}"
+        raise ValueError(f"attack.single_deletions.{shares}: there are {len(rows)} rows here")
     return drawn[:n], drawn[n : n + m]
 
 
 def _count(name: str, settings: dict[str, Any], rows: int) -> int:
     told = settings[name]
     if not told > 0:
-        raise ValueError(f"attack.deletions.{name}={told:g}: must be above 0")
+        raise ValueError(f"attack.single_deletions.{name}={told:g}: must be above 0")
     return int(told * rows) if told <= 1 else round(told)
 
 
@@ -75,6 +75,7 @@ def forgotten(cell: Cell, private: Rows) -> Rows:
     count = cell.forget["count"]
     if not 0 < count < len(private):
         most = len(private) - 1
-        raise ValueError(f"attack.deletions.count={count}: must be between 1 and {most} here")
+        limits = f"must be between 1 and {most} here"
+        raise ValueError(f"attack.single_deletions.count={count}: {limits}")
     number = cell.forget.get("deletion")
     return private[:count] if number is None else private[number : number + 1]

@@ -77,10 +77,10 @@ def training_rows(cell: Cell, own: Pools) -> Rows:
     Raises:
         ValueError: there are not enough of them.
     """
-    settings = cell.split["zoo"]
+    settings = cell.split["request_pairs"]
     size, n = settings["size"], len(own.positive)
     if not 0 < size <= n:
-        raise ValueError(f"attack.zoo.size={size}: must be between 1 and {n} here")
+        raise ValueError(f"attack.request_pairs.size={size}: must be between 1 and {n} here")
     chosen: Rows = _random(cell).permutation(own.positive)[:size]
     return chosen
 
@@ -96,10 +96,11 @@ def request(cell: Cell, own: Pools) -> Request:
     asked = cell.forget
     k, trained = asked["deletions"], training_rows(cell, own)
     if not 0 < k < len(trained):
-        raise ValueError(f"attack.zoo.deletions={k}: must be between 1 and {len(trained) - 1}")
+        most = len(trained) - 1
+        raise ValueError(f"attack.request_pairs.deletions={k}: must be between 1 and {most}")
     if asked["online"] and k > len(own.replacement):
-        told = f"attack.zoo.deletions={k}: online learning has {len(own.replacement)} new records"
-        raise ValueError(f"{told} here")
+        limit = f"online learning has {len(own.replacement)} new records here"
+        raise ValueError(f"attack.request_pairs.deletions={k}: {limit}")
     random = _random(cell, asked["request"], k)
     order = random.permutation(trained)
     added = random.permutation(own.replacement)[:k]
@@ -113,11 +114,11 @@ def request(cell: Cell, own: Pools) -> Request:
 
 def _random(cell: Cell, *purpose: int) -> np.random.Generator:
     split = cell.split
-    place = [split["zoo"]["seed"], HALVES.index(split["half"]), split["index"], *purpose]
+    place = [split["request_pairs"]["seed"], HALVES.index(split["half"]), split["index"], *purpose]
     return np.random.default_rng(place)
 
 
-def zoo(cell: Cell) -> list[Cell]:
+def requests(cell: Cell) -> list[Cell]:
     """The cells of the requests that the cell's attack needs; none for another attack.
 
     First the shadow half's, then the target's, by original. Their split names the half and the
@@ -127,14 +128,14 @@ def zoo(cell: Cell) -> list[Cell]:
     Raises:
         ValueError: there is no original, or no request to one, or the seed is below 0.
     """
-    settings = cell.attack.get("zoo")
+    settings = cell.attack.get("request_pairs")
     if not settings:
         return []
     for name in ("originals", "requests"):
         if settings[name] < 1:
-            raise ValueError(f"attack.zoo.{name}={settings[name]}: must be 1 or more")
+            raise ValueError(f"attack.request_pairs.{name}={settings[name]}: must be 1 or more")
     if settings["seed"] < 0:
-        raise ValueError(f"attack.zoo.seed={settings['seed']}: must be 0 or more")
+        raise ValueError(f"attack.request_pairs.seed={settings['seed']}: must be 0 or more")
     drawn = {key: settings[key] for key in ("size", "seed")}
     asked = {key: settings[key] for key in ("deletions", "online")}
     theirs: dict[str, Cell] = {"target": cell, "shadow": cell.attackers()}
@@ -142,7 +143,7 @@ def zoo(cell: Cell) -> list[Cell]:
         replace(
             theirs[half],
             seed=_seed(cell, half, index),
-            split={**cell.split, "zoo": drawn, "half": half, "index": index},
+            split={**cell.split, "request_pairs": drawn, "half": half, "index": index},
             forget={"name": "request", "version": 1, "call": None, "request": number, **asked},
             attack=NOTHING,
             defense=NOTHING,

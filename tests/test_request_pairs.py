@@ -19,11 +19,11 @@ from unlearnbench.cell import NOTHING, Cell
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
-from unlearnbench.population import shadows
-from unlearnbench.split import split_of, zoo_pools
+from unlearnbench.request_pairs import HALVES, Pools, pools, request, requests, training_rows
+from unlearnbench.shadow_models import shadows
+from unlearnbench.split import request_pools, split_of
 from unlearnbench.store import Store
 from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions
-from unlearnbench.zoo import HALVES, Pools, pools, request, training_rows, zoo
 
 ROWS = np.arange(500, 1500)
 SMALL = {"originals": 2, "requests": 3, "size": 60, "deletions": 2, "online": False, "seed": 0}
@@ -35,7 +35,7 @@ METHODS += ["sisa", "sisa_retrain", "amnesiac"]
 def composed() -> dict[str, Cell]:
     """Cells of one zoo by method; composing takes longer than training on 60 rows."""
     words = ["attack=double_output", "model=logreg", "train.call.epochs=1"]
-    words += [f"attack.zoo.{name}={value}" for name, value in SMALL.items()]
+    words += [f"attack.request_pairs.{name}={value}" for name, value in SMALL.items()]
     every = config.cells([[*words, f"method={name}"] for name in METHODS])
     return dict(zip(METHODS, every, strict=True))
 
@@ -43,14 +43,14 @@ def composed() -> dict[str, Cell]:
 def cell(method: str = "retrain", **changed: Any) -> Cell:
     """A cell of the small zoo, with other settings of it."""
     one = composed()[method]
-    return replace(one, attack={**one.attack, "zoo": {**SMALL, **changed}})
+    return replace(one, attack={**one.attack, "request_pairs": {**SMALL, **changed}})
 
 
 def member(one: Cell, half: str = "target", index: int = 0, number: int = 0) -> Cell:
     """One request of a cell's zoo."""
     (found,) = (
         asked
-        for asked in zoo(one)
+        for asked in requests(one)
         if (asked.split["half"], asked.split["index"]) == (half, index)
         and asked.forget["request"] == number
     )
@@ -91,7 +91,7 @@ def test_shares_of_a_half(half: str) -> None:
 def test_all_rows_but_validation_are_in_a_half() -> None:
     target, shadow = (member(cell(), half) for half in ("target", "shadow"))
     data = pipeline.dataset(target)
-    found = [zoo_pools(one, data) for one in (target, shadow)]
+    found = [request_pools(one, data) for one in (target, shadow)]
     every = [rows for one in found for rows in (one.positive, one.negative, one.replacement)]
     val = split_of(composed()["retrain"], data).val
     assert sorted([*np.concatenate(every), *val.tolist()]) == list(range(len(data.y)))
@@ -129,14 +129,14 @@ def test_rows_are_drawn_by_the_zoos_seed_alone() -> None:
     assert rows()[0] != rows(seed=1)[0]
 
 
-def requests(**changed: Any) -> Iterator[tuple[set[int], Any]]:
-    for one in zoo(cell(originals=1, **changed)):
+def drawn(**changed: Any) -> Iterator[tuple[set[int], Any]]:
+    for one in requests(cell(originals=1, **changed)):
         if one.split["half"] == "target":
             yield set(training_rows(one, own())), request(one, own())
 
 
 def test_a_request_is_about_rows_that_were_trained_on_one_that_stays_and_unseen_ones() -> None:
-    for trained, found in requests(requests=30, deletions=40):
+    for trained, found in drawn(requests=30, deletions=40):
         gone = set(found.forget)
         assert len(found.forget) == len(gone) == 40
         assert gone < trained
@@ -151,7 +151,7 @@ def test_a_request_is_about_rows_that_were_trained_on_one_that_stays_and_unseen_
 
 
 def test_new_records_are_none_that_anybody_else_has() -> None:
-    for trained, found in requests(requests=30, deletions=15, online=True):
+    for trained, found in drawn(requests=30, deletions=15, online=True):
         assert len(found.added) == len(set(found.added)) == 15
         assert set(found.added) <= set(own().replacement)
         assert not set(found.added) & {*trained, *found.asked}
@@ -159,10 +159,10 @@ def test_new_records_are_none_that_anybody_else_has() -> None:
 
 def test_requests_to_an_original_are_drawn_independently() -> None:
     """15 of 60 rows each time: two requests have 3.75 in common on average, and many have some."""
-    found = [one for _, one in requests(requests=60, deletions=15)]
+    found = [one for _, one in drawn(requests=60, deletions=15)]
     shared = [len({*a.forget} & {*b.forget}) for a, b in combinations(found, 2)]
     assert np.mean(shared) == pytest.approx(15 * 15 / 60, abs=0.15)
-    assert set().union(*(set(one.forget) for one in found)) == next(requests())[0]
+    assert set().union(*(set(one.forget) for one in found)) == next(drawn())[0]
     unseen = [row for one in found for row in one.unseen]
     assert len(set(unseen)) > 80, "of 85"
     kept = Counter(row for one in found for row in one.retained)
@@ -172,14 +172,17 @@ def test_requests_to_an_original_are_drawn_independently() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"originals": 0}, r"attack\.zoo\.originals=0: must be 1 or more"),
-        ({"requests": 0}, r"attack\.zoo\.requests=0: must be 1 or more"),
-        ({"seed": -1}, r"attack\.zoo\.seed=-1: must be 0 or more"),
-        ({"size": 0}, r"attack\.zoo\.size=0: must be between 1 and 400"),
-        ({"size": 401}, r"attack\.zoo\.size=401: must be between 1 and 400"),
-        ({"deletions": 0}, r"attack\.zoo\.deletions=0: must be between 1 and 59"),
-        ({"deletions": 60}, r"attack\.zoo\.deletions=60: must be between 1 and 59"),
-        ({"deletions": 16, "online": True}, r"attack\.zoo\.deletions=16: .* 15 new records"),
+        ({"originals": 0}, r"attack\.request_pairs\.originals=0: must be 1 or more"),
+        ({"requests": 0}, r"attack\.request_pairs\.requests=0: must be 1 or more"),
+        ({"seed": -1}, r"attack\.request_pairs\.seed=-1: must be 0 or more"),
+        ({"size": 0}, r"attack\.request_pairs\.size=0: must be between 1 and 400"),
+        ({"size": 401}, r"attack\.request_pairs\.size=401: must be between 1 and 400"),
+        ({"deletions": 0}, r"attack\.request_pairs\.deletions=0: must be between 1 and 59"),
+        ({"deletions": 60}, r"attack\.request_pairs\.deletions=60: must be between 1 and 59"),
+        (
+            {"deletions": 16, "online": True},
+            r"attack\.request_pairs\.deletions=16: .* 15 new records",
+        ),
     ],
 )
 def test_impossible_settings_are_named(changed: dict[str, Any], told: str) -> None:
@@ -191,8 +194,8 @@ def test_impossible_settings_are_named(changed: dict[str, Any], told: str) -> No
 def test_split_of_a_request(online: bool) -> None:
     one = member(cell(online=online), index=1, number=2)
     data = pipeline.dataset(one)
-    parts, found = split_of(one, data), request(one, zoo_pools(one, data))
-    trained = training_rows(one, zoo_pools(one, data)).tolist()
+    parts, found = split_of(one, data), request(one, request_pools(one, data))
+    trained = training_rows(one, request_pools(one, data)).tolist()
     assert parts.train.tolist() == trained + (found.added.tolist() if online else [])
     assert parts.forget.tolist() == found.forget.tolist()
     kept = [row for row in trained if row not in set(found.forget)]
@@ -207,13 +210,13 @@ def test_split_of_a_request(online: bool) -> None:
 
 
 def keys(one: Cell, of: str) -> set[str]:
-    return {getattr(asked.original() if "original" in of else asked, of) for asked in zoo(one)}
+    return {getattr(asked.original() if "original" in of else asked, of) for asked in requests(one)}
 
 
 def test_originals_serve_all_methods_and_requests() -> None:
     mine = keys(cell(), "original_key")
     assert len(mine) == 2 * SMALL["originals"]
-    assert keys(cell(), "original_key") == {one.original().model_key for one in zoo(cell())}
+    assert keys(cell(), "original_key") == {one.original().model_key for one in requests(cell())}
     same = [cell("finetune"), cell("second_retrain"), cell("original"), cell("sisa")]
     same += [cell(deletions=5), cell(requests=9), cell(online=True)]
     for one in same:
@@ -225,10 +228,12 @@ def test_originals_serve_all_methods_and_requests() -> None:
 
 def test_every_original_has_a_seed_of_its_own() -> None:
     """No two of a zoo or of two seeds' zoos share one, nor does a population or a sweep."""
-    found = [{asked.seed for asked in zoo(replace(cell(), seed=seed))} for seed in (0, 1)]
+    found = [{asked.seed for asked in requests(replace(cell(), seed=seed))} for seed in (0, 1)]
     assert [len(seeds) for seeds in found] == [4, 4]
     population = {"protocol": "audit_pool", "models": 64, "pool": 0.4, "seed": 0}
-    others = [shadows(replace(cell(), seed=s, attack={"shadows": population})) for s in (0, 1)]
+    others = [
+        shadows(replace(cell(), seed=s, attack={"shadow_models": population})) for s in (0, 1)
+    ]
     taken = [{shadow.seed for shadow in models} for models in others]
     together = [*found, *taken, set(range(1000))]
     assert len(set().union(*together)) == sum(map(len, together))
@@ -237,10 +242,10 @@ def test_every_original_has_a_seed_of_its_own() -> None:
 def test_every_request_has_outputs_of_its_own() -> None:
     every = [cell(name) for name in METHODS]
     every += [cell(deletions=5), cell(online=True), replace(cell(), seed=1)]
-    found = [asked.predictions_key for one in every for asked in zoo(one)]
+    found = [asked.predictions_key for one in every for asked in requests(one)]
     per_cell = 2 * SMALL["originals"] * SMALL["requests"]
     assert len(found) == len(set(found)) == len(every) * per_cell
-    more = [asked.predictions_key for asked in zoo(cell(requests=4))]
+    more = [asked.predictions_key for asked in requests(cell(requests=4))]
     assert len(set(more) & set(found)) == per_cell, "more requests leave the others as they are"
 
 
@@ -251,7 +256,7 @@ def test_a_second_retrain_is_compared_with_the_original_of_its_own_seed(lab: Lab
     later = replace(first, seed=first.seed + 1)
     assert later.model_key == second.model_key
     assert later.predictions_key != second.predictions_key, "what was before is another"
-    found = [outputs.zoo_predictions(lab, cell(name))["target"] for name in METHODS[2:4]]
+    found = [outputs.request_predictions(lab, cell(name))["target"] for name in METHODS[2:4]]
     assert (found[0].logits_MQNC[0] == found[1].logits_MQNC[0]).all()
     assert (found[0].logits_MQNC[1] != found[1].logits_MQNC[1]).any()
 
@@ -273,7 +278,7 @@ def test_a_plan_has_each_original_and_each_request_once(tmp_path: Path) -> None:
         assert done >= {*job.needs}
         done.add(job.key)
     for one in grid[:2]:
-        for request_ in zoo(one):
+        for request_ in requests(one):
             for needed in (request_, replace(request_, method=one.reference)):
                 job = by_key[needed.predictions_key]
                 assert job.needs == (request_.original().predictions_key,)
@@ -289,7 +294,7 @@ def test_original_and_retrain_have_no_requests_beside_those_of_retrain(tmp_path:
 
 
 def test_a_cell_without_a_zoo_has_none() -> None:
-    assert zoo(compose()) == []
+    assert requests(compose()) == []
 
 
 # ---------------------------------------------------------------------------------------------
@@ -299,12 +304,12 @@ def test_a_cell_without_a_zoo_has_none() -> None:
 def test_shapes_and_parts(lab: Lab) -> None:
     """Two originals, three requests each; of each two deleted rows, one that stays, two unseen."""
     one = cell("finetune")
-    found = outputs.zoo_predictions(lab, one)
+    found = outputs.request_predictions(lab, one)
     assert tuple(found) == HALVES
     data = pipeline.dataset(one)
     for half, said in found.items():
-        asked = [each for each in zoo(one) if each.split["half"] == half]
-        own_N = np.concatenate([request(each, zoo_pools(each, data)).asked for each in asked])
+        asked = [each for each in requests(one) if each.split["half"] == half]
+        own_N = np.concatenate([request(each, request_pools(each, data)).asked for each in asked])
         assert said.rows_N.tolist() == own_N.tolist()
         assert said.y_N.tolist() == data.y[own_N].tolist()
         assert said.logits_MQNC.shape == (2, 1, 2 * 3 * 5, 10)
@@ -322,7 +327,7 @@ def test_shapes_and_parts(lab: Lab) -> None:
 
 @pytest.mark.parametrize("method", ["finetune", "retrain"])
 def test_first_the_originals_outputs_then_those_of_what_became_of_it(lab: Lab, method: str) -> None:
-    found = outputs.zoo_predictions(lab, cell(method))
+    found = outputs.request_predictions(lab, cell(method))
     data = pipeline.dataset(cell(method))
     for half, index, number in (("shadow", 0, 2), ("target", 1, 1)):
         one, said = member(cell(method), half, index, number), found[half]
@@ -338,12 +343,12 @@ def test_first_the_originals_outputs_then_those_of_what_became_of_it(lab: Lab, m
 def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
     """Beside its requests an original has outputs on what it was and was not trained on."""
     one = member(cell())
-    said = outputs.zoo_predictions(lab, cell())["target"]
+    said = outputs.request_predictions(lab, cell())["target"]
     outputs.predict(lab, one.original())
     stored = lab.store.load(one.original().predictions_key)
     arrays = load_arrays(stored.read(outputs.OUTPUTS))
     data = pipeline.dataset(one)
-    trained = training_rows(one, zoo_pools(one, data)).tolist()
+    trained = training_rows(one, request_pools(one, data)).tolist()
     assert arrays["trained_N"].tolist() == [True] * 60 + [False] * 60
     assert arrays["y_N"][:60].tolist() == data.y[trained].tolist()
     gone_N = (said.model_N == 0) & (said.status_MN[1] == FORGOTTEN)
@@ -354,26 +359,28 @@ def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
 
 def test_accuracies_are_of_the_originals_under_attack(lab: Lab) -> None:
     """By the models themselves, on the rows they were trained on and on as many unseen ones."""
-    told = outputs.zoo_accuracies(lab, cell())
+    told = outputs.request_accuracies(lab, cell())
     originals = {
-        one.original().model_key: one for one in zoo(cell()) if one.split["half"] == "target"
+        one.original().model_key: one for one in requests(cell()) if one.split["half"] == "target"
     }
     trained, unseen = [], []
     for one in originals.values():
-        data, own = pipeline.dataset(one), zoo_pools(one, pipeline.dataset(one))
+        data, own = pipeline.dataset(one), request_pools(one, pipeline.dataset(one))
         net = pipeline.original(lab, one)
         for rows, right in ((training_rows(one, own), trained), (own.negative[:60], unseen)):
             with torch.no_grad():
                 said = net(data.inputs(torch.from_numpy(rows))).argmax(dim=1)
             right += (said == data.y[rows]).tolist()
-    assert {name: told[name] for name in ("zoo_train_acc", "zoo_test_acc")} == {
-        "zoo_train_acc": (np.mean(trained), len(originals) * 60),
-        "zoo_test_acc": (np.mean(unseen), len(originals) * 60),
+    assert {name: told[name] for name in ("request_pairs_train_acc", "request_pairs_test_acc")} == {
+        "request_pairs_train_acc": (np.mean(trained), len(originals) * 60),
+        "request_pairs_test_acc": (np.mean(unseen), len(originals) * 60),
     }
 
 
 def test_the_original_is_compared_with_itself(lab: Lab) -> None:
-    same, retrained = (outputs.zoo_predictions(lab, cell(name)) for name in ("original", "retrain"))
+    same, retrained = (
+        outputs.request_predictions(lab, cell(name)) for name in ("original", "retrain")
+    )
     for half in HALVES:
         assert same[half].kind_M == ("original", "original")
         assert (same[half].logits_MQNC[0] == same[half].logits_MQNC[1]).all()
@@ -383,7 +390,7 @@ def test_the_original_is_compared_with_itself(lab: Lab) -> None:
 
 def test_sisa_was_its_own_ensemble_before_and_a_deletion_changes_one_shard(new_lab: Lab) -> None:
     small = {"originals": 1, "requests": 2, "deletions": 1}
-    said = outputs.zoo_predictions(new_lab, cell("sisa", **small))["target"]
+    said = outputs.request_predictions(new_lab, cell("sisa", **small))["target"]
     one = member(cell("sisa", **small), number=1)
     data = pipeline.dataset(one)
     before = pipeline.unlearned(new_lab, replace(one, forget=NOTHING))
@@ -413,13 +420,13 @@ def test_what_has_prepared_cannot_take_in_new_records(lab: Lab) -> None:
         attacked = [row for row in found.rows if row["attack"] != "none"]
         assert [row["status"] for row in attacked] == ["skipped"]
         assert attacked[0]["reason"] == f"method={method} has no step that takes in new records"
-    offline = outputs.zoo_predictions(lab, cell("amnesiac", **{**small, "online": False}))
+    offline = outputs.request_predictions(lab, cell("amnesiac", **{**small, "online": False}))
     assert np.isfinite(offline["target"].logits_MQNC).all()
 
 
 def test_new_records_are_learned(lab: Lab) -> None:
     plain, online = (
-        outputs.zoo_predictions(lab, cell("retrain", online=online)) for online in (False, True)
+        outputs.request_predictions(lab, cell("retrain", online=online)) for online in (False, True)
     )
     for half in HALVES:
         assert (plain[half].rows_N == online[half].rows_N).all()
@@ -434,7 +441,11 @@ def test_new_records_are_learned(lab: Lab) -> None:
 @cache
 def transferred() -> tuple[Cell, Cell]:
     words = ["attack=double_output", "model=logreg", "method=retrain", "train.call.epochs=1"]
-    words += ["attack.zoo.originals=1", "attack.zoo.requests=2", "attack.zoo.size=40"]
+    words += [
+        "attack.request_pairs.originals=1",
+        "attack.request_pairs.requests=2",
+        "attack.request_pairs.size=40",
+    ]
     other = ["attack.transfer.model=decision_tree", "attack.transfer.train=estimator"]
     data, model = config.cells([[*words, "attack.transfer.dataset=wine"], [*words, *other]])
     return data, model
@@ -446,11 +457,11 @@ def told(found: dict[str, Predictions]) -> list[tuple[int, ...]]:
 
 def test_the_attackers_half_is_on_his_own_data_set(lab: Lab) -> None:
     one, _ = transferred()
-    assert {(each.split["half"], each.dataset["name"]) for each in zoo(one)} == {
+    assert {(each.split["half"], each.dataset["name"]) for each in requests(one)} == {
         ("shadow", "wine"),
         ("target", "digits"),
     }
-    found = outputs.zoo_predictions(lab, one)
+    found = outputs.request_predictions(lab, one)
     assert told(found) == [(2, 1, 6, 3), (2, 1, 6, 10)]
     wine = pipeline.dataset(one.attackers())
     assert found["shadow"].y_N.tolist() == wine.y[found["shadow"].rows_N].tolist()
@@ -458,7 +469,7 @@ def test_the_attackers_half_is_on_his_own_data_set(lab: Lab) -> None:
 
 def test_the_attackers_half_is_of_his_own_model(lab: Lab) -> None:
     _, one = transferred()
-    for each in zoo(one):
+    for each in requests(one):
         mine = {"shadow": ("decision_tree", "estimator"), "target": ("logreg", "default")}
         assert (each.model["name"], each.train["name"]) == mine[each.split["half"]]
         assert (each.train["call"].get("epochs") == 1) == (each.split["half"] == "target")
@@ -469,7 +480,9 @@ def test_the_attackers_half_is_of_his_own_model(lab: Lab) -> None:
 def test_the_targets_half_is_that_without_transfer() -> None:
     for one in transferred():
         plain = replace(one, attack={**one.attack, "transfer": {}}, shadow={})
-        keys_ = [[each.predictions_key for each in zoo(each_cell)] for each_cell in (one, plain)]
+        keys_ = [
+            [each.predictions_key for each in requests(each_cell)] for each_cell in (one, plain)
+        ]
         assert keys_[0][2:] == keys_[1][2:]
         assert not set(keys_[0][:2]) & set(keys_[1][:2])
 

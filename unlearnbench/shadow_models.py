@@ -57,10 +57,11 @@ def audit_pool(train_rows: Rows, *, models: int, pool: float, seed: int) -> Popu
         ValueError: ``models`` is no multiple of 4, or ``pool`` leaves no record.
     """
     if models < 4 or models % 4:
-        raise ValueError(f"attack.shadows.models={models}: must be a multiple of 4")
+        raise ValueError(f"attack.shadow_models.models={models}: must be a multiple of 4")
     n = round(pool * len(train_rows))
     if not 0 < n <= len(train_rows):
-        raise ValueError(f"attack.shadows.pool={pool}: audits {n} of {len(train_rows)} records")
+        share = f"audits {n} of {len(train_rows)} records"
+        raise ValueError(f"attack.shadow_models.pool={pool}: {share}")
     random = np.random.default_rng(seed)
     rows_N = np.sort(random.permutation(train_rows)[:n])
     rank_MN = random.random((models, n)).argsort(axis=0).argsort(axis=0)
@@ -168,27 +169,27 @@ def shadows(cell: Cell) -> list[Cell]:
     Raises:
         ValueError: an unknown protocol, a setting it lacks, none of something, or a seed below 0.
     """
-    settings = cell.attack.get("shadows")
+    settings = cell.attack.get("shadow_models")
     if not settings:
         return []
     protocol = settings["protocol"]
     if protocol not in NEEDED:
         known = f"must be one of {', '.join(NEEDED)}"
-        raise ValueError(f"attack.shadows.protocol={protocol}: {known}")
+        raise ValueError(f"attack.shadow_models.protocol={protocol}: {known}")
     if missing := [name for name in NEEDED[protocol] if name not in settings]:
-        told = " and ".join(f"attack.shadows.{name}" for name in missing)
-        raise ValueError(f"attack.shadows.protocol={protocol}: needs {told}")
+        told = " and ".join(f"attack.shadow_models.{name}" for name in missing)
+        raise ValueError(f"attack.shadow_models.protocol={protocol}: needs {told}")
     counts = {f"shadows.{name}": settings.get(name, 1) for name in COUNTS}
     for name, count in {**counts, "queries": cell.attack.get("queries", 1)}.items():
         if count < 1:
             raise ValueError(f"attack.{name}={count}: must be 1 or more")
     if settings.get("seed", 0) < 0:
-        raise ValueError(f"attack.shadows.seed={settings['seed']}: must be 0 or more")
+        raise ValueError(f"attack.shadow_models.seed={settings['seed']}: must be 0 or more")
     if protocol == "random_halves":
         return [_member(cell, index, cell.forget) for index in range(settings["targets"])]
     forgets = settings["forgets"] if protocol == "deep_unlearn" else 1
     places = range(settings["splits" if protocol == "deep_unlearn" else "models"])
-    sets = [{"name": "population", "version": 1, "call": None, "set": f} for f in range(forgets)]
+    sets = [{"name": "shadow_models", "version": 1, "call": None, "set": f} for f in range(forgets)]
     return [_member(cell, index, forget) for index in places for forget in sets]
 
 
@@ -199,14 +200,14 @@ def originals(cell: Cell) -> list[Cell]:
     """
     untouched = replace(cell, method=UNTOUCHED)
     found = [one for one in shadows(untouched) if not one.forget.get("set")]
-    settings = cell.attack.get("shadows") or {}
+    settings = cell.attack.get("shadow_models") or {}
     own = settings["models"] if settings.get("protocol") == "random_halves" else 0
     return found + [_member(untouched, len(found) + k, cell.forget) for k in range(own)]
 
 
 def _member(cell: Cell, index: int, forget: Option) -> Cell:
     """The cell's method on the model at a place in its population."""
-    told = dict(cell.attack["shadows"])
+    told = dict(cell.attack["shadow_models"])
     if told["protocol"] == "deep_unlearn":
         told = {"protocol": told["protocol"]}
     if told["protocol"] == "random_halves":
@@ -215,7 +216,7 @@ def _member(cell: Cell, index: int, forget: Option) -> Cell:
     return replace(
         cell,
         seed=10_000 * (cell.seed + 1) + index,
-        split={**cell.split, "population": told, "index": index},
+        split={**cell.split, "shadow_models": told, "index": index},
         forget=forget,
         attack={**NOTHING, **views},
         defense=NOTHING,

@@ -17,7 +17,8 @@ from unlearnbench.attack.ulira import ulira
 from unlearnbench.cell import UNTOUCHED, Cell
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
-from unlearnbench.population import (
+from unlearnbench.seeding import generator
+from unlearnbench.shadow_models import (
     FORGOTTEN,
     RETAINED,
     UNSEEN,
@@ -27,7 +28,6 @@ from unlearnbench.population import (
     originals,
     shadows,
 )
-from unlearnbench.seeding import generator
 from unlearnbench.split import population, split_of, status_of
 from unlearnbench.store import Store
 
@@ -43,7 +43,7 @@ def small(*words: str) -> Cell:
 
 def audited(*words: str) -> Cell:
     one = small("model=mlp", *words)
-    return replace(one, attack={**one.attack, "shadows": SETTINGS})
+    return replace(one, attack={**one.attack, "shadow_models": SETTINGS})
 
 
 def test_every_record_is_unseen_by_half_and_forgotten_by_a_quarter() -> None:
@@ -76,7 +76,7 @@ def test_models_differ_and_states_are_independent_of_each_other() -> None:
 
 @pytest.mark.parametrize(("models", "pool"), [(0, 0.5), (6, 0.5), (8, 0.0), (8, 1.5)])
 def test_impossible_settings_are_named(models: int, pool: float) -> None:
-    with pytest.raises(ValueError, match=r"attack\.shadows\.(models|pool)="):
+    with pytest.raises(ValueError, match=r"attack\.shadow_models\.(models|pool)="):
         audit_pool(ROWS, models=models, pool=pool, seed=0)
 
 
@@ -95,7 +95,7 @@ def test_originals_are_shared_by_methods_and_attacks() -> None:
 
 def test_other_settings_or_seeds_are_other_models() -> None:
     one = audited()
-    more = replace(one, attack={**one.attack, "shadows": {**SETTINGS, "models": 12}})
+    more = replace(one, attack={**one.attack, "shadow_models": {**SETTINGS, "models": 12}})
     later = replace(one, seed=1)
     keys = [{shadow.original_key for shadow in shadows(each)} for each in (one, more, later)]
     assert not keys[0] & keys[1]
@@ -124,7 +124,7 @@ def test_splits_follow_the_matrix() -> None:
 def test_predictions_of_a_population(new_lab: Lab) -> None:
     """Unlearned, original, retrained; on audited records alone, and no unlearned weights kept."""
     one = audited()
-    found = outputs.population_predictions(new_lab, one)
+    found = outputs.shadow_predictions(new_lab, one)
     n = len(found.rows_N)
     assert found.logits_MQNC.shape == (24, 1, n, 10)
     assert found.kind_M == ("unlearned",) * 8 + ("original",) * 8 + ("retrained",) * 8
@@ -145,8 +145,8 @@ def test_predictions_of_a_population(new_lab: Lab) -> None:
 @pytest.mark.parametrize("method", ["original", "retrain"])
 def test_controls_under_attack_are_not_there_twice(new_lab: Lab, cell: Cells, method: str) -> None:
     one = cell("model=mlp", "train.call.epochs=1", f"method={method}")
-    found = outputs.population_predictions(
-        new_lab, replace(one, attack={**one.attack, "shadows": SETTINGS})
+    found = outputs.shadow_predictions(
+        new_lab, replace(one, attack={**one.attack, "shadow_models": SETTINGS})
     )
     assert sorted(set(found.kind_M)) == ["original", "retrained"]
     assert len(found.kind_M) == 16
@@ -184,7 +184,7 @@ def test_halves_of_any_rows() -> None:
 
 def halved(*words: str, **changed: int) -> Cell:
     one = small("model=logreg", *words)
-    attack = {"name": "ulira", "call": {"_target_": "x"}, "shadows": {**HALVES, **changed}}
+    attack = {"name": "ulira", "call": {"_target_": "x"}, "shadow_models": {**HALVES, **changed}}
     return replace(one, attack=attack)
 
 
@@ -238,7 +238,7 @@ def test_a_plan_has_each_model_of_the_halves_once(tmp_path: Path) -> None:
 def test_predictions_of_halves(new_lab: Lab) -> None:
     """Six unlearned models, then the three originals they come from, then six retrained ones."""
     one = halved()
-    found = outputs.population_predictions(new_lab, one)
+    found = outputs.shadow_predictions(new_lab, one)
     assert found.logits_MQNC.shape == (15, 1, len(found.rows_N), 10)
     assert found.kind_M == ("unlearned",) * 6 + ("original",) * 3 + ("retrained",) * 6
     assert found.parent_M == (6, 6, 7, 7, 8, 8, *[-1] * 9)
@@ -262,14 +262,14 @@ def test_predictions_of_halves(new_lab: Lab) -> None:
 
 def test_originals_of_halves_under_attack_stand_once_a_forget_set(new_lab: Lab) -> None:
     one = replace(halved(), method=UNTOUCHED)
-    found = outputs.population_predictions(new_lab, one)
+    found = outputs.shadow_predictions(new_lab, one)
     assert found.kind_M == ("original",) * 6 + ("retrained",) * 6
     assert (found.logits_MQNC[0:6:2] == found.logits_MQNC[1:6:2]).all()
     assert (found.status_MN[0:6:2] != found.status_MN[1:6:2]).any()
 
 
 def test_ulira_takes_models_of_one_half_as_one_target(new_lab: Lab) -> None:
-    found = outputs.population_predictions(new_lab, halved(splits=6, forgets=3))
+    found = outputs.shadow_predictions(new_lab, halved(splits=6, forgets=3))
     scores = ulira(found, reference="unlearned_out", variance="per_record")
     assert set(scores.pool) == {f"model {m:02d}" for m in range(0, 18, 3)}
     assert np.isfinite(scores.score).all()
@@ -297,10 +297,10 @@ def test_a_training_that_went_wrong_is_counted() -> None:
         audited_M=(True,) * M,
     )
     accuracies = [right_MN[m][~seen_MN[m]].mean() for m in range(M) if kinds[m] != "unlearned"]
-    assert outputs.population_accuracies(population) == {
-        "population_outliers": (1.0, 15),
-        "population_acc_min": (pytest.approx(min(accuracies)), 15),
-        "population_acc_median": (pytest.approx(np.median(accuracies)), 15),
+    assert outputs.shadow_accuracies(population) == {
+        "shadow_models_outliers": (1.0, 15),
+        "shadow_models_acc_min": (pytest.approx(min(accuracies)), 15),
+        "shadow_models_acc_median": (pytest.approx(np.median(accuracies)), 15),
     }
 
 
@@ -323,7 +323,7 @@ def linear(*words: str) -> Cell:
 
 def apart(*words: str, forget: tuple[str, ...] = SEVEN, seed: int = 0, **changed: int) -> Cell:
     one = linear(*forget, *words)
-    attack = {"name": "x", "call": {"_target_": "x"}, "shadows": {**APART, **changed}}
+    attack = {"name": "x", "call": {"_target_": "x"}, "shadow_models": {**APART, **changed}}
     return replace(one, attack=attack, seed=seed)
 
 
@@ -366,7 +366,7 @@ def test_originals_on_halves_serve_all_forget_sets_methods_and_counts() -> None:
     assert {shadow.predictions_key for shadow in originals(apart(models=4, targets=3))} > keys
     for other in (
         apart(seed=1),
-        replace(one, attack={"call": {}, "shadows": {**APART, "seed": 1}}),
+        replace(one, attack={"call": {}, "shadow_models": {**APART, "seed": 1}}),
     ):
         assert not keys & {shadow.predictions_key for shadow in originals(other)}
     models = {shadow.model_key for shadow in shadows(one)}
@@ -398,7 +398,7 @@ def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None
 def test_predictions_of_halves_apart(new_lab: Lab) -> None:
     """Two unlearned models, the five originals, two retrained ones; on all training rows."""
     one = apart()
-    found = outputs.population_predictions(new_lab, one)
+    found = outputs.shadow_predictions(new_lab, one)
     data = pipeline.dataset(one)
     assert found.logits_MQNC.shape == (9, 1, len(split_of(one, data).train), 10)
     assert found.kind_M == ("unlearned",) * 2 + ("original",) * 5 + ("retrained",) * 2
@@ -424,7 +424,7 @@ def test_predictions_of_halves_apart(new_lab: Lab) -> None:
 def test_controls_on_halves_are_not_there_twice(
     new_lab: Lab, method: str, kinds: tuple[str, ...]
 ) -> None:
-    found = outputs.population_predictions(new_lab, apart(f"method={method}"))
+    found = outputs.shadow_predictions(new_lab, apart(f"method={method}"))
     assert found.kind_M == kinds
     assert found.audited_M == (True,) * 2 + (False,) * (len(kinds) - 2)
 
@@ -449,7 +449,7 @@ def test_a_plan_has_each_model_of_halves_apart_once(tmp_path: Path) -> None:
 def test_a_second_retrained_population_needs_no_originals_of_its_own(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    attack = {"name": "x", "call": {"_target_": "x"}, "shadows": settings}
+    attack = {"name": "x", "call": {"_target_": "x"}, "shadow_models": settings}
     grid = [
         replace(linear(f"method={method}"), attack=attack)
         for method in ("retrain", "second_retrain")
@@ -463,28 +463,48 @@ def test_an_unknown_protocol_is_refused() -> None:
     shadows_ = {**SETTINGS, "protocol": "half_pool"}
     told = r"protocol=half_pool: must be one of audit_pool, deep_unlearn, random_halves"
     with pytest.raises(ValueError, match=told):
-        shadows(replace(one, attack={**one.attack, "shadows": shadows_}))
+        shadows(replace(one, attack={**one.attack, "shadow_models": shadows_}))
 
 
 def test_a_protocol_says_what_it_needs() -> None:
     one = audited()
-    told = r"protocol=random_halves: needs attack\.shadows\.targets$"
+    told = r"protocol=random_halves: needs attack\.shadow_models\.targets$"
     with pytest.raises(ValueError, match=told):
         shadows(
-            replace(one, attack={"call": {}, "shadows": {**SETTINGS, "protocol": "random_halves"}})
+            replace(
+                one, attack={"call": {}, "shadow_models": {**SETTINGS, "protocol": "random_halves"}}
+            )
         )
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"shadows": {**SETTINGS, "models": 0}}, r"attack\.shadows\.models=0: must be 1 or more"),
-        ({"shadows": {**SETTINGS, "seed": -1}}, r"attack\.shadows\.seed=-1: must be 0 or more"),
-        ({"shadows": {**HALVES, "splits": 0}}, r"attack\.shadows\.splits=0: must be 1 or more"),
-        ({"shadows": {**HALVES, "forgets": 0}}, r"attack\.shadows\.forgets=0: must be 1 or more"),
-        ({"shadows": {**APART, "targets": 0}}, r"attack\.shadows\.targets=0: must be 1 or more"),
-        ({"shadows": {**APART, "models": 0}}, r"attack\.shadows\.models=0: must be 1 or more"),
-        ({"shadows": HALVES, "queries": 0}, r"attack\.queries=0: must be 1 or more"),
+        (
+            {"shadow_models": {**SETTINGS, "models": 0}},
+            r"attack\.shadow_models\.models=0: must be 1 or more",
+        ),
+        (
+            {"shadow_models": {**SETTINGS, "seed": -1}},
+            r"attack\.shadow_models\.seed=-1: must be 0 or more",
+        ),
+        (
+            {"shadow_models": {**HALVES, "splits": 0}},
+            r"attack\.shadow_models\.splits=0: must be 1 or more",
+        ),
+        (
+            {"shadow_models": {**HALVES, "forgets": 0}},
+            r"attack\.shadow_models\.forgets=0: must be 1 or more",
+        ),
+        (
+            {"shadow_models": {**APART, "targets": 0}},
+            r"attack\.shadow_models\.targets=0: must be 1 or more",
+        ),
+        (
+            {"shadow_models": {**APART, "models": 0}},
+            r"attack\.shadow_models\.models=0: must be 1 or more",
+        ),
+        ({"shadow_models": HALVES, "queries": 0}, r"attack\.queries=0: must be 1 or more"),
     ],
 )
 def test_a_population_of_nothing_is_refused(changed: dict[str, Any], told: str) -> None:
@@ -498,7 +518,7 @@ def test_a_population_of_nothing_is_refused(changed: dict[str, Any], told: str) 
 
 def asked(one: Cell, queries: int) -> Cell:
     attack = {"name": "lira", "call": {"_target_": "x"}, "queries": queries}
-    return replace(one, attack={**attack, "shadows": {**SETTINGS, "models": 4, "pool": 0.5}})
+    return replace(one, attack={**attack, "shadow_models": {**SETTINGS, "models": 4, "pool": 0.5}})
 
 
 @pytest.fixture
@@ -513,7 +533,7 @@ def images(tmp_path: Path) -> Cell:
 def test_queries_are_the_records_as_they_are_then_the_same_views_for_all_models(
     new_lab: Lab, images: Cell
 ) -> None:
-    once, twice = (outputs.population_predictions(new_lab, asked(images, q)) for q in (1, 2))
+    once, twice = (outputs.shadow_predictions(new_lab, asked(images, q)) for q in (1, 2))
     n = len(once.rows_N)
     assert once.logits_MQNC.shape == (12, 1, n, 3)
     assert twice.logits_MQNC.shape == (12, 2, n, 3)
@@ -549,4 +569,4 @@ def test_queries_are_in_the_outputs_key_and_not_in_the_models(images: Cell) -> N
 def test_there_is_one_view_of_what_is_not_augmented(new_lab: Lab) -> None:
     one = asked(small("model=logreg"), 2)
     with pytest.raises(ValueError, match=r"attack\.queries=2: dataset=digits is not augmented"):
-        outputs.population_predictions(new_lab, one)
+        outputs.shadow_predictions(new_lab, one)

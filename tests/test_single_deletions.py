@@ -11,8 +11,8 @@ import pytest
 
 from unlearnbench import config, pipeline
 from unlearnbench.cell import Cell
-from unlearnbench.deletion import deletions, forgotten, one, pools
 from unlearnbench.plan import plan
+from unlearnbench.single_deletions import deletions, forgotten, one, pools
 from unlearnbench.split import split_of
 from unlearnbench.store import Store
 
@@ -30,7 +30,9 @@ def composed() -> dict[str, Cell]:
 
 def cell(method: str = "retrain", **changed: Any) -> Cell:
     found = composed()[method]
-    each = deletions(replace(found, attack={**found.attack, "deletions": {**SETTINGS, **changed}}))
+    each = deletions(
+        replace(found, attack={**found.attack, "single_deletions": {**SETTINGS, **changed}})
+    )
     assert each is not None
     return each
 
@@ -106,10 +108,13 @@ def test_another_attack_has_none() -> None:
 def test_settings_of_the_top_level_reach_the_attack() -> None:
     words = ["dataset=diabetes", "model=ridge", "train=exact", "attack=hrec"]
     one_way, other = config.cells(
-        [[*words, "deletions.count=7"], [*words, "attack.deletions.count=7", "seed=1"]]
+        [
+            [*words, "single_deletions.count=7"],
+            [*words, "attack.single_deletions.count=7", "seed=1"],
+        ]
     )
     assert one_way.attack == other.attack
-    assert one_way.overrides == other.overrides == "attack.deletions.count=7"
+    assert one_way.overrides == other.overrides == "attack.single_deletions.count=7"
 
 
 def test_the_plan_counts_deletions_once(tmp_path: Path) -> None:
