@@ -15,8 +15,8 @@ OPTION_FOLDERS = ("dataset", "model", "forget", "method", "defense", "attack")
 MAY_IMPORT = {
     "atomic": set(),
     "damage": set(),
-    "checkpoint": {"atomic"},
-    "values": {"checkpoint"},
+    "checkpoint": {"atomic", "values"},
+    "values": set(),
     "seeding": {"values"},
     "train": {"checkpoint", "values", "seeding"},
     "dp_sgd": {"checkpoint", "values", "seeding", "train"},

@@ -160,7 +160,7 @@ def test_rows_are_drawn_on_their_own() -> None:
         sizes.append(len(rows_B))
         return pytest.MonkeyPatch.context()
 
-    part = batches(20, around=counted)
+    part = batches(20).watched(counted)
     settings = {**ONE, "epochs": 50, "batch_size": 5, "noise_multiplier": 0.0}
     dp_sgd(net("logreg"), part, train.cross_entropy, **settings)
     found = torch.tensor(sizes).double()
@@ -173,7 +173,7 @@ def test_rows_are_drawn_on_their_own() -> None:
 def test_a_step_on_no_row_is_a_step_of_noise(name: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("unlearnbench.dp_sgd._rate", lambda n, batch_size: 1e-9)
     seen = []
-    part = batches(8, around=lambda rows: seen.append(len(rows)) or pytest.MonkeyPatch.context())
+    part = batches(8).watched(lambda rows: seen.append(len(rows)) or pytest.MonkeyPatch.context())
     start = net(name)
     settings = {**ONE, "sgd": {**PLAIN, "lr": 1e-10}, "batch_size": 4, "noise_multiplier": 1.0}
     ended = dp_sgd(deepcopy(start), part, train.cross_entropy, **settings)

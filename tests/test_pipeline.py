@@ -280,7 +280,7 @@ def test_on_a_cpu_seconds_are_the_processors_whoever_else_has_it_meanwhile(
         return real(*told, **also)
 
     monkeypatch.setattr(pipeline, "fresh", late)
-    _net, taken = pipeline._trained(lab, cell("method=original"), pipeline.nobody)
+    _net, taken = pipeline._trained(lab, cell("method=original"))
     assert 0 < taken["seconds"] < 5
     assert pipeline.clock("cpu") is time.process_time
     assert pipeline.clock("cuda:1") is time.perf_counter

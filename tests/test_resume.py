@@ -23,7 +23,7 @@ from unlearnbench.cell import Cell
 from unlearnbench.checkpoint import Interrupted, Keeper
 from unlearnbench.pipeline import Lab
 from unlearnbench.store import Store
-from unlearnbench.values import Batches
+from unlearnbench.values import Batches, Hooks
 
 fork = multiprocessing.get_context("fork")
 
@@ -197,7 +197,7 @@ def test_a_method_begins_again(new_lab: Lab, cell: Cells, stop: Stop) -> None:
         stop.after(0)
 
 
-@pytest.mark.parametrize("who", ["nobody", "edit", "around"])
+@pytest.mark.parametrize("who", ["plain", "edit", "around"])
 def test_what_somebody_gathers_on_the_way_is_not_gone_on_from(
     cell: Cells, tmp_path: Path, who: str
 ) -> None:
@@ -206,7 +206,8 @@ def test_what_somebody_gathers_on_the_way_is_not_gone_on_from(
     data = pipeline.dataset(one)
     net, steps = pipeline.fresh(one, data), list[int]()
     with Keeper(tmp_path / "x", 1e-6) as keeper:
-        part = pipeline.batches(one, data, torch.arange(64), "x", keeper=keeper).batched(16)
+        part = pipeline.batches(one, data, torch.arange(64), "x", Hooks(keeper=keeper))
+        part = part.batched(16)
 
         def log(_: object) -> Any:
             steps.append(1)
@@ -217,8 +218,8 @@ def test_what_somebody_gathers_on_the_way_is_not_gone_on_from(
         edit = log if who == "edit" else None
         time.sleep(0.01)  # so that it is due from the first step on
         train.descend(net, watched, train.cross_entropy, sgd=sgd, epochs=2, edit=edit)
-    assert len(steps) == (0 if who == "nobody" else 8)
-    assert (tmp_path / "x").is_file() == (who == "nobody")
+    assert len(steps) == (0 if who == "plain" else 8)
+    assert (tmp_path / "x").is_file() == (who == "plain")
 
 
 def test_asked_between_two_trainings_the_next_one_stops(
@@ -233,9 +234,9 @@ def test_asked_between_two_trainings_the_next_one_stops(
 
 def test_a_model_of_a_population_goes_on(lab: Lab, new_lab: Lab, cell: Cells, stop: Stop) -> None:
     """Only its outputs are stored, and it is their making that is gone on with."""
-    from unlearnbench.population import shadows
+    from unlearnbench.shadow_models import shadows
 
-    words = ["method=retrain", "attack=ulira", "attack.shadows.models=4"]
+    words = ["method=retrain", "attack=ulira", "attack.shadow_models.models=4"]
     shadow = shadows(cell(*SMALL, *words))[1]
     stop.after(7)
     with pytest.raises(Interrupted):
@@ -341,7 +342,7 @@ def test_a_full_disk_does_not_stop_a_training(
     with full(tmp_path / "disk", "200k") as root:
         (root / "ballast").write_bytes(b"1" * 190 * 1024)
         with pytest.warns(UserWarning, match="No space left"):
-            net, _ = pipeline._trained(lab, one, pipeline.nobody, Keeper(root / "x", 1e-6))
+            net, _ = pipeline._trained(lab, one, keeper=Keeper(root / "x", 1e-6))
         assert [each.name for each in root.iterdir()] == ["ballast"]
     assert same(net.state_dict(), pipeline.original(lab, one).state_dict())
 

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from unlearnbench import atomic
+from unlearnbench.values import Batches, Checkpoints
 
 FORMAT = 1
 """Goes up when files of an earlier kind can no longer be gone on from."""
@@ -199,8 +201,19 @@ class Keeper:
         return _Moment(place, copies)
 
 
-NOBODY = Keeper()
-"""For a training that is not to be kept."""
+NO_CHECKPOINTS = Keeper()
+"""The keeper of a training that writes no checkpoints."""
+
+
+def keeper_of(batches: Batches, is_edited: bool = False) -> Checkpoints:
+    """The keeper of a training on some batches.
+
+    A training whose gradients are edited, or with a context around each batch, has none: what the
+    edit or the context has gathered cannot be restored.
+    """
+    if batches.hooks.keeper is None or is_edited or batches.hooks.around is not nullcontext:
+        return NO_CHECKPOINTS
+    return batches.hooks.keeper
 
 
 def _parameters(stepper: Optimizer) -> list[Tensor]:

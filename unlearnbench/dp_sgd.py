@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.optim import SGD
 
-from unlearnbench.checkpoint import NOBODY, Place
+from unlearnbench.checkpoint import Place, keeper_of
 from unlearnbench.values import Batches, Loss
 
 ORDERS = [1 + tenth / 10 for tenth in range(1, 100)] + list(range(12, 64))
@@ -75,7 +75,7 @@ def dp_sgd(
         momentum=sgd["momentum"],
         weight_decay=sgd["weight_decay"],
     )
-    keeper = batches.keeper if batches.around is nullcontext else NOBODY
+    keeper = keeper_of(batches)
     start = keeper.begin(model, plain, order=batches.order, noise=batches.noise, privacy=privacy)
     with _optimizer(
         plain,
@@ -85,13 +85,13 @@ def dp_sgd(
         generator=privacy,
     ) as stepper:
         at_once = max(1, NUMBERS_AT_ONCE // max(1, sum(p.numel() for p in stepper.params)))
-        batches.probe(model, 0)
+        batches.hooks.probe(model, 0)
         model.train()
         steps = math.ceil(n / batch_size)
         for step in range(start.epoch * steps + start.batch + 1, epochs * steps + 1):
             chosen = (torch.rand(n, generator=batches.order) < rate).nonzero().flatten()
             drawn = batches.chosen(chosen)
-            with batches.around(drawn.rows):
+            with batches.hooks.around(drawn.rows):
                 parts = list(_parts(drawn, at_once))
                 for left, (x, y) in zip(reversed(range(len(parts))), parts, strict=True):
                     stepper.signal_skip_step(left > 0)  # add up; the last part makes the step
@@ -101,7 +101,7 @@ def dp_sgd(
             if keeper.due:
                 keeper.keep(Place(*divmod(step, steps)))
             if step % steps == 0:
-                batches.probe(model, step // steps)
+                batches.hooks.probe(model, step // steps)
     keeper.end(Place(epochs))
     return model.eval()
 

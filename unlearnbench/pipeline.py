@@ -24,24 +24,15 @@ from torch import Tensor, nn
 
 from unlearnbench import train, weights
 from unlearnbench.cell import UNTOUCHED, Cell, target
-from unlearnbench.checkpoint import NOBODY, Keeper
+from unlearnbench.checkpoint import NO_CHECKPOINTS, Keeper
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.model.linear import LOSSES
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.split import split_of
 from unlearnbench.store import Store
-from unlearnbench.values import (
-    Artifact,
-    Batches,
-    Compared,
-    Compute,
-    Dataset,
-    Loss,
-    Skip,
-    Split,
-    Task,
-    WhiteBox,
-)
+from unlearnbench.values import Artifact, Batches, Compared, Compute, Dataset, Hooks, Loss, Probe, Skip, Split, Task, WhiteBox, no_probe
+
+NO_HOOKS = Hooks()
 
 PREDICT_ROWS = 1000
 """Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
@@ -50,14 +41,6 @@ DTYPES = {"64-true": torch.float64}
 """Of weights and inputs, by ``precision``; float32 under any other."""
 
 WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
-
-
-Probe = Callable[[nn.Module, int], None]
-"""What a model is shown to on its way: ``probe(model, epoch)``, see ``Batches``."""
-
-
-def nobody(model: nn.Module, epoch: int) -> None:
-    """Look away."""
 
 
 class Failed(RuntimeError):
@@ -115,8 +98,7 @@ def batches(
     data: Dataset,
     rows: Tensor,
     part: str,
-    probe: Probe = nobody,
-    keeper: Keeper = NOBODY,
+    hooks: Hooks = NO_HOOKS,
 ) -> Batches:
     """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
     device = data.x.device
@@ -129,8 +111,7 @@ def batches(
         order=generator(cell.model_seed, part, "order"),
         noise=generator(cell.model_seed, part, "augmentation"),
         compute=Compute(str(device), cell.precision, cell.cuda_graphs),
-        probe=probe,
-        keeper=keeper,
+        hooks=hooks,
     )
 
 
@@ -187,8 +168,7 @@ def task(
     parts: Split,
     notes: dict[str, float] | None = None,
     prepared: Mapping[str, Tensor] | None = None,
-    probe: Probe = nobody,
-    keeper: Keeper = NOBODY,
+    hooks: Hooks = NO_HOOKS,
 ) -> Task:
     """What a method may touch; its generators are new with every call.
 
@@ -198,8 +178,7 @@ def task(
         parts: which rows do what.
         notes: where the method's own figures are put.
         prepared: what its ``prepare`` step left.
-        probe: shown each model that walks over the rows, by the epoch.
-        keeper: writes down where a training on the rows is.
+        hooks: what accompanies each training on the rows.
     """
     told: dict[str, float] = {} if notes is None else notes
     loss: Loss = train.cross_entropy if data.n_classes else train.squared_error
@@ -207,10 +186,10 @@ def task(
         loss = LOSSES[cell.model["call"]["loss"]]
     fit, arguments = target(cell.train["call"])
     return Task(
-        retain=batches(cell, data, parts.retain, "retain", probe, keeper),
-        forget=batches(cell, data, parts.forget, "forget", probe, keeper),
-        val=batches(cell, data, parts.val, "val", probe, keeper),
-        train=batches(cell, data, parts.train, "retain", probe, keeper),
+        retain=batches(cell, data, parts.retain, "retain", hooks),
+        forget=batches(cell, data, parts.forget, "forget", hooks),
+        val=batches(cell, data, parts.val, "val", hooks),
+        train=batches(cell, data, parts.train, "retain", hooks),
         n_classes=data.n_classes,
         loss=loss,
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
@@ -321,7 +300,7 @@ def original(lab: Lab, cell: Cell) -> nn.Module:
         if "path" in cell.train:
             net, taken = _checkpoint(cell, data), {"seconds": 0.0, "peak_bytes": 0}
             return _save_model(folder, net, taken, cell)
-        net, taken = _trained(lab, cell, nobody, _keeper(lab, cell, cell.model_key))
+        net, taken = _trained(lab, cell, keeper=_keeper(lab, cell, cell.model_key))
         return _save_model(folder, net, taken, cell)
 
     lab.store.get(cell.model_key, make)
@@ -337,11 +316,12 @@ def _keeper(lab: Lab, cell: Cell, key: str) -> Keeper:
 
 
 def _trained(
-    lab: Lab, cell: Cell, probe: Probe, keeper: Keeper = NOBODY
+    lab: Lab, cell: Cell, probe: Probe = no_probe, keeper: Keeper = NO_CHECKPOINTS
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The original by training it, and what that cost, before it was stopped too."""
     data = dataset(cell, lab.device)
-    whole = task(cell, data, split_of(cell, data).hide_forget(), probe=probe, keeper=keeper)
+    hooks = Hooks(probe, keeper=keeper)
+    whole = task(cell, data, split_of(cell, data).hide_forget(), hooks=hooks)
     with keeper, seeded(cell.model_seed, "global"), _measured(lab.device) as taken:
         net = whole.fit(fresh(cell, data), whole.train)
     taken["seconds"] += keeper.earlier - keeper.writing
@@ -401,7 +381,7 @@ def unlearned(lab: Lab, cell: Cell) -> nn.Module:
         return original(lab, cell)
 
     def make(folder: Path) -> dict[str, Any]:
-        keeper = _keeper(lab, cell, cell.model_key) if cell.from_scratch else NOBODY
+        keeper = _keeper(lab, cell, cell.model_key) if cell.from_scratch else NO_CHECKPOINTS
         model, told = _run(lab, cell, prepared(lab, cell), keeper=keeper)
         return {**_save_model(folder, model, told, cell), "notes": told["notes"]}
 
@@ -413,13 +393,13 @@ def _run(
     lab: Lab,
     cell: Cell,
     left: Mapping[str, Tensor],
-    probe: Probe = nobody,
-    keeper: Keeper = NOBODY,
+    probe: Probe = no_probe,
+    keeper: Keeper = NO_CHECKPOINTS,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """What the method makes of the original, and what that cost and noted."""
     data = dataset(cell, lab.device)
     notes: dict[str, float] = {}
-    todo = task(cell, data, split_of(cell, data), notes, left, probe, keeper)
+    todo = task(cell, data, split_of(cell, data), notes, left, Hooks(probe, keeper=keeper))
     method, arguments = target(cell.method["call"])
     model = fresh(cell, data) if cell.from_scratch else original(lab, cell)
     with keeper, seeded(cell.model_seed, "global"), _measured(lab.device) as taken:
@@ -456,7 +436,7 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
     if cell.untouched:
         return original(lab, cell)
     if cell.method.get("prepare") is None:
-        keeper = _keeper(lab, cell, cell.predictions_key) if cell.from_scratch else NOBODY
+        keeper = _keeper(lab, cell, cell.predictions_key) if cell.from_scratch else NO_CHECKPOINTS
         return _run(lab, cell, {}, keeper=keeper)[0]
     if cell.forget.get("online"):
         raise Skip(f"method={cell.method['name']} has no step that takes in new records")

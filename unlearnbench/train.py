@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from unlearnbench.checkpoint import NOBODY, Place
+from unlearnbench.checkpoint import Place, keeper_of
 from unlearnbench.values import Batches, Compute, Loss
 
 Schedule = Callable[[int, int], float]
@@ -169,11 +169,9 @@ def descend(
         stepper.step()
         stepper.zero_grad(set_to_none=True)
 
-    # What an edit, or who is around each batch, has gathered so far could not be brought back.
-    kept = edit is None and batches.around is nullcontext
-    keeper = batches.keeper if kept else NOBODY
+    keeper = keeper_of(batches, edit is not None)
     start = keeper.begin(model, stepper, order=batches.order, noise=batches.noise)
-    batches.probe(model, 0)
+    batches.hooks.probe(model, 0)
     model.train(training)
     replays = batches.compute.replays and loss in REPLAYABLE and edit is None
     taken: AbstractContextManager[Step] = nullcontext(step)
@@ -191,7 +189,7 @@ def descend(
                 take(x, y)
                 if keeper.due:
                     keeper.keep(Place(epoch, number + 1), order=order)
-            batches.probe(model, epoch + 1)
+            batches.hooks.probe(model, epoch + 1)
     keeper.end(Place(epochs))
     for group, rate in zip(stepper.param_groups, rates, strict=True):
         group["lr"] = rate

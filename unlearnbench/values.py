@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
-
-from unlearnbench.checkpoint import NOBODY, Keeper
+from torch.optim import Optimizer
 
 Augment = Callable[[Tensor, Generator], Tensor]
 """A batched augmentation: normalised images (B, C, H, W), generator → images of that shape."""
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """The mean loss of a model on one batch: ``loss(model, x, y)``, a scalar."""
+
+Probe = Callable[[nn.Module, int], None]
+"""``probe(model, epoch)`` reads a model during training: at epoch 0, the start, and after each."""
 
 
 class Skip(Exception):
@@ -210,6 +212,42 @@ class Split:
         return replace(self, forget=self.forget[:0])
 
 
+class Checkpoints(Protocol):
+    """Checkpoints of one training; ``checkpoint.Keeper`` writes them."""
+
+    due: bool
+    """Whether the loop is to call ``keep`` after its step."""
+
+    def begin(self, model: nn.Module, stepper: Optimizer, **generators: Generator) -> Any:
+        """Restore what an interrupted training left, and return its place."""
+
+    def keep(self, place: Any, **drawn: Tensor) -> None:
+        """Write a checkpoint of the walk at a place."""
+
+    def end(self, place: Any) -> None:
+        """End the walk at a place."""
+
+
+def no_probe(model: nn.Module, epoch: int) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What accompanies a training on some batches. No hook changes its result.
+
+    Attributes:
+        probe: reads the model at the start of training and after each epoch.
+        around: given a batch's row numbers (B,), a context that is entered before the batch is
+            handed out and left when the next one is asked for.
+        keeper: writes checkpoints of a training from scratch; None writes none.
+    """
+
+    probe: Probe = no_probe
+    around: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
+    keeper: Checkpoints | None = None
+
+
 @dataclass(frozen=True)
 class Batches:
     """Batches of a part of a data set, shuffled anew each time they are walked unless ``ordered``.
@@ -229,11 +267,7 @@ class Batches:
         shuffled: whether the order is drawn; else it is that of ``rows``.
         limit: batches a walk at most, or None for all.
         absent: rows (k,) that are drawn among the others but not handed out, or None.
-        probe: shown the model by whoever walks over the batches, ``probe(model, epoch)``: 0 at the
-            start, then the epochs of this walk that are over. What it does changes nothing.
-        around: given a batch's row numbers, a context that is entered before the batch is handed
-            out and left when the next one is asked for.
-        keeper: writes down on the way where a training on these is, if somebody wants it to.
+        hooks: what accompanies a training on these batches.
     """
 
     data: Dataset
@@ -247,9 +281,7 @@ class Batches:
     shuffled: bool = True
     limit: int | None = None
     absent: Tensor | None = None
-    probe: Callable[[nn.Module, int], None] = lambda model, epoch: None
-    around: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
-    keeper: Keeper = NOBODY
+    hooks: Hooks = field(default_factory=Hooks)
 
     @property
     def sizes(self) -> list[int]:
@@ -274,7 +306,7 @@ class Batches:
         return self.walk()
 
     def walk(self, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same from the batch of this number on; those before it are in nobody's way.
+        """The same from the batch of this number on; no batch before it is read.
 
         Args:
             first: batches of this walk that are over. The order is drawn anew, the noise that they
@@ -294,7 +326,7 @@ class Batches:
                 x, rows_B, chosen_B = (one[here_B] for one in (x, rows_B, chosen_B))
                 if not len(rows_B):
                     continue
-            with self.around(rows_B):
+            with self.hooks.around(rows_B):
                 yield x, self.y[chosen_B]
 
     def endless(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -330,7 +362,7 @@ class Batches:
 
     def watched(self, around: Callable[[Tensor], AbstractContextManager[Any]]) -> "Batches":
         """The same rows, with a context around what is done with each batch."""
-        return replace(self, around=around)
+        return replace(self, hooks=replace(self.hooks, around=around))
 
     def chosen(self, places: Tensor) -> "Batches":
         """Some of the rows, by their places (k,) among them; order and batch size stay."""
@@ -365,8 +397,8 @@ class Task:
         generator: ``generator("labels")`` draws for the purpose it names.
         note: ``note("acted_on", 0.005)`` puts a figure of the method's own in the cell's rows.
         prepared: what the method's ``prepare`` step left.
-        probe: ``probe(model, epoch)`` shows the model on its way to whoever wants to see it; the
-            method's own result does not depend on it. ``descend`` shows the harness each epoch.
+        probe: reads the model at the end of each epoch of a method that has epochs of its own;
+            ``descend`` calls the harness's probe. The method's result does not depend on it.
     """
 
     retain: Batches
@@ -380,7 +412,7 @@ class Task:
     generator: Callable[[str], Generator]
     note: Callable[[str, float], None]
     prepared: Mapping[str, Tensor] = field(default_factory=dict)
-    probe: Callable[[nn.Module, int], None] = lambda model, epoch: None
+    probe: Probe = no_probe
 
 
 @dataclass(frozen=True)
