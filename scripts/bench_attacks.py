@@ -20,8 +20,8 @@ import numpy as np
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.rmia import rmia
 from unlearnbench.attack.ulira import ulira
-from unlearnbench.shadow_models import audit_pool
-from unlearnbench.values import Predictions, Scores
+from unlearnbench.core.outputs import Predictions, Scores
+from unlearnbench.protocol.shadow_models import audit_pool
 
 ATTACKS: dict[str, Callable[[Predictions], Scores]] = {
     **{

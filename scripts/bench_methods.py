@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from unlearnbench import config, pipeline, worker
 from unlearnbench.cell import Cell
+from unlearnbench.core.errors import Skip
 from unlearnbench.seeding import seeded
-from unlearnbench.values import Dataset, Skip, Split, Task
+from unlearnbench.values import Dataset, Split, Task
 
 REFERENCE = "finetune"
 

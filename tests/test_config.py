@@ -211,7 +211,10 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
         (["method.call.sgd.lr=true"], "method.call.sgd.lr=True: must be float"),
         (["method.call.sgd=1"], "method.call.sgd=1: holds several keys: lr, momentum"),
         (["seed=x"], "seed=x: must be int"),
-        (["attack=lira", "shadows.model=8"], "shadows.model is no key here; did you mean models?"),
+        (
+            ["attack=lira", "shadow_models.model=8"],
+            "shadow_models.model is no key here; did you mean models?",
+        ),
         (["attack=lira", "shadow_models.models=x"], "shadow_models.models=x: must be int"),
         (["request_pairs.sizes=8"], "request_pairs.sizes is no key here; did you mean size?"),
         (["zoo.size=8"], "zoo.size is no key here; its name is request_pairs now"),

@@ -10,10 +10,11 @@ from cells import composed
 from numpy.testing import assert_allclose
 
 from unlearnbench import convex, exact, pipeline
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.linear import Linear
 from unlearnbench.objective import Objective
 from unlearnbench.split import split_of
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 @cache

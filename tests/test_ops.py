@@ -10,11 +10,11 @@ from method.bench import Bench, same, weights
 from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.pipeline import Lab
 from unlearnbench.seeding import generator
-from unlearnbench.values import Skip
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from unlearnbench.model.linear import Linear
 from unlearnbench.nets import NetAudit
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import Job
-from unlearnbench.single_deletions import deletions, one
+from unlearnbench.protocol.single_deletions import SingleDeletions
 from unlearnbench.split import split_of
 
 TABLES = ("diabetes", "wine")
@@ -52,8 +52,7 @@ def cell(*words: str) -> Cell:
 
 
 def stored(lab: Lab, found: Cell) -> dict[str, Any]:
-    each = deletions(found)
-    assert each is not None
+    (each,) = SingleDeletions.models(found)
     outputs.predict(lab, each)
     return dict(load(lab.store.load(each.predictions_key).read(outputs.OUTPUTS)))
 
@@ -81,14 +80,13 @@ def skipped(lab: Lab, *words: str) -> str:
 )
 def test_retraining_is_training_without_the_row(lab: Lab, words: tuple[str, ...]) -> None:
     found = stored(lab, cell(*words))
-    each = deletions(cell(*words))
-    assert each is not None
+    (each,) = SingleDeletions.models(cell(*words))
     data = pipeline.dataset(each)
     before = pipeline.original(lab, each)
     assert isinstance(before, Linear)
     assert_allclose(found["theta_PC"], before.theta_PC, atol=1e-7)
     for k in range(4):
-        todo = pipeline.task(one(each, k), data, split_of(one(each, k), data))
+        todo = pipeline.task(each.only(k), data, split_of(each.only(k), data))
         after = todo.fit(todo.fresh(), todo.retain)
         assert isinstance(after, Linear)
         assert_allclose(found["delta_KPC"][k], after.theta_PC - before.theta_PC, atol=1e-7)
@@ -99,19 +97,18 @@ def test_retraining_is_training_without_the_row(lab: Lab, words: tuple[str, ...]
 @pytest.mark.parametrize("method", ["finetune", "ssd", "influence"])
 def test_a_method_works_on_a_copy_once_for_each_deletion(lab: Lab, method: str) -> None:
     about = cell("dataset=wine", "model=softmax_regression", f"method={method}")
-    each = deletions(about)
-    assert each is not None
+    (each,) = SingleDeletions.models(about)
     found = stored(lab, about)
     before = pipeline.original(lab, each)
     assert isinstance(before, Linear)
     assert (found["theta_PC"] == before.theta_PC).all()
     for k in (0, 3):
-        after = pipeline.passing(lab, one(each, k))
+        after = pipeline.passing(lab, each.only(k))
         assert isinstance(after, Linear)
         assert (found["delta_KPC"][k] == after.theta_PC - before.theta_PC).all()
     goal = exact.objective(before, about.train["call"])
     data = pipeline.dataset(each)
-    parts = split_of(one(each, 3), data)
+    parts = split_of(each.only(3), data)
     retain = pipeline.batches(each, data, parts.retain, "retain")
     x_NP, t_NC = exact.data(goal, before, retain)
     at_PC = found["theta_PC"] + found["delta_KPC"][3]
@@ -132,11 +129,10 @@ def test_a_training_that_draws_is_done_anew_with_other_draws(lab: Lab) -> None:
     words = ("dataset=wine", "model=softmax_regression", "train=default", "train.call.epochs=2")
     words += ("train.call.batch_size=16",)
     found = stored(lab, cell(*words, "single_deletions.count=2"))
-    each = deletions(cell(*words, "single_deletions.count=2"))
-    assert each is not None
+    (each,) = SingleDeletions.models(cell(*words, "single_deletions.count=2"))
     data = pipeline.dataset(each)
     for k in range(2):
-        parts = split_of(one(each, k), data)
+        parts = split_of(each.only(k), data)
         same = pipeline.task(each, data, parts)
         twin = same.fit(same.fresh(), same.retain)
         assert isinstance(twin, Linear)
@@ -154,8 +150,7 @@ def test_the_attack_end_to_end(lab: Lab, name: str) -> None:
     about = cell(f"dataset={name}", "single_deletions.count=20")
     found = table.rows(lab, about)
     told = values(found)
-    each = deletions(about)
-    assert each is not None
+    (each,) = SingleDeletions.models(about)
     data = pipeline.dataset(each)
     parts = split_of(each, data)
     net, x = pipeline.fresh(each, data), data.x.double().numpy()
@@ -271,8 +266,7 @@ BRIEF = ("attack.call.restarts=1", "attack.call.steps=20")
 
 
 def of_net(lab: Lab, *words: str) -> tuple[Cell, dict[str, Any], nn.Module]:
-    each = deletions(cell(*NET, *words))
-    assert each is not None
+    (each,) = SingleDeletions.models(cell(*NET, *words))
     return each, stored(lab, cell(*NET, *words)), pipeline.original(lab, each)
 
 
@@ -288,7 +282,7 @@ def test_a_net_is_retrained_with_the_same_draws(lab: Lab) -> None:
             group["lr"] = 0.05 * (1 + np.cos(np.pi * epoch / 5)) / 2
         for x, _ in whole.train.batched(16):
             rows = [int((data.x == row).all(dim=1).nonzero()[0]) for row in x]
-            kept = [row for row in rows if row != split_of(one(each, 1), data).forget]
+            kept = [row for row in rows if row != split_of(each.only(1), data).forget]
             stepper.zero_grad()
             F.cross_entropy(net(data.x[kept]), data.y[kept]).backward()
             stepper.step()
@@ -306,7 +300,7 @@ def test_a_private_net_is_retrained_with_other_noise(lab: Lab) -> None:
 def test_a_method_works_on_a_copy_of_the_net(lab: Lab) -> None:
     digits = ("dataset=digits", "model=cnn", "train.call.epochs=1", "method=finetune")
     each, found, before = of_net(lab, *digits)
-    after = pipeline.passing(lab, one(each, 2))
+    after = pipeline.passing(lab, each.only(2))
     assert (found["theta_KP"][2] == nets.theta(after).numpy()).all()
     assert (found["buffers_KS"][2] == nets.buffers(after).numpy()).all()
     assert (found["buffers_KS"][2] != nets.buffers(before).numpy()).any()
@@ -318,7 +312,7 @@ def test_how_far_a_net_is_from_an_optimum(lab: Lab) -> None:
     data, net = pipeline.dataset(each), copy.deepcopy(before)
     largest = 0.0
     for number in (None, 0, 1, 2):
-        parts = split_of(each if number is None else one(each, number), data)
+        parts = split_of(each if number is None else each.only(number), data)
         rows = parts.train
         if number is not None:
             rows = parts.retain

@@ -16,10 +16,11 @@ from torch import nn
 
 from unlearnbench import metric, outputs, pipeline, table, train
 from unlearnbench.cell import Cell
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL
 from unlearnbench.pipeline import Lab
 from unlearnbench.split import split
 from unlearnbench.store import Store
-from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, TEST, UNSEEN, VAL, Skip
 
 
 def values(found: table.Found) -> dict[str, float]:

@@ -14,7 +14,7 @@ import pytest
 from unlearnbench import config, plan
 from unlearnbench.cell import NOTHING, UNTOUCHED, Cell
 from unlearnbench.plan import Job
-from unlearnbench.request_pairs import requests
+from unlearnbench.protocol.request_pairs import RequestPair
 from unlearnbench.store import Store
 
 CONTROLS = ["original", "retrain", "second_retrain"]
@@ -247,7 +247,7 @@ def test_an_ensemble_needs_what_it_was_before_a_request(method: str) -> None:
         "request_pairs.requests=2",
     ]
     (one,) = config.cells([words])
-    before = [replace(each, forget=NOTHING) for each in requests(one)]
+    before = [replace(each, forget=NOTHING) for each in RequestPair.models(one)]
     found = plan.needed([one])
     assert {each.model_key for each in before} <= found
     if method == "sisa":

@@ -1,4 +1,4 @@
-"""The zoo: which rows its models see and are asked about, shared originals, outputs twice."""
+"""Request pairs: which rows models see and are asked about, shared originals, outputs twice."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,16 +16,18 @@ from safetensors.numpy import load as load_arrays
 
 from unlearnbench import config, outputs, pipeline, table
 from unlearnbench.cell import NOTHING, Cell
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
-from unlearnbench.request_pairs import HALVES, Pools, pools, request, requests, training_rows
-from unlearnbench.shadow_models import shadows
-from unlearnbench.split import request_pools, split_of
+from unlearnbench.protocol import protocol_of
+from unlearnbench.protocol.request_pairs import HALVES, Pools, RequestPair, pools
+from unlearnbench.protocol.shadow_models import ShadowModel
+from unlearnbench.split import records_of, split_of
 from unlearnbench.store import Store
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions
 
 ROWS = np.arange(500, 1500)
+requests = RequestPair.models
 SMALL = {"originals": 2, "requests": 3, "size": 60, "deletions": 2, "online": False, "seed": 0}
 METHODS = ["finetune", "gradient_ascent", "retrain", "second_retrain", "original"]
 METHODS += ["sisa", "sisa_retrain", "amnesiac"]
@@ -33,7 +35,7 @@ METHODS += ["sisa", "sisa_retrain", "amnesiac"]
 
 @cache
 def composed() -> dict[str, Cell]:
-    """Cells of one zoo by method; composing takes longer than training on 60 rows."""
+    """Cells of the same pairs by method; composing takes longer than training on 60 rows."""
     words = ["attack=double_output", "model=logreg", "train.call.epochs=1"]
     words += [f"attack.request_pairs.{name}={value}" for name, value in SMALL.items()]
     every = config.cells([[*words, f"method={name}"] for name in METHODS])
@@ -41,13 +43,19 @@ def composed() -> dict[str, Cell]:
 
 
 def cell(method: str = "retrain", **changed: Any) -> Cell:
-    """A cell of the small zoo, with other settings of it."""
+    """A cell with other settings of its attack."""
     one = composed()[method]
     return replace(one, attack={**one.attack, "request_pairs": {**SMALL, **changed}})
 
 
-def member(one: Cell, half: str = "target", index: int = 0, number: int = 0) -> Cell:
-    """One request of a cell's zoo."""
+def by_half(lab: Lab, one: Cell) -> dict[str, Predictions]:
+    """What the cell's attack gets."""
+    target, shadow = outputs.gathered(lab, one)[0]
+    return {"target": target, "shadow": shadow}
+
+
+def member(one: Cell, half: str = "target", index: int = 0, number: int = 0) -> RequestPair:
+    """One request of a cell."""
     (found,) = (
         asked
         for asked in requests(one)
@@ -91,7 +99,7 @@ def test_shares_of_a_half(half: str) -> None:
 def test_all_rows_but_validation_are_in_a_half() -> None:
     target, shadow = (member(cell(), half) for half in ("target", "shadow"))
     data = pipeline.dataset(target)
-    found = [request_pools(one, data) for one in (target, shadow)]
+    found = [one.pools(records_of(one, data)) for one in (target, shadow)]
     every = [rows for one in found for rows in (one.positive, one.negative, one.replacement)]
     val = split_of(composed()["retrain"], data).val
     assert sorted([*np.concatenate(every), *val.tolist()]) == list(range(len(data.y)))
@@ -99,7 +107,7 @@ def test_all_rows_but_validation_are_in_a_half() -> None:
 
 def test_an_original_sees_some_of_the_positive_records_in_the_order_of_their_drawing() -> None:
     for half, index in product(HALVES, range(2)):
-        found = training_rows(member(cell(), half, index), own(half))
+        found = member(cell(), half, index).training_rows(own(half))
         assert len(found) == len(set(found)) == SMALL["size"]
         assert set(found) <= set(own(half).positive)
         assert found.tolist() != sorted(found)
@@ -108,12 +116,12 @@ def test_an_original_sees_some_of_the_positive_records_in_the_order_of_their_dra
 
 
 def test_originals_see_different_rows() -> None:
-    seen = [set(training_rows(member(cell(), "target", index), own())) for index in range(2)]
+    seen = [set(member(cell(), "target", index).training_rows(own())) for index in range(2)]
     assert seen[0] != seen[1]
     # 60 of 400 twice: 9 in common by chance.
     assert len(seen[0] & seen[1]) < 20
     same_pool = replace(member(cell()), split={**member(cell()).split, "half": "shadow"})
-    assert set(training_rows(same_pool, own())) not in seen
+    assert set(same_pool.training_rows(own())) not in seen
 
 
 def test_rows_are_drawn_by_the_zoos_seed_alone() -> None:
@@ -121,7 +129,7 @@ def test_rows_are_drawn_by_the_zoos_seed_alone() -> None:
         method, seed = changed.pop("method", "retrain"), changed.pop("model_seed", 0)
         one = member(cell(method, **changed), number=1)
         one = replace(one, seed=one.seed + seed)
-        return [training_rows(one, own()).tolist(), request(one, own()).asked.tolist()]
+        return [one.training_rows(own()).tolist(), one.request(own()).queries.tolist()]
 
     assert rows() == rows(method="gradient_ascent") == rows(model_seed=3) == rows(requests=7)
     assert rows()[0] == rows(deletions=5)[0] == rows(online=True)[0]
@@ -132,7 +140,7 @@ def test_rows_are_drawn_by_the_zoos_seed_alone() -> None:
 def drawn(**changed: Any) -> Iterator[tuple[set[int], Any]]:
     for one in requests(cell(originals=1, **changed)):
         if one.split["half"] == "target":
-            yield set(training_rows(one, own())), request(one, own())
+            yield set(one.training_rows(own())), one.request(own())
 
 
 def test_a_request_is_about_rows_that_were_trained_on_one_that_stays_and_unseen_ones() -> None:
@@ -147,14 +155,14 @@ def test_a_request_is_about_rows_that_were_trained_on_one_that_stays_and_unseen_
         assert len(set(found.unseen)) < 40, "drawn with replacement"
         assert not len(found.added)
         parts = [found.forget, found.retained, found.unseen]
-        assert found.asked.tolist() == [row for part in parts for row in part]
+        assert found.queries.tolist() == [row for part in parts for row in part]
 
 
 def test_new_records_are_none_that_anybody_else_has() -> None:
     for trained, found in drawn(requests=30, deletions=15, online=True):
         assert len(found.added) == len(set(found.added)) == 15
         assert set(found.added) <= set(own().replacement)
-        assert not set(found.added) & {*trained, *found.asked}
+        assert not set(found.added) & {*trained, *found.queries}
 
 
 def test_requests_to_an_original_are_drawn_independently() -> None:
@@ -187,15 +195,15 @@ def test_requests_to_an_original_are_drawn_independently() -> None:
 )
 def test_impossible_settings_are_named(changed: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        request(member(cell(**changed)), own())
+        member(cell(**changed)).request(own())
 
 
 @pytest.mark.parametrize("online", [False, True])
 def test_split_of_a_request(online: bool) -> None:
     one = member(cell(online=online), index=1, number=2)
     data = pipeline.dataset(one)
-    parts, found = split_of(one, data), request(one, request_pools(one, data))
-    trained = training_rows(one, request_pools(one, data)).tolist()
+    parts, found = split_of(one, data), one.request(one.pools(records_of(one, data)))
+    trained = one.training_rows(one.pools(records_of(one, data))).tolist()
     assert parts.train.tolist() == trained + (found.added.tolist() if online else [])
     assert parts.forget.tolist() == found.forget.tolist()
     kept = [row for row in trained if row not in set(found.forget)]
@@ -227,12 +235,13 @@ def test_originals_serve_all_methods_and_requests() -> None:
 
 
 def test_every_original_has_a_seed_of_its_own() -> None:
-    """No two of a zoo or of two seeds' zoos share one, nor does a population or a sweep."""
+    """No two requests of a seed or of two seeds share one, nor do shadow models or a sweep."""
     found = [{asked.seed for asked in requests(replace(cell(), seed=seed))} for seed in (0, 1)]
     assert [len(seeds) for seeds in found] == [4, 4]
     population = {"protocol": "audit_pool", "models": 64, "pool": 0.4, "seed": 0}
     others = [
-        shadows(replace(cell(), seed=s, attack={"shadow_models": population})) for s in (0, 1)
+        ShadowModel.models(replace(cell(), seed=s, attack={"shadow_models": population}))
+        for s in (0, 1)
     ]
     taken = [{shadow.seed for shadow in models} for models in others]
     together = [*found, *taken, set(range(1000))]
@@ -256,7 +265,7 @@ def test_a_second_retrain_is_compared_with_the_original_of_its_own_seed(lab: Lab
     later = replace(first, seed=first.seed + 1)
     assert later.model_key == second.model_key
     assert later.predictions_key != second.predictions_key, "what was before is another"
-    found = [outputs.request_predictions(lab, cell(name))["target"] for name in METHODS[2:4]]
+    found = [by_half(lab, cell(name))["target"] for name in METHODS[2:4]]
     assert (found[0].logits_MQNC[0] == found[1].logits_MQNC[0]).all()
     assert (found[0].logits_MQNC[1] != found[1].logits_MQNC[1]).any()
 
@@ -294,7 +303,7 @@ def test_original_and_retrain_have_no_requests_beside_those_of_retrain(tmp_path:
 
 
 def test_a_cell_without_a_zoo_has_none() -> None:
-    assert requests(compose()) == []
+    assert protocol_of(compose().attack) is None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -304,12 +313,14 @@ def test_a_cell_without_a_zoo_has_none() -> None:
 def test_shapes_and_parts(lab: Lab) -> None:
     """Two originals, three requests each; of each two deleted rows, one that stays, two unseen."""
     one = cell("finetune")
-    found = outputs.request_predictions(lab, one)
-    assert tuple(found) == HALVES
+    found = by_half(lab, one)
+    assert set(found) == set(HALVES)
     data = pipeline.dataset(one)
     for half, said in found.items():
         asked = [each for each in requests(one) if each.split["half"] == half]
-        own_N = np.concatenate([request(each, request_pools(each, data)).asked for each in asked])
+        own_N = np.concatenate(
+            [each.request(each.pools(records_of(each, data))).queries for each in asked]
+        )
         assert said.rows_N.tolist() == own_N.tolist()
         assert said.y_N.tolist() == data.y[own_N].tolist()
         assert said.logits_MQNC.shape == (2, 1, 2 * 3 * 5, 10)
@@ -327,7 +338,7 @@ def test_shapes_and_parts(lab: Lab) -> None:
 
 @pytest.mark.parametrize("method", ["finetune", "retrain"])
 def test_first_the_originals_outputs_then_those_of_what_became_of_it(lab: Lab, method: str) -> None:
-    found = outputs.request_predictions(lab, cell(method))
+    found = by_half(lab, cell(method))
     data = pipeline.dataset(cell(method))
     for half, index, number in (("shadow", 0, 2), ("target", 1, 1)):
         one, said = member(cell(method), half, index, number), found[half]
@@ -343,12 +354,12 @@ def test_first_the_originals_outputs_then_those_of_what_became_of_it(lab: Lab, m
 def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
     """Beside its requests an original has outputs on what it was and was not trained on."""
     one = member(cell())
-    said = outputs.request_predictions(lab, cell())["target"]
+    said = by_half(lab, cell())["target"]
     outputs.predict(lab, one.original())
     stored = lab.store.load(one.original().predictions_key)
     arrays = load_arrays(stored.read(outputs.OUTPUTS))
     data = pipeline.dataset(one)
-    trained = training_rows(one, request_pools(one, data)).tolist()
+    trained = one.training_rows(one.pools(records_of(one, data))).tolist()
     assert arrays["trained_N"].tolist() == [True] * 60 + [False] * 60
     assert arrays["y_N"][:60].tolist() == data.y[trained].tolist()
     gone_N = (said.model_N == 0) & (said.status_MN[1] == FORGOTTEN)
@@ -359,15 +370,15 @@ def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
 
 def test_accuracies_are_of_the_originals_under_attack(lab: Lab) -> None:
     """By the models themselves, on the rows they were trained on and on as many unseen ones."""
-    told = outputs.request_accuracies(lab, cell())
+    told = outputs.gathered(lab, cell())[1]
     originals = {
         one.original().model_key: one for one in requests(cell()) if one.split["half"] == "target"
     }
     trained, unseen = [], []
     for one in originals.values():
-        data, own = pipeline.dataset(one), request_pools(one, pipeline.dataset(one))
+        data, own = pipeline.dataset(one), one.pools(records_of(one, pipeline.dataset(one)))
         net = pipeline.original(lab, one)
-        for rows, right in ((training_rows(one, own), trained), (own.negative[:60], unseen)):
+        for rows, right in ((one.training_rows(own), trained), (own.negative[:60], unseen)):
             with torch.no_grad():
                 said = net(data.inputs(torch.from_numpy(rows))).argmax(dim=1)
             right += (said == data.y[rows]).tolist()
@@ -378,9 +389,7 @@ def test_accuracies_are_of_the_originals_under_attack(lab: Lab) -> None:
 
 
 def test_the_original_is_compared_with_itself(lab: Lab) -> None:
-    same, retrained = (
-        outputs.request_predictions(lab, cell(name)) for name in ("original", "retrain")
-    )
+    same, retrained = (by_half(lab, cell(name)) for name in ("original", "retrain"))
     for half in HALVES:
         assert same[half].kind_M == ("original", "original")
         assert (same[half].logits_MQNC[0] == same[half].logits_MQNC[1]).all()
@@ -390,7 +399,7 @@ def test_the_original_is_compared_with_itself(lab: Lab) -> None:
 
 def test_sisa_was_its_own_ensemble_before_and_a_deletion_changes_one_shard(new_lab: Lab) -> None:
     small = {"originals": 1, "requests": 2, "deletions": 1}
-    said = outputs.request_predictions(new_lab, cell("sisa", **small))["target"]
+    said = by_half(new_lab, cell("sisa", **small))["target"]
     one = member(cell("sisa", **small), number=1)
     data = pipeline.dataset(one)
     before = pipeline.unlearned(new_lab, replace(one, forget=NOTHING))
@@ -420,14 +429,12 @@ def test_what_has_prepared_cannot_take_in_new_records(lab: Lab) -> None:
         attacked = [row for row in found.rows if row["attack"] != "none"]
         assert [row["status"] for row in attacked] == ["skipped"]
         assert attacked[0]["reason"] == f"method={method} has no step that takes in new records"
-    offline = outputs.request_predictions(lab, cell("amnesiac", **{**small, "online": False}))
+    offline = by_half(lab, cell("amnesiac", **{**small, "online": False}))
     assert np.isfinite(offline["target"].logits_MQNC).all()
 
 
 def test_new_records_are_learned(lab: Lab) -> None:
-    plain, online = (
-        outputs.request_predictions(lab, cell("retrain", online=online)) for online in (False, True)
-    )
+    plain, online = (by_half(lab, cell("retrain", online=online)) for online in (False, True))
     for half in HALVES:
         assert (plain[half].rows_N == online[half].rows_N).all()
         assert (plain[half].logits_MQNC[0] == online[half].logits_MQNC[0]).all()
@@ -461,7 +468,7 @@ def test_the_attackers_half_is_on_his_own_data_set(lab: Lab) -> None:
         ("shadow", "wine"),
         ("target", "digits"),
     }
-    found = outputs.request_predictions(lab, one)
+    found = by_half(lab, one)
     assert told(found) == [(2, 1, 6, 3), (2, 1, 6, 10)]
     wine = pipeline.dataset(one.attackers())
     assert found["shadow"].y_N.tolist() == wine.y[found["shadow"].rows_N].tolist()

@@ -234,10 +234,10 @@ def test_asked_between_two_trainings_the_next_one_stops(
 
 def test_a_model_of_a_population_goes_on(lab: Lab, new_lab: Lab, cell: Cells, stop: Stop) -> None:
     """Only its outputs are stored, and it is their making that is gone on with."""
-    from unlearnbench.shadow_models import shadows
+    from unlearnbench.protocol.shadow_models import ShadowModel
 
     words = ["method=retrain", "attack=ulira", "attack.shadow_models.models=4"]
-    shadow = shadows(cell(*SMALL, *words))[1]
+    shadow = ShadowModel.models(cell(*SMALL, *words))[1]
     stop.after(7)
     with pytest.raises(Interrupted):
         outputs.predict(new_lab, shadow)

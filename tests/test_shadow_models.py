@@ -12,26 +12,26 @@ import pytest
 import torch
 from cells import Cells, compose
 
-from unlearnbench import outputs, pipeline, values
+from unlearnbench import outputs, pipeline
 from unlearnbench.attack.ulira import ulira
 from unlearnbench.cell import UNTOUCHED, Cell
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
-from unlearnbench.seeding import generator
-from unlearnbench.shadow_models import (
-    FORGOTTEN,
-    RETAINED,
-    UNSEEN,
+from unlearnbench.protocol import protocol_of
+from unlearnbench.protocol.shadow_models import (
     RandomHalves,
+    ShadowModel,
+    accuracies,
     audit_pool,
     half_splits,
-    originals,
-    shadows,
 )
-from unlearnbench.split import population, split_of, status_of
+from unlearnbench.seeding import generator
+from unlearnbench.split import records_of, split_of
 from unlearnbench.store import Store
 
 ROWS = np.arange(1000, 2000)
+shadows, originals = ShadowModel.models, ShadowModel.originals
 SETTINGS = {"protocol": "audit_pool", "models": 8, "pool": 0.1, "seed": 0}
 
 
@@ -39,6 +39,13 @@ SETTINGS = {"protocol": "audit_pool", "models": 8, "pool": 0.1, "seed": 0}
 def small(*words: str) -> Cell:
     """Composed once: that takes longer than training does."""
     return compose("train.call.epochs=1", "method.call.epochs=1", *words)
+
+
+def predictions(lab: Lab, one: Cell) -> Predictions:
+    """What the cell's attack gets."""
+    ((found,), _) = outputs.gathered(lab, one)
+    assert isinstance(found, Predictions)
+    return found
 
 
 def audited(*words: str) -> Cell:
@@ -80,12 +87,11 @@ def test_impossible_settings_are_named(models: int, pool: float) -> None:
         audit_pool(ROWS, models=models, pool=pool, seed=0)
 
 
-def test_states_are_the_predictions() -> None:
-    assert (UNSEEN, RETAINED, FORGOTTEN) == (values.UNSEEN, values.RETAINED, values.FORGOTTEN)
-
-
 def test_originals_are_shared_by_methods_and_attacks() -> None:
-    mine, theirs = shadows(audited()), shadows(audited("method=gradient_ascent"))
+    mine, theirs = (
+        shadows(audited()),
+        shadows(audited("method=gradient_ascent")),
+    )
     assert [a.original_key for a in mine] == [b.original_key for b in theirs]
     assert len({a.original_key for a in mine}) == len(mine)
     assert not {a.predictions_key for a in mine} & {b.predictions_key for b in theirs}
@@ -102,8 +108,8 @@ def test_other_settings_or_seeds_are_other_models() -> None:
     assert not keys[0] & keys[2]
 
 
-def test_a_cell_without_a_population_has_no_shadows(cell: Cells) -> None:
-    assert shadows(cell()) == []
+def test_a_cell_whose_attack_draws_no_models_has_no_protocol(cell: Cells) -> None:
+    assert protocol_of(cell().attack) is None
 
 
 def test_splits_follow_the_matrix() -> None:
@@ -112,7 +118,7 @@ def test_splits_follow_the_matrix() -> None:
     plain = split_of(one, data)
     for index, shadow in enumerate(shadows(one)[:3]):
         parts = split_of(shadow, data)
-        found = population(shadow, data.train_rows)
+        found = shadow.draw(records_of(shadow, data))
         status_N = found.status_MN[index]
         unseen, gone = (set(found.rows_N[status_N == s]) for s in (UNSEEN, FORGOTTEN))
         assert set(parts.train.tolist()) == set(plain.train.tolist()) - unseen
@@ -124,7 +130,7 @@ def test_splits_follow_the_matrix() -> None:
 def test_predictions_of_a_population(new_lab: Lab) -> None:
     """Unlearned, original, retrained; on audited records alone, and no unlearned weights kept."""
     one = audited()
-    found = outputs.shadow_predictions(new_lab, one)
+    found = predictions(new_lab, one)
     n = len(found.rows_N)
     assert found.logits_MQNC.shape == (24, 1, n, 10)
     assert found.kind_M == ("unlearned",) * 8 + ("original",) * 8 + ("retrained",) * 8
@@ -145,9 +151,7 @@ def test_predictions_of_a_population(new_lab: Lab) -> None:
 @pytest.mark.parametrize("method", ["original", "retrain"])
 def test_controls_under_attack_are_not_there_twice(new_lab: Lab, cell: Cells, method: str) -> None:
     one = cell("model=mlp", "train.call.epochs=1", f"method={method}")
-    found = outputs.shadow_predictions(
-        new_lab, replace(one, attack={**one.attack, "shadow_models": SETTINGS})
-    )
+    found = predictions(new_lab, replace(one, attack={**one.attack, "shadow_models": SETTINGS}))
     assert sorted(set(found.kind_M)) == ["original", "retrained"]
     assert len(found.kind_M) == 16
     assert found.audited_M == (True,) * 8 + (False,) * 8
@@ -212,9 +216,9 @@ def test_splits_of_halves() -> None:
         assert set(parts.forget.tolist()) == set(found.forget(s, f))
         assert set(parts.val.tolist()) == set(found.val)
         assert parts.test.tolist() == data.test_rows.tolist()
-        audited = population(shadow, data.train_rows)
+        audited = shadow.draw(records_of(shadow, data))
         assert audited.rows_N.tolist() == sorted(found.pool)
-        status_N = audited.status_N(shadow)
+        status_N = shadow.status_N(records_of(shadow, data))
         by_part = {part: set(audited.rows_N[status_N == part]) for part in range(3)}
         assert by_part == {
             UNSEEN: set(found.pool) - set(found.train(s)),
@@ -238,14 +242,13 @@ def test_a_plan_has_each_model_of_the_halves_once(tmp_path: Path) -> None:
 def test_predictions_of_halves(new_lab: Lab) -> None:
     """Six unlearned models, then the three originals they come from, then six retrained ones."""
     one = halved()
-    found = outputs.shadow_predictions(new_lab, one)
+    found = predictions(new_lab, one)
     assert found.logits_MQNC.shape == (15, 1, len(found.rows_N), 10)
     assert found.kind_M == ("unlearned",) * 6 + ("original",) * 3 + ("retrained",) * 6
     assert found.parent_M == (6, 6, 7, 7, 8, 8, *[-1] * 9)
     assert found.audited_M == (True,) * 6 + (False,) * 9
     models, data = shadows(one), pipeline.dataset(one)
-    audited = population(models[0], data.train_rows)
-    of_sets = [audited.status_N(shadow) for shadow in models]
+    of_sets = [shadow.status_N(records_of(shadow, data)) for shadow in models]
     expected = [*of_sets, *of_sets[::2], *of_sets]
     assert (found.status_MN == np.stack(expected)).all()
     for m, parent in enumerate(found.parent_M[:6]):
@@ -262,14 +265,14 @@ def test_predictions_of_halves(new_lab: Lab) -> None:
 
 def test_originals_of_halves_under_attack_stand_once_a_forget_set(new_lab: Lab) -> None:
     one = replace(halved(), method=UNTOUCHED)
-    found = outputs.shadow_predictions(new_lab, one)
+    found = predictions(new_lab, one)
     assert found.kind_M == ("original",) * 6 + ("retrained",) * 6
     assert (found.logits_MQNC[0:6:2] == found.logits_MQNC[1:6:2]).all()
     assert (found.status_MN[0:6:2] != found.status_MN[1:6:2]).any()
 
 
 def test_ulira_takes_models_of_one_half_as_one_target(new_lab: Lab) -> None:
-    found = outputs.shadow_predictions(new_lab, halved(splits=6, forgets=3))
+    found = predictions(new_lab, halved(splits=6, forgets=3))
     scores = ulira(found, reference="unlearned_out", variance="per_record")
     assert set(scores.pool) == {f"model {m:02d}" for m in range(0, 18, 3)}
     assert np.isfinite(scores.score).all()
@@ -286,7 +289,7 @@ def test_a_training_that_went_wrong_is_counted() -> None:
     seen_MN = rng.random((M, N)) < 0.5
     said_MN[7, seen_MN[7]] = y_N[seen_MN[7]]  # it knows what it has seen
     kinds = ("original",) * 10 + ("unlearned",) * 5 + ("retrained",) * 5
-    population = values.Predictions(
+    population = Predictions(
         logits_MQNC=np.eye(C, dtype=np.float32)[said_MN][:, None],
         y_N=y_N,
         rows_N=np.arange(N),
@@ -296,11 +299,11 @@ def test_a_training_that_went_wrong_is_counted() -> None:
         parent_M=(-1,) * M,
         audited_M=(True,) * M,
     )
-    accuracies = [right_MN[m][~seen_MN[m]].mean() for m in range(M) if kinds[m] != "unlearned"]
-    assert outputs.shadow_accuracies(population) == {
+    expected = [right_MN[m][~seen_MN[m]].mean() for m in range(M) if kinds[m] != "unlearned"]
+    assert accuracies(population) == {
         "shadow_models_outliers": (1.0, 15),
-        "shadow_models_acc_min": (pytest.approx(min(accuracies)), 15),
-        "shadow_models_acc_median": (pytest.approx(np.median(accuracies)), 15),
+        "shadow_models_acc_min": (pytest.approx(min(expected)), 15),
+        "shadow_models_acc_median": (pytest.approx(np.median(expected)), 15),
     }
 
 
@@ -378,7 +381,7 @@ def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None
     data, plain = pipeline.dataset(one), split_of(one, pipeline.dataset(one))
     y = data.y.numpy()
     for shadow in (*shadows(one), *originals(one)):
-        parts, found = split_of(shadow, data), population(shadow, data.train_rows)
+        parts, found = split_of(shadow, data), shadow.draw(records_of(shadow, data))
         assert isinstance(found, RandomHalves)
         assert sorted(found.rows_N.tolist()) == sorted(plain.train.tolist())
         half = found.train(shadow.split["index"])
@@ -388,7 +391,7 @@ def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None
         assert parts.test.tolist() == plain.test.tolist()
         seen = np.isin(found.rows_N, half)
         expected = np.where(seen, np.where(y[found.rows_N] == 7, FORGOTTEN, RETAINED), UNSEEN)
-        assert status_of(shadow, data).tolist() == expected.tolist()
+        assert shadow.status_N(records_of(shadow, data)).tolist() == expected.tolist()
     share = apart("forget.call.fraction=0.5")
     parts = split_of(shadows(share)[0], data)
     of_class = int((y[parts.train.numpy()] == 7).sum())
@@ -398,15 +401,19 @@ def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None
 def test_predictions_of_halves_apart(new_lab: Lab) -> None:
     """Two unlearned models, the five originals, two retrained ones; on all training rows."""
     one = apart()
-    found = outputs.shadow_predictions(new_lab, one)
+    found = predictions(new_lab, one)
     data = pipeline.dataset(one)
     assert found.logits_MQNC.shape == (9, 1, len(split_of(one, data).train), 10)
     assert found.kind_M == ("unlearned",) * 2 + ("original",) * 5 + ("retrained",) * 2
     assert found.parent_M == (2, 3, *[-1] * 7)
     assert found.audited_M == (True,) * 2 + (False,) * 7
-    every = [*shadows(one), *originals(one), *shadows(replace(one, method=one.reference))]
+    every = [
+        *shadows(one),
+        *originals(one),
+        *shadows(replace(one, method=one.reference)),
+    ]
     for m, shadow in enumerate(every):
-        assert (found.status_MN[m] == status_of(shadow, data)).all()
+        assert (found.status_MN[m] == shadow.status_N(records_of(shadow, data))).all()
     net = pipeline.original(new_lab, originals(one)[4])
     with torch.no_grad():
         logits_NC = net(data.inputs(torch.from_numpy(found.rows_N))).numpy()
@@ -424,7 +431,7 @@ def test_predictions_of_halves_apart(new_lab: Lab) -> None:
 def test_controls_on_halves_are_not_there_twice(
     new_lab: Lab, method: str, kinds: tuple[str, ...]
 ) -> None:
-    found = outputs.shadow_predictions(new_lab, apart(f"method={method}"))
+    found = predictions(new_lab, apart(f"method={method}"))
     assert found.kind_M == kinds
     assert found.audited_M == (True,) * 2 + (False,) * (len(kinds) - 2)
 
@@ -533,7 +540,7 @@ def images(tmp_path: Path) -> Cell:
 def test_queries_are_the_records_as_they_are_then_the_same_views_for_all_models(
     new_lab: Lab, images: Cell
 ) -> None:
-    once, twice = (outputs.shadow_predictions(new_lab, asked(images, q)) for q in (1, 2))
+    once, twice = (predictions(new_lab, asked(images, q)) for q in (1, 2))
     n = len(once.rows_N)
     assert once.logits_MQNC.shape == (12, 1, n, 3)
     assert twice.logits_MQNC.shape == (12, 2, n, 3)
@@ -569,4 +576,4 @@ def test_queries_are_in_the_outputs_key_and_not_in_the_models(images: Cell) -> N
 def test_there_is_one_view_of_what_is_not_augmented(new_lab: Lab) -> None:
     one = asked(small("model=logreg"), 2)
     with pytest.raises(ValueError, match=r"attack\.queries=2: dataset=digits is not augmented"):
-        outputs.shadow_predictions(new_lab, one)
+        predictions(new_lab, one)

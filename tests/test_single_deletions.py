@@ -12,7 +12,8 @@ import pytest
 from unlearnbench import config, pipeline
 from unlearnbench.cell import Cell
 from unlearnbench.plan import plan
-from unlearnbench.single_deletions import deletions, forgotten, one, pools
+from unlearnbench.protocol import protocol_of
+from unlearnbench.protocol.single_deletions import SingleDeletions
 from unlearnbench.split import split_of
 from unlearnbench.store import Store
 
@@ -28,19 +29,17 @@ def composed() -> dict[str, Cell]:
     return dict(zip(METHODS, every, strict=True))
 
 
-def cell(method: str = "retrain", **changed: Any) -> Cell:
+def cell(method: str = "retrain", **changed: Any) -> SingleDeletions:
     found = composed()[method]
-    each = deletions(
-        replace(found, attack={**found.attack, "single_deletions": {**SETTINGS, **changed}})
-    )
-    assert each is not None
+    attack = {**found.attack, "single_deletions": {**SETTINGS, **changed}}
+    (each,) = SingleDeletions.models(replace(found, attack=attack))
     return each
 
 
 def rows(**changed: Any) -> tuple[list[int], list[int], list[int]]:
     each = cell(**changed)
-    private, public = pools(each, ROWS)
-    return private.tolist(), public.tolist(), forgotten(each, private).tolist()
+    private, public = each.pools(ROWS)
+    return private.tolist(), public.tolist(), each.forgotten(private).tolist()
 
 
 def test_private_and_public_rows_are_drawn_apart() -> None:
@@ -66,14 +65,14 @@ def test_private_and_public_rows_are_drawn_apart() -> None:
     ],
 )
 def test_what_cannot_be_drawn_is_told(changed: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=rf"^attack\.deletions\.{told}"):
+    with pytest.raises(ValueError, match=rf"^attack\.single_deletions\.{told}"):
         rows(**changed)
 
 
 def test_a_split_has_private_rows_to_train_on_and_public_ones_instead_of_a_test() -> None:
     each = cell()
     data = pipeline.dataset(each)
-    whole, third = split_of(each, data), split_of(one(each, 3), data)
+    whole, third = split_of(each, data), split_of(each.only(3), data)
     assert len(whole.train) == 150
     assert whole.forget.tolist() == whole.train[:10].tolist()
     assert third.forget.tolist() == [int(whole.train[3])]
@@ -102,7 +101,7 @@ def test_every_setting_is_in_the_key_of_what_is_stored(method: str) -> None:
 
 def test_another_attack_has_none() -> None:
     (plain,) = config.cells([["attack=umia"]])
-    assert deletions(plain) is None
+    assert protocol_of(plain.attack) is None
 
 
 def test_settings_of_the_top_level_reach_the_attack() -> None:

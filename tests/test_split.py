@@ -9,10 +9,10 @@ import torch
 from cells import Cells
 
 from unlearnbench import loading, outputs, pipeline, table
+from unlearnbench.core.outputs import FORGET
 from unlearnbench.pipeline import Lab
-from unlearnbench.shadow_models import shadows
-from unlearnbench.split import population, split_of
-from unlearnbench.values import FORGET
+from unlearnbench.protocol.shadow_models import ShadowModel
+from unlearnbench.split import records_of, split_of
 
 
 def test_without_validation_rows_all_the_others_are_trained_on(cell: Cells) -> None:
@@ -31,9 +31,9 @@ def test_without_validation_rows_all_the_others_are_trained_on(cell: Cells) -> N
 def test_a_population_without_validation_rows(cell: Cells) -> None:
     one = cell("split.val=0")
     settings = {"protocol": "audit_pool", "models": 4, "pool": 1.0, "seed": 0}
-    shadow = shadows(replace(one, attack={**one.attack, "shadow_models": settings}))[0]
+    shadow = ShadowModel.models(replace(one, attack={**one.attack, "shadow_models": settings}))[0]
     data = pipeline.dataset(one)
-    found = population(shadow, data.train_rows)
+    found = shadow.draw(records_of(shadow, data))
     assert sorted(found.rows_N) == sorted(data.train_rows.tolist())
     assert not len(split_of(shadow, data).val)
 

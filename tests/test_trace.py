@@ -12,9 +12,9 @@ from torch import nn
 
 from unlearnbench import config, outputs, pipeline, plan, results, table, trace, worker
 from unlearnbench.cell import Cell
+from unlearnbench.core.errors import Skip
 from unlearnbench.pipeline import Lab
 from unlearnbench.trace import Watch
-from unlearnbench.values import Skip
 
 WORDS = ["model=mlp", "train.call.epochs=3", "forget=by_class"]
 EVERY = "train.trace_every=1"

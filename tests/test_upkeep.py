@@ -15,9 +15,9 @@ from torch import Tensor
 
 from unlearnbench import cli, config, launch, outputs, pipeline, plan, table, trace, upkeep
 from unlearnbench.cell import Cell
+from unlearnbench.core.errors import Skip
 from unlearnbench.pipeline import WEIGHTS, Lab
 from unlearnbench.store import MANIFEST, Store
-from unlearnbench.values import Skip
 from unlearnbench.words import ConfigError
 
 OTHER = "cd" * 32

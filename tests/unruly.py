@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearnbench.core.outputs import Predictions, Scores
 from unlearnbench.train import fit
-from unlearnbench.values import Batches, Loss, Predictions, Scores, Task
+from unlearnbench.values import Batches, Loss, Task
 
 
 def calm() -> bool:

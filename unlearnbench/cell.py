@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -18,9 +18,6 @@ KEEP = ("all", "predictions")
 """What can be kept of unlearned models."""
 
 AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
-
-PROTOCOLS = ("shadow_models", "request_pairs", "single_deletions")
-"""How the models of an attack are drawn where it is not on the cell's own model."""
 
 # What describes an option, or says where things lie, and cannot change a result. All else of an
 # option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
@@ -189,6 +186,12 @@ class Cell:
     keep: str = "all"
     tuned: Option | None = None
 
+    protocol: ClassVar[str] = ""
+    """How the model was drawn for an attack; "" of a cell of the grid."""
+
+    shares_preparation: ClassVar[bool] = False
+    """Whether cells of several forget sets share what a blind ``prepare`` step left."""
+
     @property
     def names(self) -> dict[str, str]:
         """The option's name on each axis."""
@@ -203,6 +206,13 @@ class Cell:
     def model_seed(self) -> int:
         """The seed its model is made with; ``second_retrain`` takes the one after its own."""
         return self._seed_under(self.method)
+
+    @property
+    def kind(self) -> Literal["original", "retrained", "unlearned"]:
+        """What the cell's model is."""
+        if self.untouched:
+            return "original"
+        return "retrained" if self.from_scratch else "unlearned"
 
     @property
     def from_scratch(self) -> bool:
@@ -242,12 +252,12 @@ class Cell:
         return _model_key(original, written(self.forget), written(method))
 
     def _predictions_key_under(self, method: Option) -> str:
-        views: list[Any] = [self.queries] if self.queries > 1 else []
-        if "request_pairs" in self.split:
-            views = [written(self.forget), self._original_key_under(UNTOUCHED)]
-        if "single_deletions" in self.split:
-            views = [written(self.forget)]
-        return digest("predictions", OUTPUTS_VERSION, self._model_key_under(method), *views)
+        model = self._model_key_under(method)
+        return digest("predictions", OUTPUTS_VERSION, model, *self.key_parts())
+
+    def key_parts(self) -> list[Any]:
+        """What stored outputs depend on beside the model."""
+        return [self.queries] if self.queries > 1 else []
 
     @property
     def prepared_key(self) -> str:
@@ -357,9 +367,7 @@ class Cell:
         return {key for key in (self.key, self.utility_key, self.trace_rows_key) if key}
 
     def original(self) -> "Cell":
-        """The cell of the original this one's model starts from, or the one before a request."""
-        if "request_pairs" in self.split:
-            return replace(self, method=UNTOUCHED, forget=NOTHING)
+        """The cell of the original this one's model starts from."""
         return replace(self, method=UNTOUCHED, seed=self.model_seed)
 
     @property
@@ -371,9 +379,13 @@ class Cell:
         """
         if self.untouched:
             return None
-        if not self.from_scratch or "request_pairs" in self.split:
+        if not self.from_scratch:
             return self.original()
         return replace(self, method=UNTOUCHED) if "path" in self.train else None
+
+    def stored_models(self) -> list["Cell"]:
+        """The cells of the models that its outputs are made of and that are stored."""
+        return [self]
 
     @property
     def judge(self) -> "Cell | None":

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 
 from unlearnbench import config, observation, ops, pipeline
 from unlearnbench.cell import Cell, Option, target
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.observation import Net, Observation, equal, state
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.split import split_of
-from unlearnbench.values import Dataset, Skip, Split, Task
+from unlearnbench.values import Dataset, Split, Task
 from unlearnbench.words import ConfigError
 
 MODELS = ("logreg", "mlp", "resnet18")

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from unlearnbench import convex
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.linear import Linear
 from unlearnbench.objective import Array, Objective
-from unlearnbench.values import Batches, Loss, Skip
+from unlearnbench.values import Batches, Loss
 
 
 def exact(model: nn.Module, batches: Batches, loss: Loss, *, lam: float, form: str) -> nn.Module:

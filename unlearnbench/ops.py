@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.gradient import smallest
 from unlearnbench.model.stages import stages, tensors
 from unlearnbench.seeding import seeded
-from unlearnbench.values import Batches, Skip, Task
+from unlearnbench.values import Batches, Task
 
 # ---------------------------------------------------------------------------------------------
 # Outputs.

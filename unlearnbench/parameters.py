@@ -16,23 +16,24 @@ from torch import Tensor, nn
 from unlearnbench import convex, nets
 from unlearnbench.cell import Cell, target
 from unlearnbench.convex import Audit, Deletions
+from unlearnbench.core.errors import Failed, Skip
 from unlearnbench.exact import data as as_arrays
 from unlearnbench.exact import exact, objective
 from unlearnbench.gradient import flat, gradient
 from unlearnbench.model.linear import Linear
 from unlearnbench.nets import NetAudit
 from unlearnbench.objective import Array
-from unlearnbench.pipeline import Failed, Lab, batches, fresh, original, passing, task
+from unlearnbench.pipeline import Lab, batches, fresh, original, passing, task
+from unlearnbench.protocol.single_deletions import SingleDeletions
 from unlearnbench.seeding import seeded
-from unlearnbench.single_deletions import one
 from unlearnbench.split import split_of
 from unlearnbench.train import fit
-from unlearnbench.values import Dataset, Skip
+from unlearnbench.values import Dataset
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def changes(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
+def changes(lab: Lab, cell: SingleDeletions, data: Dataset) -> dict[str, Tensor]:
     """θ₊, and θ₋ or θ₋ − θ₊ of each deletion; of the original its θ₊ alone.
 
     Of a linear model retraining to the optimum is done for all deletions at once, and any other
@@ -69,7 +70,7 @@ def changes(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
     return _of_linear(lab, cell, data, net)
 
 
-def _of_linear(lab: Lab, cell: Cell, data: Dataset, net: Linear) -> dict[str, Tensor]:
+def _of_linear(lab: Lab, cell: SingleDeletions, data: Dataset, net: Linear) -> dict[str, Tensor]:
     if cell.untouched:
         return {"theta_PC": torch.from_numpy(_theta(original(lab, cell)))}
     parts, goal = split_of(cell, data), objective(net, cell.train["call"])
@@ -80,7 +81,7 @@ def _of_linear(lab: Lab, cell: Cell, data: Dataset, net: Linear) -> dict[str, Te
     else:
         theta_PC = _theta(original(lab, cell))
         again = _retrained if _is_retrained(cell) else _unlearned
-        each = [_theta(again(lab, one(cell, k), data)) for k in range(len(rows_K))]
+        each = [_theta(again(lab, cell.only(k), data)) for k in range(len(rows_K))]
         delta_KPC = np.stack([theta - theta_PC for theta in each])
         if not np.isfinite(delta_KPC).all():
             raise Failed("parameters after a deletion are not finite")
@@ -104,7 +105,7 @@ def _theta(net: nn.Module) -> Array:
     return net.theta_PC
 
 
-def _of_net(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
+def _of_net(lab: Lab, cell: SingleDeletions, data: Dataset) -> dict[str, Tensor]:
     start = original(lab, cell)
     if cell.untouched:
         return {"theta_P": nets.theta(start)}
@@ -114,7 +115,7 @@ def _of_net(lab: Lab, cell: Cell, data: Dataset) -> dict[str, Tensor]:
     parts = split_of(cell, data)
     thetas, statistics, residuals = [], [], [_residual(start, cell, data, parts.train)]
     for k in range(len(parts.forget)):
-        each = one(cell, k)
+        each = cell.only(k)
         net = again(lab, each, data)
         thetas.append(nets.theta(net))
         statistics.append(nets.buffers(net))
@@ -164,7 +165,7 @@ def _retrained_alike(lab: Lab, cell: Cell, data: Dataset) -> nn.Module:
         return todo.fit(fresh(cell, data), todo.train.lacking(parts.forget))
 
 
-def audit(lab: Lab, cell: Cell, data: Dataset, arrays: Arrays) -> Audit | NetAudit:
+def audit(lab: Lab, cell: SingleDeletions, data: Dataset, arrays: Arrays) -> Audit | NetAudit:
     """The attacker's public records beside what the deletions have changed, and the truth.
 
     Args:

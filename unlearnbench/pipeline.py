@@ -25,12 +25,26 @@ from torch import Tensor, nn
 from unlearnbench import train, weights
 from unlearnbench.cell import UNTOUCHED, Cell, target
 from unlearnbench.checkpoint import NO_CHECKPOINTS, Keeper
+from unlearnbench.core.errors import Failed, Skip
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.model.linear import LOSSES
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.split import split_of
 from unlearnbench.store import Store
-from unlearnbench.values import Artifact, Batches, Compared, Compute, Dataset, Hooks, Loss, Probe, Skip, Split, Task, WhiteBox, no_probe
+from unlearnbench.values import (
+    Artifact,
+    Batches,
+    Compared,
+    Compute,
+    Dataset,
+    Hooks,
+    Loss,
+    Probe,
+    Split,
+    Task,
+    WhiteBox,
+    no_probe,
+)
 
 NO_HOOKS = Hooks()
 
@@ -41,10 +55,6 @@ DTYPES = {"64-true": torch.float64}
 """Of weights and inputs, by ``precision``; float32 under any other."""
 
 WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
-
-
-class Failed(RuntimeError):
-    """An artifact could not be made, and others that need it cannot either."""
 
 
 @dataclass
@@ -283,12 +293,7 @@ def _save_model(
     made_of = {axis: getattr(cell, axis) for axis in axes}
     members = len(net.members) if isinstance(net, Ensemble) else None
     told = {"kind": "model", "seed": cell.model_seed, "members": members, "made_of": made_of}
-    return {**taken, **told, "role": role(cell)}
-
-
-def role(cell: Cell) -> str:
-    """What a cell's model is: ``original``, ``retrained`` or ``unlearned``."""
-    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
+    return {**taken, **told, "role": cell.kind}
 
 
 def original(lab: Lab, cell: Cell) -> nn.Module:
@@ -440,7 +445,7 @@ def passing(lab: Lab, cell: Cell) -> nn.Module:
         return _run(lab, cell, {}, keeper=keeper)[0]
     if cell.forget.get("online"):
         raise Skip(f"method={cell.method['name']} has no step that takes in new records")
-    if cell.traits.get("prepares_blind") and "request_pairs" in cell.split:
+    if cell.traits.get("prepares_blind") and cell.shares_preparation:
         return _run(lab, cell, prepared(lab, cell))[0]  # all requests to an original share it
     data = dataset(cell, lab.device)
     with seeded(cell.model_seed, "global"):

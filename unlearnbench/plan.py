@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unlearnbench.cell import NOTHING, PROTOCOLS, UNTOUCHED, Cell, digest
-from unlearnbench.request_pairs import requests
-from unlearnbench.shadow_models import originals, shadows
-from unlearnbench.single_deletions import deletions
+from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, digest
+from unlearnbench.protocol import protocol_of
 from unlearnbench.store import Store
 from unlearnbench.study import Slot
 
@@ -157,7 +155,7 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
     jobs: list[Job] = []
     for key, one in models.items():
         start = (one.start.predictions_key,) if one.start else ()
-        jobs.append(Job(_kind(one), key, (one,), start, 2 if start else 1))
+        jobs.append(Job(one.kind, key, (one,), start, 2 if start else 1))
     for key, cell in traced.items():
         jobs.append(Job("traced", key, (cell,), (cell.predictions_key,), 3))
     for job in jobs:
@@ -172,10 +170,7 @@ def needed(cells: Iterable[Cell]) -> set[str]:
     known: dict[str, tuple[Cell, ...]] = {}
     for cell in cells:
         for one in _listed(cell, known):
-            made = [one]
-            if "request_pairs" in one.split and one.traits.get("ensemble"):
-                # What it was before the request was an ensemble too.
-                made.append(replace(one, forget=NOTHING))
+            made = one.stored_models()
             keys |= {one.predictions_key, *(model.model_key for model in made)}
             keys |= {model.prepared_key for model in made if model.method.get("prepare")}
         keys |= {key for key in (cell.trace_key,) if key}
@@ -200,27 +195,11 @@ def _models(cell: Cell) -> Iterable[Cell]:
         yield cell.judge
     traits = cell.attack.get("traits") or {}
     ceiling = "original" in (traits.get("ends") or {}).values()
-    of_many = any(cell.attack.get(protocol) for protocol in PROTOCOLS)
-    if traits.get("compared") or (ceiling and not of_many):
+    protocol = protocol_of(cell.attack)
+    if traits.get("compared") or (ceiling and protocol is None):
         yield replace(cell, method=UNTOUCHED)
-    yield from originals(cell)
-    for shadow in shadows(cell):
-        yield replace(shadow, method=cell.reference)
-        yield shadow
-    for request in requests(cell):
-        yield request.original()
-        yield replace(request, method=cell.reference)
-        if not cell.untouched:
-            yield request
-    if (each := deletions(cell)) is not None and not cell.untouched:
-        if not cell.from_scratch:
-            yield each.original()
-        yield replace(each, method=cell.reference)
-        yield each
-
-
-def _kind(cell: Cell) -> Literal["original", "retrained", "unlearned"]:
-    return "original" if cell.untouched else "retrained" if cell.from_scratch else "unlearned"
+    if protocol is not None:
+        yield from protocol.needed(cell)
 
 
 def _rows(cells: Sequence[Cell], reads: Sequence[Sequence[str]]) -> list[Job]:
@@ -261,9 +240,9 @@ def searched(slots: Sequence[Slot], store: Store) -> Plan:
     jobs = []
     for key, cell in models.items():
         if key in present:
-            in_store[_kind(cell)] += 1
+            in_store[cell.kind] += 1
         else:
-            jobs.append(Job(_kind(cell), key, (cell,), (), 1))
+            jobs.append(Job(cell.kind, key, (cell,), (), 1))
     first = [slot for slot in slots if not slot.fresh]
     for slot in sorted(first, key=lambda slot: slot.number):
         jobs.append(Job("trial", slot.key, slot.study.cells, needs[slot.key], 2, slot))

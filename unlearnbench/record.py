@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unlearnbench import atomic, damage, results
-from unlearnbench.cell import AXES, PROTOCOLS, Cell, digest
+from unlearnbench.cell import AXES, Cell, digest
 from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
 from unlearnbench.words import package_folder, sweep_name
@@ -171,13 +171,12 @@ def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
     rows = []
     for job in jobs:
         cell = job.cells[0]
-        parts = (protocol for protocol in PROTOCOLS if protocol in cell.split)
         rows.append(
             {
                 "key": job.key,
                 "kind": job.kind,
                 "wave": job.wave,
-                "part": next(parts, "grid"),
+                "part": cell.protocol or "grid",
                 **cell.names,
                 "overrides": cell.overrides,
                 "seed": cell.seed,

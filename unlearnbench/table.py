@@ -11,17 +11,11 @@ from numpy.typing import NDArray
 
 from unlearnbench import metric, results, trace
 from unlearnbench.cell import NO_CALL, UNTOUCHED, Cell, target
-from unlearnbench.outputs import (
-    deleted,
-    predictions,
-    request_accuracies,
-    request_predictions,
-    shadow_accuracies,
-    shadow_predictions,
-)
-from unlearnbench.pipeline import Failed, Lab, compared, device_name, white_box
+from unlearnbench.core.errors import Failed, Skip
+from unlearnbench.core.outputs import FORGET, RETAIN, TEST, VAL, Predictions, Scores
+from unlearnbench.outputs import gathered, predictions
+from unlearnbench.pipeline import Lab, compared, device_name, white_box
 from unlearnbench.record import commit
-from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Scores, Skip
 from unlearnbench.words import nothing_said, printable
 
 BOOTSTRAP_ROUNDS = 200
@@ -229,20 +223,8 @@ def _attacked(lab: Lab, cell: Cell) -> Scores:
             raise Skip(f"{told}: defense={cell.defense['name']} changes its outputs only")
         held = compared if cell.attack["traits"].get("compared") else white_box
         given = [held(lab, cell)]
-    elif cell.attack.get("single_deletions"):
-        if cell.defense["call"] is not None:
-            told = f"{cell.attack['name']} reads parameters"
-            raise Skip(f"defense={cell.defense['name']} changes outputs, and {told}")
-        given = [deleted(lab, cell)]
-    elif cell.attack.get("request_pairs"):
-        both = request_predictions(lab, cell)
-        given = [both["target"], both["shadow"]]
-        beside = request_accuracies(lab, cell)
-    elif cell.attack.get("shadow_models"):
-        given = [shadow_predictions(lab, cell)]
-        beside = shadow_accuracies(given[0])
     else:
-        given = [predictions(lab, cell)]
+        given, beside = gathered(lab, cell)
     if cell.defense["call"] is not None:
         defend, arguments = target(cell.defense["call"])
         given = [defend(one, **arguments) for one in given]

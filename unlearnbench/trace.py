@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from unlearnbench import metric, train
 from unlearnbench.cell import Cell
-from unlearnbench.pipeline import Failed, Lab, again, batches, dataset
-from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Batches, Predictions
+from unlearnbench.core.errors import Failed
+from unlearnbench.core.outputs import FORGET, RETAIN, TEST, VAL, Predictions
+from unlearnbench.pipeline import Lab, again, batches, dataset
+from unlearnbench.values import Batches
 
 TRACE = "trace.safetensors"
 

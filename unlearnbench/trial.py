@@ -12,13 +12,14 @@ import torch
 
 from unlearnbench import metric, train
 from unlearnbench.cell import Cell, target
+from unlearnbench.core.errors import Failed, Skip
+from unlearnbench.core.outputs import FORGET, FORGOTTEN, RETAIN, RETAINED, UNSEEN, VAL, Predictions
 from unlearnbench.outputs import predictions
-from unlearnbench.pipeline import Failed, Lab, batches, clock, dataset, device_name, in_memory
+from unlearnbench.pipeline import Lab, batches, clock, dataset, device_name, in_memory
 from unlearnbench.search import FAILED, SKIPPED, Evaluate, Outcome
 from unlearnbench.split import split_of
 from unlearnbench.study import Settings, Study, changed
 from unlearnbench.table import reason
-from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, UNSEEN, VAL, Predictions, Skip
 
 PARTS = (RETAIN, FORGET, VAL)
 

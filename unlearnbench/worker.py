@@ -40,11 +40,11 @@ from unlearnbench import (
     trace,
 )
 from unlearnbench.cell import Cell
+from unlearnbench.core.errors import Failed, Skip
 from unlearnbench.journal import BEAT, Journal
 from unlearnbench.plan import CRASH, Event, Job, Orders
 from unlearnbench.store import Store
 from unlearnbench.study import Slot
-from unlearnbench.values import Skip
 
 _fork = multiprocessing.get_context("fork")
 
@@ -101,7 +101,7 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
         begin(cell.key)
         found.append(table.rows(_without(lab, cell), cell))
     for cell, one in zip(job.cells, found, strict=True):
-        if one.error is not None and not isinstance(one.error, Skip | pipeline.Failed):
+        if one.error is not None and not isinstance(one.error, Skip | Failed):
             _keep(folder, cell.key, one.error)
         if one.picture is not None:
             picture.save(folder / "pictures" / f"{_picture_name(cell)}.png", one.picture)

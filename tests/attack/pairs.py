@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
 
 PARTS = [UNSEEN, FORGOTTEN, RETAINED, FORGOTTEN, UNSEEN]
 """Records of one request: as many unseen as forgotten, of either the first is not the only one."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 
 
 def keep(models: int, n: int, seed: int = 0) -> NDArray[np.int8]:

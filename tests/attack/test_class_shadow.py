@@ -15,9 +15,10 @@ from torch import nn
 from unlearnbench import table as rows_of
 from unlearnbench.attack import class_shadow as module
 from unlearnbench.attack.class_shadow import class_shadow
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 from unlearnbench.metric import bootstrap_auc
 from unlearnbench.pipeline import Lab
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores, Skip
 
 CALL: dict[str, Any] = {"epochs": 6, "batch_size": 64, "lr": 3e-3, "held_out": 0.1, "seed": 0}
 KINDS = ("original", "unlearned", "retrained")

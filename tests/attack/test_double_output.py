@@ -19,11 +19,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from unlearnbench.attack.double_output import CLASSIFIERS, double_output
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 from unlearnbench.defense.label_only import label_only
 from unlearnbench.defense.rounding import rounding
 from unlearnbench.defense.temperature import temperature
 from unlearnbench.defense.top_k import top_k
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores, Skip
 
 FEATURES = ("direct_concat", "sorted_concat", "direct_diff", "sorted_diff", "l2_distance")
 DIFFERENCES = FEATURES[2:]

@@ -10,11 +10,12 @@ from cells import compose
 
 from unlearnbench import metric, worker
 from unlearnbench.attack.klom import klom
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions
 from unlearnbench.pipeline import Lab
 from unlearnbench.plan import plan
+from unlearnbench.protocol.shadow_models import ShadowModel
 from unlearnbench.results import finished, load_results
-from unlearnbench.shadow_models import shadows
-from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Skip
 
 M, N = 200, 30
 BACK = "unlearned_retrain"
@@ -86,7 +87,7 @@ def test_the_direction_matters() -> None:
 
 
 def test_too_few_models_are_skipped_with_what_is_needed() -> None:
-    with pytest.raises(Skip, match=r"49 models a side, 50 .*shadows\.models=200"):
+    with pytest.raises(Skip, match=r"49 models a side, 50 .*shadow_models\.models=200"):
         klom(shadowed("unlearned", 196, N, 2.0), direction="retrain_unlearned")
 
 
@@ -108,9 +109,9 @@ def test_unknown_directions_and_regressions_are_refused() -> None:
 
 
 def test_its_population_is_large_enough_and_that_of_other_attacks_if_asked() -> None:
-    assert len(shadows(compose("attack=klom", "method=finetune"))) == 200
+    assert len(ShadowModel.models(compose("attack=klom", "method=finetune"))) == 200
     same = [
-        {one.predictions_key for one in shadows(compose(f"attack={name}", *words))}
+        {one.predictions_key for one in ShadowModel.models(compose(f"attack={name}", *words))}
         for name, words in (("klom", []), ("lira", ["shadow_models.models=200"]))
     ]
     assert same[0] == same[1]

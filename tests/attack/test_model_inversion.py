@@ -17,8 +17,10 @@ from torch import nn
 from unlearnbench import metric, picture, pipeline, plan, table, worker
 from unlearnbench.attack import model_inversion as module
 from unlearnbench.attack.model_inversion import intended, median2, model_inversion
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Scores
 from unlearnbench.pipeline import Lab
-from unlearnbench.values import Scores, Skip, WhiteBox
+from unlearnbench.values import WhiteBox
 
 SETTINGS: dict[str, Any] = {
     "process": "median2",

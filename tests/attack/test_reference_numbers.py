@@ -29,7 +29,8 @@ from unlearnbench import metric
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.rmia import rmia
 from unlearnbench.attack.ulira import ulira
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reference numbers")]
 

@@ -9,9 +9,9 @@ import torch
 from cells import compose
 
 from unlearnbench.attack.relearn import mean_loss, relearn
+from unlearnbench.core.errors import Skip
 from unlearnbench.pipeline import Lab, compared
 from unlearnbench.train import cross_entropy
-from unlearnbench.values import Skip
 
 WORDS = ["model=mlp", "attack=relearn"]
 SETTINGS: dict[str, Any] = {

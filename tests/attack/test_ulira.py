@@ -14,7 +14,8 @@ from scipy.stats import norm
 from unlearnbench import metric, results
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.ulira import ulira
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
 
 WAYS = [
     (reference, variance)

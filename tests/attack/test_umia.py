@@ -12,6 +12,8 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from unlearnbench import outputs
 from unlearnbench.attack.umia import umia
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGET, RETAIN, TEST, VAL, Predictions
 from unlearnbench.metric import (
     auc,
     cross_entropy,
@@ -21,7 +23,6 @@ from unlearnbench.metric import (
     tpr_at_fpr,
 )
 from unlearnbench.pipeline import Lab
-from unlearnbench.values import FORGET, RETAIN, TEST, VAL, Predictions, Skip
 
 SETTINGS: dict[str, Any] = {"splits": 10, "held_out": 0.1, "seed": 123}
 

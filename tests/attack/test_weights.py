@@ -6,8 +6,8 @@ from cells import compose
 
 from unlearnbench import plan, table
 from unlearnbench.attack.weights import parameters, weights
+from unlearnbench.core.errors import Skip
 from unlearnbench.pipeline import Lab, compared
-from unlearnbench.values import Skip
 
 WORDS = ["model=mlp", "train.call.epochs=2", "attack=weights"]
 

@@ -5,9 +5,9 @@ from cells import compose
 
 from unlearnbench import metric, table
 from unlearnbench.attack.zrf import zrf
+from unlearnbench.core.errors import Skip
 from unlearnbench.pipeline import Lab, compared
 from unlearnbench.train import logits
-from unlearnbench.values import Skip
 
 WORDS = ["model=mlp", "train.call.epochs=2", "attack=zrf"]
 

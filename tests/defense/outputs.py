@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from unlearnbench.values import Predictions
+from unlearnbench.core.outputs import Predictions
 
 
 def given(logits_MQNC: NDArray[np.float32]) -> Predictions:

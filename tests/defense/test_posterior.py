@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from defense.outputs import drawn, given, permuted
 
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Predictions
 from unlearnbench.defense.label_only import label_only
 from unlearnbench.defense.rounding import rounding
 from unlearnbench.defense.temperature import temperature
 from unlearnbench.defense.top_k import top_k
-from unlearnbench.values import Predictions, Skip
 
 Defense = Callable[[Predictions], Predictions]
 DEFENSES = {

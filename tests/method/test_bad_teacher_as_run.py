@@ -9,9 +9,9 @@ from method.test_bad_teacher import SETTINGS, divergences, losses, watched
 from torchvision.models import ResNet
 
 from unlearnbench import pipeline
+from unlearnbench.core.errors import Skip
 from unlearnbench.method import bad_teacher_as_run as module
 from unlearnbench.method.bad_teacher_as_run import bad_teacher_as_run
-from unlearnbench.values import Skip
 
 
 def test_no_epochs_is_the_identity(bench: Bench) -> None:

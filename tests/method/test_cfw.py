@@ -10,13 +10,14 @@ from cells import compose
 from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.cfw import cfw
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.resnet18_cifar import resnet18_cifar
 from unlearnbench.model.timm import timm
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64, "start_confuser_std": 0.6}
 IMAGE = (3, 32, 32)

@@ -12,11 +12,12 @@ from cells import compose
 from method.bench import SGD, TOLERANCE, Bench, all_close, same, weights
 from torch import nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.cfw import cfw
 from unlearnbench.method.cfw_as_run import cfw_as_run
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64}
 QUIET: dict[str, Any] = {"start_confuser_std": 0.0, "final_confuser_std": 0.0}

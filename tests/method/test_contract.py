@@ -7,7 +7,7 @@ from cells import composed
 
 from unlearnbench import check, config
 from unlearnbench.check import PASS, Subject
-from unlearnbench.values import Skip
+from unlearnbench.core.errors import Skip
 
 ON_A_RESNET = {"cfw_as_run"}  # it acts on nothing in the small net, and takes a minute elsewhere
 METHODS = [

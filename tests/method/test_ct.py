@@ -10,11 +10,11 @@ from cells import compose
 from method.bench import SGD, Bench, same, weights
 from torch import nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.ct import ct
 from unlearnbench.method.finetune import finetune
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.values import Skip
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64}
 

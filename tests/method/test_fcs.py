@@ -11,9 +11,9 @@ from method.bench import Bench, all_close, weights
 from torch import Tensor, nn
 
 from unlearnbench import train
+from unlearnbench.core.errors import Skip
 from unlearnbench.method import fcs as module
 from unlearnbench.method.fcs import fcs
-from unlearnbench.values import Skip
 
 SETTINGS: dict[str, Any] = {
     "sgd": {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.01},

@@ -9,10 +9,10 @@ from method.bench import Bench, close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.method import fisher as module
 from unlearnbench.method.fisher import _diagonal, fisher
 from unlearnbench.model.mlp import mlp
-from unlearnbench.values import Skip
 
 
 def brute_force(bench: Bench, batch_size: int) -> dict[str, Tensor]:

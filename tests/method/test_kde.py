@@ -10,9 +10,10 @@ from method.bench import SGD, TOLERANCE, Bench, close, same
 from torch import nn
 
 from unlearnbench import train
+from unlearnbench.core.errors import Skip
 from unlearnbench.method import kde as module
 from unlearnbench.method.kde import kde
-from unlearnbench.values import Batches, Loss, Skip, Task
+from unlearnbench.values import Batches, Loss, Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "retain_sgd": SGD, "batch_size": 64, "temperature": 5.0}
 ENDS = {"stem.0.weight", "head.2.weight", "head.2.bias"}

@@ -10,9 +10,10 @@ from cells import compose
 from method.bench import TOLERANCE, Bench, all_close, weights
 from torch import Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.msg import msg
 from unlearnbench.ops import triangle
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 SGD: dict[str, Any] = {"lr": 0.03, "momentum": 0.9, "weight_decay": 0.05}
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64}

@@ -10,8 +10,8 @@ import torch
 from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.prmq import _prune_and_redraw, prmq
-from unlearnbench.values import Skip
 
 SETTINGS: dict[str, Any] = {"sgd": {**SGD, "lr": 0.03}, "batch_size": 64}
 FAN_IN = {"stem.0": 9, "stage1.0": 32 * 9, "stage2.0": 64 * 9, "head.2": 64}

@@ -8,9 +8,9 @@ import torch
 from method.bench import TOLERANCE, Bench, same, weights
 from torch import Tensor
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.random_labels import random_labels
 from unlearnbench.method.salun import salun
-from unlearnbench.values import Skip
 
 SETTINGS: dict[str, Any] = {
     "sgd": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.05},

@@ -9,10 +9,11 @@ import torch
 from method.bench import SGD, Bench, same
 from torch import Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method import scrub as module
 from unlearnbench.method.scrub import scrub
 from unlearnbench.method.scrub_no_rewind import scrub_no_rewind
-from unlearnbench.values import Batches, Skip, Task
+from unlearnbench.values import Batches, Task
 
 State = dict[str, Tensor]
 SETTINGS: dict[str, Any] = {

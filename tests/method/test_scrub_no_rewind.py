@@ -11,10 +11,10 @@ from method.bench import SGD, Bench, all_close, same
 from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.method.scrub_no_rewind import scrub_no_rewind
 from unlearnbench.pipeline import Lab
 from unlearnbench.train import descend
-from unlearnbench.values import Skip
 
 SIZES = {"retain": 64, "forget": 32}
 SETTINGS: dict[str, Any] = {"sgd": SGD, "decay": 0.5, "temperature": 2.0, "batch_size": SIZES}

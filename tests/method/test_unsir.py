@@ -8,12 +8,13 @@ from cells import compose
 from method.bench import Bench
 from torch import nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.method import unsir as module
 from unlearnbench.method.unsir import unsir
 from unlearnbench.ops import frozen
 from unlearnbench.pipeline import Lab
 from unlearnbench.train import descend
-from unlearnbench.values import Batches, Loss, Skip
+from unlearnbench.values import Batches, Loss
 
 NOISE = {"lr": 0.1, "steps": 5, "penalty": 0.1}
 SETTINGS: dict[str, Any] = {

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from unlearnbench import config, outputs, pipeline, table
 from unlearnbench.cell import Cell
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.model.estimator import ZERO, Estimator, fit
 from unlearnbench.pipeline import Lab
 from unlearnbench.train import cross_entropy
-from unlearnbench.values import Batches, Skip, Task
+from unlearnbench.values import Batches, Task
 
 MODELS = ("decision_tree", "logistic_regression", "random_forest")
 SETS = ("digits", "wine", "breast_cancer")

@@ -317,7 +317,7 @@ def test_a_population_with_a_training_that_went_wrong_is_named() -> None:
     methods = [cell(name, 0, ulira_auc=0.5, **figures) for name in ("retrain", "scrub")]
     none = pd.DataFrame(methods).assign(shadow_models_outliers=0.0)
     assert leaderboard.note(none) is None
-    message = "outlier: 1 of the models of a population went wrong: the lowest accuracy on unseen"
+    message = "outlier: 1 of the shadow models went wrong: the lowest accuracy on unseen"
     note = leaderboard.note(none.assign(shadow_models_outliers=1.0))
     assert note == f"{message} records is 37.4%, the median 97.0%"
 

@@ -11,9 +11,9 @@ from scipy.special import softmax
 
 from unlearnbench import picture
 from unlearnbench.convex import Audit
+from unlearnbench.core.outputs import Scores
 from unlearnbench.nets import NetAudit
 from unlearnbench.objective import Array
-from unlearnbench.values import Scores
 
 SHOWN = 10
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearnbench import metric
-from unlearnbench.values import UNSEEN, Predictions, Scores, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import UNSEEN, Predictions, Scores
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

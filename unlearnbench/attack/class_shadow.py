@@ -16,18 +16,11 @@ from torch.optim import Adam
 
 from unlearnbench import metric
 from unlearnbench.attack._population import Array, Mask, draws, under_attack
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 from unlearnbench.seeding import generator, seeded
 from unlearnbench.train import descend
-from unlearnbench.values import (
-    FORGOTTEN,
-    RETAINED,
-    UNSEEN,
-    Batches,
-    Dataset,
-    Predictions,
-    Scores,
-    Skip,
-)
+from unlearnbench.values import Batches, Dataset
 
 Places = NDArray[np.intp]
 Figures = dict[str, tuple[float, int]]

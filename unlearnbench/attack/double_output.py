@@ -20,7 +20,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from unlearnbench import metric
 from unlearnbench.attack._population import Array, Mask, known
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 
 FEATURES = ("direct_concat", "sorted_concat", "direct_diff", "sorted_diff", "l2_distance")
 OF_ANY_CLASSES = ("sorted_concat", "sorted_diff", "l2_distance")

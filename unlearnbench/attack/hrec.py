@@ -5,8 +5,8 @@ from typing import TypedDict
 from unlearnbench.attack import _gradient_inversion, _rank_one
 from unlearnbench.attack._judged import judged
 from unlearnbench.convex import Audit
+from unlearnbench.core.outputs import Scores
 from unlearnbench.nets import NetAudit
-from unlearnbench.values import Scores
 
 WORDS = {
     "label": ("auto", "largest", "least", "intercept"),

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from unlearnbench import metric
 from unlearnbench.attack._population import Array, confidences, known, under_attack
 from unlearnbench.attack.weights import measured
-from unlearnbench.values import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
 
 DIRECTIONS = ("retrain_unlearned", "unlearned_retrain")
 PERCENTILES = (50, 95, 99)

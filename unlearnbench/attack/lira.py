@@ -22,7 +22,7 @@ from unlearnbench.attack._population import (
     references,
     seen,
 )
-from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Scores
+from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions, Scores
 
 
 def lira(predictions: Predictions, *, mode: str, variance: str) -> Scores:

@@ -13,8 +13,10 @@ from scipy.ndimage import gaussian_filter, median_filter
 from torch import Tensor, nn
 
 from unlearnbench import metric, picture
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Scores
 from unlearnbench.seeding import generator
-from unlearnbench.values import Dataset, Scores, Skip, WhiteBox
+from unlearnbench.values import Dataset, WhiteBox
 
 AT_ONCE = 120
 """Images that are inverted side by side."""

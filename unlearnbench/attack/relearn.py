@@ -8,8 +8,10 @@ from torch import nn
 
 from unlearnbench import metric
 from unlearnbench.attack.weights import measured
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Scores
 from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Batches, Compared, Loss, Scores, Skip
+from unlearnbench.values import Batches, Compared, Loss
 
 
 def relearn(

@@ -16,8 +16,8 @@ from unlearnbench.attack._population import (
     references,
     seen,
 )
+from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions, Scores
 from unlearnbench.metric import cross_entropy
-from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Scores
 
 LEAST_PROBABILITY = 1e-250
 """Keeps ratios of probabilities within float64."""

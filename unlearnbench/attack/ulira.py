@@ -22,7 +22,8 @@ from unlearnbench.attack._population import (
     seen,
     under_attack,
 )
-from unlearnbench.values import FORGOTTEN, UNSEEN, Predictions, Scores, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions, Scores
 
 REFERENCES = ("unlearned_out", "retrain", "original_out")
 VARIANCES = ("per_record", "pooled")

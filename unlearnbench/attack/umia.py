@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import FORGET, TEST, VAL, Predictions, Scores
 from unlearnbench.metric import (
     auc,
     cross_entropy,
@@ -14,7 +16,6 @@ from unlearnbench.metric import (
     modified_entropy,
     tpr_at_fpr,
 )
-from unlearnbench.values import FORGET, TEST, VAL, Predictions, Scores, Skip
 
 
 def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -> Scores:

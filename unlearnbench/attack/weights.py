@@ -5,7 +5,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unlearnbench import metric
-from unlearnbench.values import Compared, Scores, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Scores
+from unlearnbench.values import Compared
 
 
 def weights(models: Compared) -> Scores:

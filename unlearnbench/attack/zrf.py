@@ -2,8 +2,10 @@
 
 from unlearnbench import metric
 from unlearnbench.attack.weights import measured
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Scores
 from unlearnbench.train import logits
-from unlearnbench.values import Compared, Scores, Skip
+from unlearnbench.values import Compared
 
 
 def zrf(models: Compared) -> Scores:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from unlearnbench.core.outputs import Predictions
 from unlearnbench.defense.posterior import ZERO, log_posteriors, published
-from unlearnbench.values import Predictions
 
 
 def label_only(predictions: Predictions) -> Predictions:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from unlearnbench.values import Predictions, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.core.outputs import Predictions
 
 ZERO = 1e-45
 """What a posterior of 0 is published as, log 0 being no number: LiRA's guard of its logarithms."""

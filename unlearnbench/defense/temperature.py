@@ -2,8 +2,8 @@
 
 from scipy.special import log_softmax
 
+from unlearnbench.core.outputs import Predictions
 from unlearnbench.defense.posterior import log_posteriors, published
-from unlearnbench.values import Predictions
 
 
 def temperature(predictions: Predictions, *, temperature: float) -> Predictions:

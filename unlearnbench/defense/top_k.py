@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.special import logsumexp
 
+from unlearnbench.core.outputs import Predictions
 from unlearnbench.defense.posterior import log_posteriors, published
-from unlearnbench.values import Predictions
 
 
 def top_k(predictions: Predictions, *, k: int) -> Predictions:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import descend
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def bad_teacher(

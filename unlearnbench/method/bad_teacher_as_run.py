@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.seeding import seeded
 from unlearnbench.train import descend
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def bad_teacher_as_run(

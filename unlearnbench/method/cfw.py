@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import at, cosine, descend, optimizer
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def cfw(

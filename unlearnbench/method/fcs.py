@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import cosine, descend, optimizer
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def fcs(
@@ -24,10 +25,9 @@ def fcs(
 ) -> nn.Module:
     """Flatten the forget rows' posteriors, then alternate between blurring forget and training.
 
-        once over D_F:      minimise  KL( uniform ‖ softmax z(x_f) )
-        in each epoch,
-          over D_F:         S = Z_f Z_rᵀ / τ,  minimise  mean_ij −log softmax_j(S)_ij,  Z_r fixed
-          over D_R:         minimise  CE(B_r)
+        once over D_F:         minimise  KL( uniform ‖ softmax z(x_f) )
+        each epoch, over D_F:  S = Z_f Z_rᵀ / τ,  minimise  mean_ij −log softmax_j(S)_ij,  Z_r fixed
+              then over D_R:   minimise  CE(B_r)
 
     Each of the three has its own SGD; the second's rate falls as a cosine over all its steps, to
     ``eta_min``. NeurIPS 2023 unlearning challenge; Deep Unlearn (arXiv 2410.01276), "FCS".

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench import ops
-from unlearnbench.values import Skip, Task
+from unlearnbench.core.errors import Skip
+from unlearnbench.values import Task
 
 
 def fisher(model: nn.Module, task: Task, *, alpha: float, batch_size: int) -> nn.Module:

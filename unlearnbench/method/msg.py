@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from unlearnbench import gradient, ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import descend
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def msg(

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearnbench import gradient, ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def prmq(
@@ -35,14 +36,13 @@ def prmq(
         raise Skip("PRMQ matches entropies of posteriors; a regression has none")
     t, c = ops.frozen(model), ops.class_counts(task.retain, task.n_classes) ** -0.1
     retain, stepper = task.retain.batched(batch_size), optimizer(model, sgd)
-    whole, rest = divmod(int(len(retain) * epochs), len(retain))
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         s = model(x)
-        apart = ops.entropy(s) - ops.entropy(t(x))
-        return F.cross_entropy(s, y, weight=c) + apart.square().mean()
+        return F.cross_entropy(s, y, weight=c) + F.mse_loss(ops.entropy(s), ops.entropy(t(x)))
 
     _prune_and_redraw(model, prune_amount, task)
+    whole, rest = divmod(int(len(retain) * epochs), len(retain))
     descend(model, retain, loss, sgd=stepper, epochs=whole)
     descend(model, retain.limited(rest), loss, sgd=stepper, epochs=1)
     return model.half().to(task.retain.data.dtype)

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def random_labels(

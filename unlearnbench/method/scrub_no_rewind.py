@@ -6,8 +6,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from unlearnbench import ops
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import at, descend, optimizer, step_decay
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def scrub_no_rewind(
@@ -35,10 +36,8 @@ def scrub_no_rewind(
     if not task.n_classes:
         raise Skip("a teacher's posterior is over classes; a regression has none")
     t, stepper = ops.frozen(model), optimizer(model, sgd)
-    retain, forget = (
-        task.retain.batched(batch_size["retain"]),
-        task.forget.batched(batch_size["forget"]),
-    )
+    retain = task.retain.batched(batch_size["retain"])
+    forget = task.forget.batched(batch_size["forget"])
 
     def distance(s_BC: Tensor, x: Tensor) -> Tensor:
         return temperature**2 * ops.kl(t(x), s_BC, temperature)

@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.seeding import seeded
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def sisa(model: nn.Module, task: Task) -> nn.Module:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.train import descend
-from unlearnbench.values import Skip, Task
+from unlearnbench.values import Task
 
 
 def wrong_labels(

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlearnbench.values import Batches, Loss, Skip
+from unlearnbench.core.errors import Skip
+from unlearnbench.values import Batches, Loss
 
 ZERO = 1e-45
 """What a posterior of 0 is told as, log 0 being no number: LiRA's guard of its logarithms, as in

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unlearnbench.core.errors import Skip
 from unlearnbench.model.stages import declare
 from unlearnbench.rff import Fourier, rff
 from unlearnbench.seeding import generator
-from unlearnbench.values import Loss, Skip
+from unlearnbench.values import Loss
 
 
 class Linear(nn.Module):

@@ -1,0 +1,1 @@
+"""Plain types that every other part of the package imports."""

@@ -1,0 +1,9 @@
+"""Errors that end in a row."""
+
+
+class Skip(Exception):
+    """A cell that cannot be computed on principle; its row says ``skipped`` and this reason."""
+
+
+class Failed(RuntimeError):
+    """An artifact could not be made, and others that need it cannot either."""
