@@ -293,7 +293,8 @@ class Cell:
         """Of the rows that stand once per model: attack none, defense none."""
         compared = self.predictions_key, self.reference_key
         names = {**self.names, "defense": "none", "attack": "none"}
-        privacy = [self.train["privacy"]] if "privacy" in self.train else []  # what ε is of
+        # What ε is of.
+        privacy = [_without_folders(self.train["privacy"])] if "privacy" in self.train else []
         about = self.seed, compared, written(self.forget), *privacy
         return digest("rows", ROWS_VERSION, names, *about, *self._searched)
 
