@@ -26,7 +26,13 @@ from rich.text import Text
 
 from unlearnbench import atomic, config, damage, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
-from unlearnbench.words import nothing_said, options_folder, printable, sorted_words
+from unlearnbench.words import (
+    nothing_said,
+    options_folder,
+    printable,
+    sorted_words,
+    with_search_path,
+)
 
 
 class Plain(Console):
@@ -250,10 +256,8 @@ def explained(error: Exception) -> str:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split()) or nothing_said(error)
     given = get_args_parser().parse_args()
-    words = [word for word in given.overrides if "=" in word]  # others name a command, a sweep
-    if given.config_dir:  # Hydra is over; it is asked again without this flag
-        words.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
-    return config.explain(error, words)
+    # Other words name a command, or a sweep.
+    return config.explain(error, [word for word in given.overrides if "=" in word])
 
 
 def typed(hydra_config: Any) -> list[str]:
@@ -472,8 +476,9 @@ def main() -> None:
         with mistakes_in_one_line():
             works = COMMANDS[first](words)
         sys.exit(0 if works else 1)
-    sys.argv = [sys.argv[0], *map(config.plain_value, sys.argv[1:])]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     application = hydra.main(str(options_folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():
+        words = with_search_path(sys.argv[1:])
+        sys.argv = [sys.argv[0], *map(config.plain_value, words)]
         application()
