@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "method": {"values", "seeding", "train", "gradient", "ops", "model", "method"},
     "dataset": {"values", "seeding", "headers", "dataset"},
     "model": {"values", "seeding", "model", "rff"},
-    "forget": {"values", "seeding", "forget"},
+    "forget": {"values", "seeding", "headers", "forget"},
     "defense": {"values", "seeding", "defense"},
     "attack": {
         "values",

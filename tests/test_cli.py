@@ -95,6 +95,14 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["workers=0"], "workers=0: must be in [1, 1e9] integer or null"),
         (["-m", "seed=0,1", "device=gpu"], "device=gpu: must be auto, cpu, cuda or cuda:N"),
         (["method=(a"], "method=(a: "),
+        (["precision=16-mixed"], "precision=16-mixed: must be 32-true, bf16-mixed or 64-true"),
+        (["plan", "precision=16-mixed"], "precision=16-mixed: must be 32-true, bf16-mixed or "),
+        (["--nope"], "--nope: there is no such flag; see unlearnbench --help"),
+        (["--cfg", "nope"], "argument --cfg/-c: invalid choice: 'nope'"),
+        (["--config-dir"], "unlearnbench: argument -cd/--config-dir: expected one argument"),
+        (["--config-dir", "/nowhere"], "hydra.searchpath=[file:///nowhere]: there is no such fo"),
+        (["controls=[1,2]"], "controls=1: no such method; there are: "),
+        (["plan", "dataset=digits", "seed=~/x"], "seed=~/x: token recognition error at: '~'; as "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -116,6 +124,26 @@ def test_a_mistake_beside_a_folder_of_options_is_told_as_it_is(told: Told, optio
     assert err == "unlearnbench: method=min: no such option; did you mean mine?\n"
     _, _, err = told(*flag, "method=mine", "method.call.strenght=1")
     assert err.startswith("unlearnbench: method.call.strenght is no key here; did you mean stre")
+
+
+@pytest.mark.tried(
+    "~, a relative path, spaces, commas and quotes in --config-dir, spelled in four ways",
+    "one folder, for cells and commands",
+)
+@pytest.mark.parametrize("folder", ["~/a b,c", "a b,c", "./a b,c", "it's"])
+def test_a_folder_of_options_is_a_path_like_others(
+    folder: str, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b,c", "it's"):
+        (tmp_path / name / "method").mkdir(parents=True)
+        (tmp_path / name / "method" / "mine.yaml").write_text(MINE)
+    for flag in (["--config-dir", folder], [f"--config-dir={folder}"], ["-cd", folder]):
+        for words in (["plan", *flag], [*flag, "--cfg", "job"]):
+            code, out, err = told(*words, "method=mine")
+            assert (code, err) == (0, ""), words
+            assert "1 unlearned" in out or "name: mine" in out
 
 
 def test_a_results_folder_that_cannot_be_is_one_line(told: Told, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def own_files() -> TemporaryDirectory[str]:
     """Files of a user's own, of which the headers are read; deleted when the process ends."""
     folder = TemporaryDirectory()
     np.savez(Path(folder.name) / "x.npz", x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, 1]))
+    (Path(folder.name) / "rows.txt").write_text("1")
     save_file({"weight": np.zeros(1)}, Path(folder.name) / "x.safetensors")
     return folder
 
@@ -44,7 +45,7 @@ def mandatory(name: str) -> list[str]:
     folder = Path(own_files().name)
     given = {
         "npz": f"dataset.path={folder / 'x.npz'}",
-        "rows": f"forget.path={folder / 'x.npz'}",
+        "rows": f"forget.path={folder / 'rows.txt'}",
         "acs_income": f"dataset.path={folder}",
         "utkface": f"dataset.path={folder}",
         "timm": "model.call.architecture=resnet10t",

@@ -27,6 +27,7 @@ from rich.text import Text
 from unlearnbench import atomic, config, damage, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
 from unlearnbench.words import (
+    ConfigError,
     nothing_said,
     options_folder,
     printable,
@@ -469,6 +470,15 @@ COMMANDS = {
 """What is not a cell or a sweep: the command's first word, and what it does with the others."""
 
 
+def _check_flags(words: Sequence[str]) -> None:
+    """Refuse in one line the flags of which Hydra would print its usage."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    _, unknown = parser.parse_known_args(list(words))
+    if unknown:
+        raise ConfigError(f"{' '.join(unknown)}: there is no such flag; see unlearnbench --help")
+
+
 def main() -> None:
     """Run the command line."""
     first, *words = sys.argv[1:] or [""]
@@ -480,5 +490,7 @@ def main() -> None:
     application = hydra.main(str(options_folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():
         words = with_search_path(sys.argv[1:])
+        _check_flags(words)
+        config.check_folders(config.search_words(words))  # of which Hydra only warns
         sys.argv = [sys.argv[0], *map(config.plain_value, words)]
         application()

@@ -102,7 +102,11 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 def study(overrides: Sequence[str]) -> list[str]:
     """The overrides that ``sweep=NAME`` among these stands for; none where there is none."""
-    chosen = [text for text in overrides if str(_parse(text).key_or_group) == "sweep"]
+    chosen = [
+        text
+        for text, override in ((text, _parse(text)) for text in overrides)
+        if override.key_or_group == "sweep" and override.value() is not None
+    ]
     if not chosen:
         return []
     with hydra_ready():
@@ -260,7 +264,7 @@ class Parts:
     """Options composed in this run, each once."""
 
     def __init__(self, search: Sequence[str] = ()) -> None:
-        _check_folders(search)
+        check_folders(search)
         self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
@@ -269,6 +273,8 @@ class Parts:
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._declared: dict[tuple[str, tuple[str, ...]], Mapping[str, valid.Declaration]] = {}
         self._found: dict[tuple[str, str], Tuned | None] = {}
+        self._records: dict[int, Any] = {}
+        self._checked: set[tuple[int, int]] = set()
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         if overrides not in self._composed:
@@ -357,7 +363,7 @@ class Parts:
             try:
                 if "check" in value:
                     check_file, settings = target(value["check"])
-                    check_file(path, value["call"], **settings)
+                    self._records[id(value)] = check_file(path, value["call"], **settings)
                 value["content"] = content_fingerprint(path)
             except OSError as error:
                 reason = f"cannot be read ({error.strerror})"
@@ -375,6 +381,7 @@ class Parts:
             overrides = (*found.words, *overrides)
             mine = _by_axis(overrides)
         parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
+        self._check_rows(parts["dataset"], parts["forget"])
         changed = [] if found is None else [f"tuned={as_typed(found.name)}"]
         for axis in AXES:
             usual = found.words if axis == "method" and found is not None else ()
@@ -399,6 +406,19 @@ class Parts:
             keep=top["store"]["keep"],
             tuned=None if found is None else found.cost,
         )
+
+    def _check_rows(self, dataset: Option, forget: Option) -> None:
+        """Check a file of rows once more, where the number of records is known."""
+        records = self._records.get(id(dataset))
+        pair = id(dataset), id(forget)
+        if records is None or "check" not in forget or pair in self._checked:
+            return
+        self._checked.add(pair)
+        check_file, settings = target(forget["check"])
+        try:
+            check_file(Path(forget["path"]), forget["call"], records=records, **settings)
+        except ValueError as error:
+            raise ConfigError(_one_line(error)) from error
 
     def _tuned(self, top: Option, overrides: tuple[str, ...]) -> "Tuned | None":
         """What ``tuned=`` says of the method that the overrides choose; None if it says nothing."""
@@ -893,7 +913,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
     assert hydra is not None
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     search = search_words(overrides)
-    _check_folders(search)
+    check_folders(search)
     base = _composed("config", search)
     groups = [*AXES, "sweep"]
     parsed = []
@@ -922,7 +942,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _check_folders(search: Sequence[str]) -> None:
+def check_folders(search: Sequence[str]) -> None:
     """Refuse folders of options that are not there, which Hydra would pass over."""
     for text in search:
         places = _parse(text).value()
