@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -282,6 +283,8 @@ def by_keywords(results: Path) -> None:
         ({"train": {"call": {"sgd": {"lr": 0.1}}}}, ["train.call.sgd.lr=0.1"]),
         ({"forget": {"call": {"count": None}}}, ["forget.call.count=null"]),
         ({"model": "cnn", "seed": 2}, ["model=cnn", "seed=2"]),
+        ({"forget": {"call": {"count": [None, 1]}}}, ["forget.call.count=null,1"]),
+        ({"dataset": {"path": Path("~/a b")}}, ["dataset.path='~/a b'"]),
     ],
 )
 def test_keywords_are_words(given: dict[str, object], words: list[str]) -> None:
@@ -292,6 +295,12 @@ def test_run_raises_what_the_command_says(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="method=finetun: no such option; did you mean finetune"):
         unlearnbench.run(method="finetun")
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize("overrides", ["method=finetune", [3], [None]])
+def test_overrides_are_a_list_of_texts(overrides: Any) -> None:
+    with pytest.raises(ValueError, match="overrides: must be a list of texts such as"):
+        unlearnbench.run(overrides)
 
 
 def test_a_users_own_method(options: Path, preloaded: Preloaded, tmp_path: Path) -> None:

@@ -62,12 +62,12 @@ def sweep_name(name: str) -> str:
     Raises:
         ConfigError: it is no name of a file or folder of its own.
     """
-    if not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > LONGEST_NAME:
+    if not re.fullmatch(r"\w[\w.+-]*", str(name)) or len(str(name)) > LONGEST_NAME:
         valid = f"letters, digits, _ . + -, at most {LONGEST_NAME}, the first a letter, digit or _"
         raise ConfigError(f"sweep {ascii(name)[:LONGEST_NAME]}: a name must be of {valid}")
-    if name.lower() in RESERVED:
+    if str(name).lower() in RESERVED:
         raise ConfigError(f"sweep {name}: the results have a folder of that name; take another")
-    return name
+    return str(name)
 
 
 def expanded(text: str) -> Path:
