@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -95,6 +96,14 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["workers=0"], "workers=0: must be in [1, 1e9] integer or null"),
         (["-m", "seed=0,1", "device=gpu"], "device=gpu: must be auto, cpu, cuda or cuda:N"),
         (["method=(a"], "method=(a: "),
+        (["precision=16-mixed"], "precision=16-mixed: must be 32-true, bf16-mixed or 64-true"),
+        (["plan", "precision=16-mixed"], "precision=16-mixed: must be 32-true, bf16-mixed or "),
+        (["--nope"], "--nope: there is no such flag; see unlearnbench --help"),
+        (["--cfg", "nope"], "argument --cfg/-c: invalid choice: 'nope'"),
+        (["--config-dir"], "unlearnbench: argument -cd/--config-dir: expected one argument"),
+        (["--config-dir", "/nowhere"], "hydra.searchpath=[file:///nowhere]: there is no such fo"),
+        (["controls=[1,2]"], "controls=1: no such method; there are: "),
+        (["plan", "dataset=digits", "seed=~/x"], "seed=~/x: token recognition error at: '~'; as "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -116,6 +125,26 @@ def test_a_mistake_beside_a_folder_of_options_is_told_as_it_is(told: Told, optio
     assert err == "unlearnbench: method=min: no such option; did you mean mine?\n"
     _, _, err = told(*flag, "method=mine", "method.call.strenght=1")
     assert err.startswith("unlearnbench: method.call.strenght is no key here; did you mean stre")
+
+
+@pytest.mark.tried(
+    "~, a relative path, spaces, commas and quotes in --config-dir, spelled in four ways",
+    "one folder, for cells and commands",
+)
+@pytest.mark.parametrize("folder", ["~/a b,c", "a b,c", "./a b,c", "it's"])
+def test_a_folder_of_options_is_a_path_like_others(
+    folder: str, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b,c", "it's"):
+        (tmp_path / name / "method").mkdir(parents=True)
+        (tmp_path / name / "method" / "mine.yaml").write_text(MINE)
+    for flag in (["--config-dir", folder], [f"--config-dir={folder}"], ["-cd", folder]):
+        for words in (["plan", *flag], [*flag, "--cfg", "job"]):
+            code, out, err = told(*words, "method=mine")
+            assert (code, err) == (0, ""), words
+            assert "1 unlearned" in out or "name: mine" in out
 
 
 def test_a_results_folder_that_cannot_be_is_one_line(told: Told, tmp_path: Path) -> None:
@@ -254,6 +283,8 @@ def by_keywords(results: Path) -> None:
         ({"train": {"call": {"sgd": {"lr": 0.1}}}}, ["train.call.sgd.lr=0.1"]),
         ({"forget": {"call": {"count": None}}}, ["forget.call.count=null"]),
         ({"model": "cnn", "seed": 2}, ["model=cnn", "seed=2"]),
+        ({"forget": {"call": {"count": [None, 1]}}}, ["forget.call.count=null,1"]),
+        ({"dataset": {"path": Path("~/a b")}}, ["dataset.path='~/a b'"]),
     ],
 )
 def test_keywords_are_words(given: dict[str, object], words: list[str]) -> None:
@@ -264,6 +295,12 @@ def test_run_raises_what_the_command_says(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="method=finetun: no such option; did you mean finetune"):
         unlearnbench.run(method="finetun")
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize("overrides", ["method=finetune", [3], [None]])
+def test_overrides_are_a_list_of_texts(overrides: Any) -> None:
+    with pytest.raises(ValueError, match="overrides: must be a list of texts such as"):
+        unlearnbench.run(overrides)
 
 
 def test_a_users_own_method(options: Path, preloaded: Preloaded, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_words_are_sorted() -> None:
     assert told == ("deep", {"--figures": "mnist*"}, [])
     assert sorted_words("status", []) == (None, {}, [])
     name, _, words = sorted_words("plan", ["--config-dir", "/x", "seed=1"])
-    assert (name, words) == (None, ["seed=1", "hydra.searchpath=[file:///x]"])
+    assert (name, words) == (None, ["seed=1", "hydra.searchpath=['file:///x']"])
     for command, words in (("status", ["a", "b"]), ("plan", ["a"])):
         with pytest.raises(ConfigError, match=f"unlearnbench {command}: a"):
             sorted_words(command, words)

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from unlearnbench import config
 from unlearnbench.cell import AXES
+from unlearnbench.words import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = [(axis, name) for axis in AXES for name in config.options(axis)]
@@ -34,6 +35,7 @@ def own_files() -> TemporaryDirectory[str]:
     """Files of a user's own, of which the headers are read; deleted when the process ends."""
     folder = TemporaryDirectory()
     np.savez(Path(folder.name) / "x.npz", x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, 1]))
+    (Path(folder.name) / "rows.txt").write_text("1")
     save_file({"weight": np.zeros(1)}, Path(folder.name) / "x.safetensors")
     return folder
 
@@ -43,7 +45,7 @@ def mandatory(name: str) -> list[str]:
     folder = Path(own_files().name)
     given = {
         "npz": f"dataset.path={folder / 'x.npz'}",
-        "rows": f"forget.path={folder / 'x.npz'}",
+        "rows": f"forget.path={folder / 'rows.txt'}",
         "acs_income": f"dataset.path={folder}",
         "utkface": f"dataset.path={folder}",
         "timm": "model.call.architecture=resnet10t",
@@ -138,4 +140,39 @@ def test_each_setting_declares_what_is_valid(axis: str, name: str) -> None:
         and not isinstance(value, bool)
     }
     assert set(settings) == set(declared)
-    config.valid.check_all(settings, declared, axis)  # a default is valid
+
+
+HOSTILE = ("null", "''", "nan", "-inf", "-1", "0", "1e300", "true", "[1,2]", "{a: 1}", "x y", "[]")
+HOSTILE += ('"it\'s"', "~/nofile", "../x", "${nonexistent}", "${seed}", f"'{'x' * 5000}'", "ü猫")
+
+
+@pytest.mark.parametrize(("axis", "name"), OPTIONS)
+@pytest.mark.tried(
+    "hostile values for each setting of each option, two of nineteen a setting",
+    "valid and of its default's type, or one line with the key",
+)
+def test_each_setting_is_valid_or_refused_in_one_line(axis: str, name: str) -> None:
+    words = (f"{axis}={name}", *mandatory(name))
+    with config.hydra_ready():
+        parts = config.Parts()
+        settings = dict(config.leaves(parts._default(axis, words[:1]), axis))
+        for place, (key, default) in enumerate(settings.items()):
+            if key.startswith(f"{axis}.space."):
+                continue
+            for value in (HOSTILE * 2)[2 * place % len(HOSTILE) :][:2]:
+                others = [word for word in words if not word.startswith(f"{key}=")]
+                refusal = ""
+                try:
+                    changed = parts.option(axis, (*others, f"{key}={value}"))
+                except ConfigError as error:
+                    refusal = str(error)
+                if refusal:
+                    assert key in refusal
+                    assert len(refusal.splitlines()) == 1
+                    assert len(refusal) < 400
+                    continue
+                accepted = dict(config.leaves(changed, axis))[key]
+                if default in (None, "???") or accepted is None:
+                    assert not isinstance(accepted, dict)
+                else:
+                    assert type(accepted) is type(default)

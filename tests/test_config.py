@@ -329,7 +329,7 @@ def test_digest_is_of_canonical_json() -> None:
         ("method.call.sgd.lr=inf", "must be in [0, 1e9]"),
         ("dataset.limit=0", "must be in [1, 1e9] integer or null"),
         ("dataset.limit=2.5", "must be in [1, 1e9] integer or null"),
-        ("dataset.call.std=[0.0]", "must be in (0, 1e9]"),
+        ("dataset.call.std=[0.0]", "must be a list, each in (0, 1e9]"),
         ("precision=16-mixed", "must be 32-true, bf16-mixed or 64-true"),
         ("shadow_models.models=63", "must be in [4, 1e9] multiple of 4"),
         ("store.keep=non", "must be all or predictions"),
@@ -363,31 +363,55 @@ def test_a_choice_is_checked_when_it_is_composed(words: list[str]) -> None:
         config.cells([words])
 
 
-HOSTILE = ("null", "nan", "inf", "-inf", "-1", "0", "1e300", "''", "nope", "true", "[]", "[null]")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["forget.call.count=[1,2]"], "forget.call.count=[1, 2]: must be in [1, 1e9] integer"),
+        (["forget.call.count={a: 1}"], "forget.call.count={'a': 1}: must be in [1, 1e9] integer"),
+        (["train.trace_every=[]"], "train.trace_every=[]: must be in [1, 1e9] integer or null"),
+        (["dataset.call.mean=[]"], "dataset.call.mean=[]: must be a list, each in [-1e9, 1e9]"),
+        (["method.name=x"], "method.name: is part of the option's YAML alone"),
+        (["method.traits.ignores_forget=false"], "ignores_forget: is part of the option's YAML"),
+        (["+method.valid.x=1"], "method.valid.x: is part of the option's YAML alone"),
+        (["method.call._target_=nowhere.f"], "must be module.function, of a module that can be"),
+        (["method.call._target_=../x"], "method.call._target_=../x: must be module.function"),
+        (["train=checkpoint", "train.path=README.md", "train.check._target_=''"], "_='': must be"),
+        (["train=dp_sgd", "train.privacy.epochs=1"], "must be that of train.call.epochs, 30"),
+        (["dataset=mnist", "dataset.root=''"], "dataset.root='': is no path (it is empty)"),
+        (["forget=rows", "forget.path=''"], "forget.path='': is no path (it is empty)"),
+        (["forget=rows", f"forget.path={'x' * 5000}"], "is no path (File name too long)"),
+        (["forget=rows", "forget.path='~nobody-x/a'"], "is no path (Could not determine home"),
+        ([f"tuned={'x' * 5000}"], "is no path (File name too long)"),
+        (["seed=~/x"], "as a text it is \"seed='~/x'\""),
+        (["seed=é"], "as a text it is \"seed='é'\""),
+    ],
+    ids=lambda value: value[-1][:40] if isinstance(value, list) else "",
+)
+@pytest.mark.tried(
+    "lists, maps, empty and endless texts, names of no module; name, traits or ε of an option",
+    "one line with the key, the value and what is valid, before anything runs",
+)
+def test_a_value_of_another_kind_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.cells([words])
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("axis", AXES)
-@pytest.mark.tried("twelve hostile values for each setting of each option", "valid, or one line")
-def test_each_setting_takes_what_is_declared_and_refuses_the_rest(axis: str) -> None:
-    """Null, too, is taken only where the default is null or it is declared."""
-    option = getattr(CELL, axis)
-    for name, default in config.leaves({k: v for k, v in option.items() if k == "call"}, axis):
-        if name.endswith("_target_"):
-            continue
-        for value in HOSTILE:
-            refusal = ""
-            try:
-                (one,) = config.cells([["attack=umia", f"{name}={value}"]])
-            except ConfigError as error:
-                refusal = str(error)
-            if refusal:
-                assert "\n" not in refusal
-                assert name in refusal
-            else:
-                held = dict(config.leaves(getattr(one, axis), axis))[name]
-                declared_null = name in ("forget.call.fraction", "forget.call.count")
-                assert held is not None or default is None or declared_null
-                assert value not in ("nan", "inf", "-inf")
+@pytest.mark.parametrize("names", ["[1,2]", "[finetun]"])
+def test_a_control_is_a_method(names: str) -> None:
+    with pytest.raises(ConfigError, match=r"controls=\w+: no such method; "):
+        config.settings([f"controls={names}"])
+
+
+def test_controls_have_the_overrides_of_their_cell(tmp_path: Path) -> None:
+    """A value with a space in it is one value, whatever stands behind the space."""
+    path = tmp_path / "a  method.b.npz"
+    np.savez(path, x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, 1]))
+    words = ["dataset=npz", f"dataset.path='{path}'"]
+    control, cell = config.cells([[*words, "method.call.epochs=1"]], ["retrain"])
+    assert control.overrides == f"dataset.path='{path}'"
+    assert cell.overrides == f"{control.overrides} method.call.epochs=1"
 
 
 @pytest.mark.parametrize(

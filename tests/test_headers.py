@@ -16,7 +16,7 @@ IMAGES = np.zeros((20, 3, 32, 32), np.uint8)
 
 
 @pytest.mark.tried(
-    "wrong array names, shapes or types in an `npz`",
+    "wrong array names, shapes, types or labels in an `npz`",
     "refused when the cells are composed, as by plan",
 )
 @pytest.mark.parametrize(
@@ -30,6 +30,12 @@ IMAGES = np.zeros((20, 3, 32, 32), np.uint8)
         ({"x_train": IMAGES / 255, "y_train": Y}, "must be uint8"),
         ({"x_train": X.astype(object), "y_train": Y}, "must hold numbers, not object"),
         ({"x_train": X, "y_train": Y.astype(str)}, "must hold numbers, not <U"),
+        ({"x_train": X[:, :0], "y_train": Y}, "there is nothing in it"),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, 1:], "y_test": Y}, "differ in shape or type"),
+        ({"x_train": X, "y_train": Y * 1.0}, "y holds whole numbers as floats"),
+        ({"x_train": X, "y_train": Y * np.nan}, "y has values that are not finite"),
+        ({"x_train": X, "y_train": Y * 2}, "there is 2 but no 1"),
+        ({"x_train": X, "y_train": Y * 0}, "there must be two classes at least"),
     ],
 )
 def test_an_archive_is_refused_by_its_headers(
@@ -62,3 +68,46 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
     else:
         torch.save({"a": torch.zeros(3)}, path)
     assert config.cells([["train=checkpoint", f"train.path={path}"]])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ConfigError, match=f"^train.path={path}: "):
+        config.cells([["train=checkpoint", f"train.path={path}"]])
+
+
+def test_an_archive_of_arrays_is_no_checkpoint(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", x_train=X)
+    path = (tmp_path / "own.npz").rename(tmp_path / "own.pt")
+    with pytest.raises(ConfigError, match=f"^train.path={path}: "):
+        config.cells([["train=checkpoint", f"train.path={path}"]])
+
+
+@pytest.mark.tried(
+    "rows beyond the data set, negative or twice, floats, folders, as `forget.path`",
+    "refused when cells are composed, as by plan",
+)
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1 2 2", "holds row 2 more than once"),
+        ("-1", "holds row -1"),
+        ("1.5", "must hold integers apart by white space, not 1.5"),
+        ("", "holds no row"),
+        ("0 1 1 0", "may be a mask"),
+        ("20", "holds row 20; it must hold different row numbers from 0 to 19"),
+        (np.ones(5, bool), "holds a mask of 5 booleans"),
+        (np.array([1.0]), "values of type float64"),
+        (None, "is no file"),
+    ],
+)
+def test_rows_are_checked_before_anything_runs(tmp_path: Path, rows: Any, message: str) -> None:
+    np.savez(tmp_path / "own.npz", x_train=X, y_train=Y)
+    path = tmp_path / ("rows.txt" if isinstance(rows, str) else "rows.npy")
+    if rows is None:
+        path.mkdir()
+    elif isinstance(rows, str):
+        path.write_text(rows)
+    else:
+        np.save(path, rows)
+    words = ["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}", "forget=rows"]
+    with pytest.raises(ConfigError, match=f"^forget.path={path}: .*{message}"):
+        config.cells([[*words, f"forget.path={path}"]])

@@ -119,6 +119,53 @@ def scored(folder: Path, *keys: str) -> None:
     results.write(folder / "scores", "part", told, results.SCORES)
 
 
+@pytest.mark.tried(
+    "numbers, several folders and keys that are no texts, as arguments of `load_…`",
+    "one line that says what is valid",
+)
+@pytest.mark.parametrize("load", ["load_results", "load_scores", "load_predictions"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"results": 3}, "results=3: must be a folder, or a list of folders"),
+        ({"results": []}, r"results=\[\]: must be a folder"),
+        ({"keys": [1]}, "keys: must be texts as in the column key, not 1"),
+        ({"keys": 3}, "keys: must be texts as in the column key, not 3"),
+        ({"sweep": 3}, "no sweep 3 in "),
+        ({"sweep": ["a"]}, "a name must be of letters"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    load: str, arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write(tmp_path, "a", rows("x", {"test_acc": [0.5]}))
+    given = {"results": tmp_path, **arguments}
+    if load == "load_predictions":
+        given = {"results": given["results"], "key": given.get("keys", given.get("sweep", "k"))}
+        message = message if "results" in arguments else "keys: must be texts"
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        getattr(unlearnbench, load)(**given)
+
+
+def test_scores_are_of_one_folder(tmp_path: Path) -> None:
+    write(tmp_path, "a", rows("x", {"test_acc": [0.5]}))
+    with pytest.raises(ValueError, match="results: must be one folder here, not 2"):
+        unlearnbench.load_scores([tmp_path, tmp_path])
+
+
+def test_a_folder_and_a_key_as_they_are_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``~`` is followed, by the environment too, and one key is no sequence of letters."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "own", "a", rows("x", {"test_acc": [0.5]}))
+    key = unlearnbench.load_results("~/own")["key"].iloc[0]
+    assert set(unlearnbench.load_results("~/own", keys=key)["key"]) == {key}
+    monkeypatch.setenv("UNLEARNBENCH_RESULTS", "~/own")
+    assert results.default_folder() == tmp_path / "own"
+    assert len(unlearnbench.load_results())
+
+
 def test_scores_of_a_sweep_of_keys_and_all(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path, name, rows(name, {"mia_test": [0.5]}, "umia"))

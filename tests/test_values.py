@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearnbench.seeding import generator, number, seeded
-from unlearnbench.values import Batches, Compute, Dataset, Split
+from unlearnbench.values import Batches, Dataset, Split
 
 
 def table(n: int = 10) -> Dataset:
@@ -247,10 +247,3 @@ def test_generators_are_keyed_by_seed_and_purpose_only() -> None:
     with seeded(4, "weights"):
         assert not torch.equal(one, torch.rand(3))
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-@pytest.mark.tried("`precision=16-mixed` on a CPU", "refused: a CPU would compute in bfloat16")
-def test_a_cpu_computes_no_float16_under_that_name() -> None:
-    with pytest.raises(ValueError, match="precision=16-mixed: a CPU would compute in bfloat16"):
-        Compute("cpu", "16-mixed")
-    assert Compute("cuda", "16-mixed").precision == "16-mixed"

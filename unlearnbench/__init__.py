@@ -7,6 +7,7 @@ for, so that the command and its workers start with what they need.
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
     """
     from unlearnbench import config, launch
     from unlearnbench.loading import typed
+    from unlearnbench.words import ConfigError
 
+    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+        example = 'a list of texts such as ["method=finetune", "seed=1"]'
+        raise ConfigError(f"overrides: must be {example}")
     words = [*overrides, *_words(settings)]
     with config.hydra_ready():
         grid = config.expand([*config.study(words), *words])
@@ -77,7 +82,16 @@ def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:
         if isinstance(value, Mapping):
             words += _words(value, f"{above}{key}.")
         elif isinstance(value, list | tuple | range):
-            words.append(f"{above}{key}={','.join(map(str, value))}")
+            words.append(f"{above}{key}={','.join(map(_typed, value))}")
         else:
-            words.append(f"{above}{key}={'null' if value is None else value}")
+            words.append(f"{above}{key}={_typed(value)}")
     return words
+
+
+def _typed(value: Any) -> str:
+    """A value as on the command line; a text, which may be a sweep, is as it was typed there."""
+    from unlearnbench.config import as_typed
+
+    if isinstance(value, str):
+        return value
+    return as_typed(fspath(value) if isinstance(value, PathLike) else value)

@@ -7,9 +7,12 @@ chain: the unlearned model's contains the original's, the predictions' contains 
 import hashlib
 import importlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 PACKAGE = __name__.partition(".")[0]
@@ -136,6 +139,24 @@ def identity(path: Any) -> Any:
     if not isinstance(path, str) or not path.startswith(f"{PACKAGE}."):
         return path
     return ".".join(path.rsplit(".", 2)[-2:])
+
+
+def findable(path: str) -> bool:
+    """Whether a dotted path names something in a module that there is.
+
+    Of a user's path the first name alone is looked for: to import the rest may take seconds.
+    """
+    module, _, function = path.rpartition(".")
+    if not all(map(str.isidentifier, [*module.split("."), function])):
+        return False
+    top = module.partition(".")[0]
+    try:
+        if top == PACKAGE:
+            return find_spec(module) is not None
+        # A worker looks in the working folder too, a script does not.
+        return bool(find_spec(top) or PathFinder.find_spec(top, [os.getcwd()]))
+    except (ImportError, ValueError):
+        return False
 
 
 def target(call: Option) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -26,7 +26,14 @@ from rich.text import Text
 
 from unlearnbench import atomic, config, damage, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
-from unlearnbench.words import nothing_said, options_folder, printable, sorted_words
+from unlearnbench.words import (
+    ConfigError,
+    nothing_said,
+    options_folder,
+    printable,
+    sorted_words,
+    with_search_path,
+)
 
 
 class Plain(Console):
@@ -250,10 +257,8 @@ def explained(error: Exception) -> str:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split()) or nothing_said(error)
     given = get_args_parser().parse_args()
-    words = [word for word in given.overrides if "=" in word]  # others name a command, a sweep
-    if given.config_dir:  # Hydra is over; it is asked again without this flag
-        words.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
-    return config.explain(error, words)
+    # Other words name a command, or a sweep.
+    return config.explain(error, [word for word in given.overrides if "=" in word])
 
 
 def typed(hydra_config: Any) -> list[str]:
@@ -465,6 +470,15 @@ COMMANDS = {
 """What is not a cell or a sweep: the command's first word, and what it does with the others."""
 
 
+def _check_flags(words: Sequence[str]) -> None:
+    """Refuse in one line the flags of which Hydra would print its usage."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    _, unknown = parser.parse_known_args(list(words))
+    if unknown:
+        raise ConfigError(f"{' '.join(unknown)}: there is no such flag; see unlearnbench --help")
+
+
 def main() -> None:
     """Run the command line."""
     first, *words = sys.argv[1:] or [""]
@@ -472,8 +486,11 @@ def main() -> None:
         with mistakes_in_one_line():
             works = COMMANDS[first](words)
         sys.exit(0 if works else 1)
-    sys.argv = [sys.argv[0], *map(config.plain_value, sys.argv[1:])]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     application = hydra.main(str(options_folder()), "config", version_base="1.3")(one_cell)
     with mistakes_in_one_line():
+        words = with_search_path(sys.argv[1:])
+        _check_flags(words)
+        config.check_folders(config.search_words(words))  # of which Hydra only warns
+        sys.argv = [sys.argv[0], *map(config.plain_value, words)]
         application()

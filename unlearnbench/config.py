@@ -4,7 +4,6 @@ import copy
 import difflib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from unlearnbench import valid
-from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest, target
-from unlearnbench.words import ConfigError, options_folder
+from unlearnbench.cell import AXES, KEYED_SETTINGS, Cell, Option, digest, findable, target
+from unlearnbench.words import (
+    ConfigError,
+    expanded,
+    options_folder,
+    override_words,
+    whole_path,
+)
 
 # ---------------------------------------------------------------------------------------------
 # Composing: each distinct option once (a full compose takes 50 ms), then cells from the parts.
@@ -71,7 +76,8 @@ OF_METHOD = ("method.", "tuned=")
 
 def _but_for_method(cell: Cell) -> tuple[Any, ...]:
     """What cells have in common that share their controls."""
-    overrides = " ".join(o for o in cell.overrides.split() if not o.startswith(OF_METHOD))
+    words = override_words(cell.overrides)
+    overrides = " ".join(word for word in words if not word.startswith(OF_METHOD))
     options = [getattr(cell, axis) for axis in AXES if axis != "method"]
     parts = [*options, cell.split, *cell.shadow.values()]
     # Options are composed once, and told apart by which they are, not by what is in them.
@@ -87,12 +93,20 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     with hydra_ready():
         parts = Parts(search_words(overrides))
         top = parts.option("", tuple(o for o in overrides if _axis(_parse(o)) == ""))
+        known = options("method", search_words(overrides))
+    for name in top["controls"]:
+        if name not in known:
+            raise ConfigError(f"controls={name}: no such method{_nearest(name, known)}")
     return {key: value for key, value in top.items() if key not in KEYED_SETTINGS}
 
 
 def study(overrides: Sequence[str]) -> list[str]:
     """The overrides that ``sweep=NAME`` among these stands for; none where there is none."""
-    chosen = [text for text in overrides if str(_parse(text).key_or_group) == "sweep"]
+    chosen = [
+        text
+        for text, override in ((text, _parse(text)) for text in overrides)
+        if override.key_or_group == "sweep" and override.value() is not None
+    ]
     if not chosen:
         return []
     with hydra_ready():
@@ -250,7 +264,7 @@ class Parts:
     """Options composed in this run, each once."""
 
     def __init__(self, search: Sequence[str] = ()) -> None:
-        _check_folders(search)
+        check_folders(search)
         self._search = search
         self._composed: dict[tuple[str, ...], Any] = {}
         self._options: dict[tuple[str, tuple[str, ...]], Option] = {}
@@ -259,6 +273,8 @@ class Parts:
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._declared: dict[tuple[str, tuple[str, ...]], Mapping[str, valid.Declaration]] = {}
         self._found: dict[tuple[str, str], Tuned | None] = {}
+        self._records: dict[int, Any] = {}
+        self._checked: set[tuple[int, int]] = set()
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         if overrides not in self._composed:
@@ -335,11 +351,11 @@ class Parts:
     def _resolved(self, node: Any, axis: str, overrides: tuple[str, ...]) -> Option:
         default, given = self._default(axis, overrides), _plain(node)
         declared = self._declared[axis, _choice(axis, overrides)]
-        if isinstance(given, dict) and (given.pop(VALID, None) or {}) != declared:
-            raise ConfigError(f"{_dotted(axis, VALID)}: is part of the option's YAML alone")
-        value = _with_paths(_valid(given, default, declared, axis))
-        if axis and value.get("name") is None:
-            raise ConfigError(f"{axis}: an option's YAML must give its name")
+        _refuse_fixed(axis, overrides)
+        given.pop(VALID, None)
+        value = _with_paths(_valid(given, default, declared, axis), axis)
+        if axis:
+            _check_option(axis, value)
         if "path" in value:
             path = Path(value["path"])
             if not path.exists():
@@ -347,7 +363,7 @@ class Parts:
             try:
                 if "check" in value:
                     check_file, settings = target(value["check"])
-                    check_file(path, value["call"], **settings)
+                    self._records[id(value)] = check_file(path, value["call"], **settings)
                 value["content"] = content_fingerprint(path)
             except OSError as error:
                 reason = f"cannot be read ({error.strerror})"
@@ -365,6 +381,7 @@ class Parts:
             overrides = (*found.words, *overrides)
             mine = _by_axis(overrides)
         parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
+        self._check_rows(parts["dataset"], parts["forget"])
         changed = [] if found is None else [f"tuned={as_typed(found.name)}"]
         for axis in AXES:
             usual = found.words if axis == "method" and found is not None else ()
@@ -389,6 +406,19 @@ class Parts:
             keep=top["store"]["keep"],
             tuned=None if found is None else found.cost,
         )
+
+    def _check_rows(self, dataset: Option, forget: Option) -> None:
+        """Check a file of rows once more, where the number of records is known."""
+        records = self._records.get(id(dataset))
+        pair = id(dataset), id(forget)
+        if records is None or "check" not in forget or pair in self._checked:
+            return
+        self._checked.add(pair)
+        check_file, settings = target(forget["check"])
+        try:
+            check_file(Path(forget["path"]), forget["call"], records=records, **settings)
+        except ValueError as error:
+            raise ConfigError(_one_line(error)) from error
 
     def _tuned(self, top: Option, overrides: tuple[str, ...]) -> "Tuned | None":
         """What ``tuned=`` says of the method that the overrides choose; None if it says nothing."""
@@ -416,7 +446,7 @@ class Parts:
             plain = self._default(axis, overrides)
             if usual:
                 plain = self.option(axis, (*_choice(axis, overrides), *usual))
-            default = dict(leaves(_with_paths(plain), axis))
+            default = dict(leaves(_with_paths(plain, axis), axis))
             self._lines[place] = [
                 f"{path}={as_typed(leaf)}"
                 for path, leaf in leaves(value, axis)
@@ -462,7 +492,9 @@ def _tuned_folder(name: str, results: str) -> Path:
         ConfigError: there is none.
     """
     places = (options_folder() / "tuned", Path(results) / "tuned")
-    for path in (*(place / name for place in places), Path(name)):
+    with _of_setting("tuned"):
+        whole_path(name)  # as an override it may be no path
+    for path in (*(place / name for place in places), expanded(name)):
         if path.is_dir():
             return path
     known = sorted({path.name for place in places for path in place.glob("*") if path.is_dir()})
@@ -597,12 +629,43 @@ def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(plain_value(text))
     except NOT_COMPOSED as error:
-        raise ConfigError(f"{text}: {_one_line(error)}") from error
+        raise _unreadable(text, error) from error
+
+
+def _unreadable(text: str, error: Exception) -> ConfigError:
+    """What is wrong with an override, and how to type its value as a text."""
+    key, _, value = text.partition("=")
+    hint = ""
+    if value and not re.search(r"""['"\[({]""", value):
+        quoted = QuotedString(value, Quote.single).with_quotes()
+        hint = f'; as a text it is "{key}={quoted}"'
+    return ConfigError(f"{valid.shown(text)}: {valid.shown(_one_line(error))}{hint}")
 
 
 def _head(override: Override) -> str:
     """The first name of what an override is about."""
     return str(override.key_or_group).split(".")[0].split("@")[0]
+
+
+def _refuse_fixed(axis: str, overrides: Iterable[str]) -> None:
+    """Refuse overrides of what says which option it is, and how the harness treats it."""
+    for text in overrides:
+        name = str(_parse(text).key_or_group)
+        if name.removeprefix(f"{axis}.").split(".")[0] in (FIXED if axis else (VALID,)):
+            raise ConfigError(f"{name}: is part of the option's YAML alone")
+
+
+def _check_option(axis: str, value: Option) -> None:
+    """Refuse an option without a name or a function, and ε of another training than its own."""
+    if value.get("name") is None:
+        raise ConfigError(f"{axis}: an option's YAML must give its name")
+    call = value.get("call") or {"_target_": None}
+    if not (isinstance(call, Mapping) and "_target_" in call):
+        raise ConfigError(f"{axis}.call: must give _target_, the function, or be null")
+    for key, stated in (value.get("privacy") or {}).items():
+        if key in call and key != "_target_" and stated != call[key]:
+            told = f"must be that of {axis}.call.{key}, {call[key]}"
+            raise ConfigError(f"{axis}.privacy.{key}={valid.shown(stated)}: {told}")
 
 
 def _axis(override: Override) -> str:
@@ -626,6 +689,9 @@ UNEXPECTED = (*NOT_COMPOSED, ValueError, TypeError, LookupError, AttributeError,
 
 VALID = "valid"
 """The block of an option, and of the top level, that declares what its settings may be."""
+
+FIXED = (VALID, "name", "label", "version", "kinds", "traits", "threat")
+"""What an option's YAML alone says."""
 
 
 def _composed(name: str, words: Sequence[str], whole: bool = False) -> Any:
@@ -700,10 +766,10 @@ def below(overrides: Sequence[str], path: str) -> dict[str, Any]:
 # Checking.
 
 
-def _conform(value: Any, default: Any, path: str, nullable: Callable[[str], bool]) -> Any:
+def _conform(value: Any, default: Any, path: str, declared: Mapping[str, valid.Declaration]) -> Any:
     """The value in its default's type, so that ``lr=1`` and ``lr=1.0`` are one model.
 
-    It is null only where its default is, or its option says that it may be (``nullable``).
+    It is null only where its default is, or its option declares that it may be.
     """
     if isinstance(default, dict):
         if not isinstance(value, dict):
@@ -712,10 +778,22 @@ def _conform(value: Any, default: Any, path: str, nullable: Callable[[str], bool
         for key in value.keys() ^ default.keys():
             told = f"is no key here{_nearest(key, default)}" if key in value else "is missing"
             raise ConfigError(f"{path}.{key} {told}".lstrip("."))
-        return {k: _conform(v, default[k], _dotted(path, k), nullable) for k, v in value.items()}
+        return {k: _conform(v, default[k], _dotted(path, k), declared) for k, v in value.items()}
     if value == "???":
         raise ConfigError(f"{path} has no default: say {path}=…")
-    if default is None or (value is None and nullable(path)):
+    value = _cast(value, default, path, declared)
+    if path.endswith("._target_") and not findable(value):
+        told = "must be module.function, of a module that can be imported"
+        raise ConfigError(f"{path}={valid.shown(value)}: {told}")
+    if path in declared:
+        valid.check(path, value, declared[path], listed=isinstance(default, list))
+    else:
+        valid.check_finite(path, value)
+    return value
+
+
+def _cast(value: Any, default: Any, path: str, declared: Mapping[str, valid.Declaration]) -> Any:
+    if default is None or (value is None and None in valid.alternatives(declared.get(path, VALID))):
         return value
     if default == "???":
         if not isinstance(value, str | int | float) or isinstance(value, bool):
@@ -744,18 +822,12 @@ def _valid(
     Raises:
         ConfigError: a setting is unknown, or its value is not valid.
     """
-
-    def nullable(name: str) -> bool:
-        allowed = declared.get(name.removeprefix(f"{path}."), VALID)
-        return None in allowed if isinstance(allowed, list) else allowed is None
-
-    conformed = _conform(value, default, path, nullable)
+    conformed = _conform(value, default, path, {_dotted(path, k): v for k, v in declared.items()})
     assert isinstance(conformed, dict)
-    valid.check_all(dict(leaves(conformed)), declared, path)
     return conformed
 
 
-def _with_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _with_paths(settings: Mapping[str, Any], axis: str) -> dict[str, Any]:
     """Settings with their paths made whole: here alone ``~``, ``$NAME`` and links are followed.
 
     Folders that a command writes into (``paths.…``) stay relative, as they are shown.
@@ -763,10 +835,21 @@ def _with_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     whole = dict(settings)
     for key in ("path", "root"):
         if isinstance(whole.get(key), str) and whole[key] != "???":
-            whole[key] = str(whole_path(whole[key]))
-    if isinstance(folders := whole.get("paths"), Mapping):
-        whole["paths"] = {key: str(_expanded(text)) for key, text in folders.items()}
+            with _of_setting(_dotted(axis, key)):
+                whole[key] = str(whole_path(whole[key]))
+    for key, text in whole.get("paths", {}).items() if not axis else ():
+        with _of_setting(f"paths.{key}"):
+            whole["paths"] = {**whole["paths"], key: str(expanded(text))}
     return whole
+
+
+@contextmanager
+def _of_setting(name: str) -> Iterator[None]:
+    """Inside the block a message about a value has the setting's name before it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}={error}") from error
 
 
 def _to_int(value: Any, default: Any) -> int:
@@ -830,7 +913,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
     assert hydra is not None
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     search = search_words(overrides)
-    _check_folders(search)
+    check_folders(search)
     base = _composed("config", search)
     groups = [*AXES, "sweep"]
     parsed = []
@@ -838,7 +921,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
         try:
             (override,) = parser.parse_overrides([text])
         except NOT_COMPOSED as error:
-            raise ConfigError(f"{text}: {_one_line(error)}") from error
+            raise _unreadable(text, error) from error
         parsed.append(override)
         name = str(override.key_or_group)
         if name in (*groups, "hydra/launcher"):
@@ -859,7 +942,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _check_folders(search: Sequence[str]) -> None:
+def check_folders(search: Sequence[str]) -> None:
     """Refuse folders of options that are not there, which Hydra would pass over."""
     for text in search:
         places = _parse(text).value()
@@ -964,22 +1047,6 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         except UNEXPECTED as other:  # what Hydra said first remains
             return _one_line(error if str(error) else other)
     return _one_line(error)
-
-
-def _expanded(text: str) -> Path:
-    return Path(os.path.expandvars(text)).expanduser()
-
-
-def whole_path(text: str) -> Path:
-    """An absolute path of what was typed, so that all spellings of one place are one path.
-
-    Raises:
-        ConfigError: no path can be made of it.
-    """
-    try:
-        return _expanded(text).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{valid.shown(text)}: is no path ({_one_line(error)})") from error
 
 
 def content_fingerprint(path: Path) -> str:

@@ -1,23 +1,27 @@
-"""What a user's file says of itself at its start, checked before anything runs. Imports no torch.
+"""What can be checked of a user's file before anything runs. Imports no torch.
 
 An option's YAML names its check beside ``path``: ``check: {_target_: …}``, a function of the path
-and of the option's ``call`` that raises ValueError.
+and of the option's ``call`` that raises ValueError. That of a data set returns the number of its
+records, or None; that of a forget set takes it as ``records`` where it is known.
 """
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 PARTS = ("train", "test")
 
 
-def npz(path: Path, call: Mapping[str, Any]) -> None:
-    """Names, shapes and types of the arrays in an archive; what is in them is not read.
+def npz(path: Path, call: Mapping[str, Any]) -> int:
+    """Names, shapes and types of the arrays in an archive, and the labels; returns their number.
 
     Raises:
         ValueError: they are not those of ``dataset=npz``.
@@ -29,22 +33,67 @@ def npz(path: Path, call: Mapping[str, Any]) -> None:
                 for name in archive.namelist()
                 if name.endswith(".npy")
             }
-    except (BadZipFile, OSError, ValueError, EOFError, zlib.error) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"dataset=npz: {path} is no archive of plain arrays: {why}") from error
-    tested = "x_test" in found or "y_test" in found
-    for part in PARTS if tested else PARTS[:1]:
-        if absent := [name for name in (f"x_{part}", f"y_{part}") if name not in found]:
-            there = f"; it has {', '.join(found)}" if found else ""
-            raise ValueError(f"dataset=npz: the archive lacks {', '.join(absent)}{there}")
-        (x, x_dtype), (y, y_dtype) = found[f"x_{part}"], found[f"y_{part}"]
-        if len(x) < 2 or len(y) != 1 or x[0] != y[0] or not y[0]:
-            raise ValueError(f"dataset=npz: x_{part} and y_{part} do not fit: shapes {x} and {y}")
-        for name, dtype in ((f"x_{part}", x_dtype), (f"y_{part}", y_dtype)):
-            if dtype.kind not in "iuf":
-                raise ValueError(f"dataset=npz: {name} must hold numbers, not {dtype}")
-        if len(x) > 2:
-            images(x_dtype, x)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    parts = check_arrays(found)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = np.concatenate([arrays[f"y_{part}"] for part in parts])
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    n_classes(labels, call["task"])
+    return len(labels)
+
+
+UNREADABLE = (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error)
+
+Header = tuple[tuple[int, ...], np.dtype[Any]]
+"""Shape and type of an array."""
+
+
+def check_arrays(found: Mapping[str, Header]) -> tuple[str, ...]:
+    """Check names, shapes and types of the arrays in an archive.
+
+    Returns:
+        The parts that there are: ``train``, and ``test`` if there is one.
+
+    Raises:
+        ValueError: an array is missing, or does not fit the others.
+    """
+    parts = PARTS if "x_test" in found or "y_test" in found else PARTS[:1]
+    for part in parts:
+        _check_part(part, found)
+    for name in "xy":
+        (train, train_dtype), (other, dtype) = (found[f"{name}_{parts[end]}"] for end in (0, -1))
+        if train[1:] != other[1:] or train_dtype.kind != dtype.kind:
+            raise wrong(f"{name}_train and {name}_test differ in shape or type")
+    return parts
+
+
+def _check_part(part: str, found: Mapping[str, Header]) -> None:
+    if absent := [name for name in (f"x_{part}", f"y_{part}") if name not in found]:
+        there = f"; it has {', '.join(found)}" if found else ""
+        raise wrong(f"the archive lacks {', '.join(absent)}{there}")
+    (x, x_dtype), (y, y_dtype) = found[f"x_{part}"], found[f"y_{part}"]
+    if len(x) < 2 or len(y) != 1 or x[0] != y[0] or not y[0]:
+        raise wrong(f"x_{part} and y_{part} do not fit: shapes {x} and {y}")
+    for name, dtype in ((f"x_{part}", x_dtype), (f"y_{part}", y_dtype)):
+        if dtype.kind not in "iuf":
+            raise wrong(f"{name} must hold numbers, not {dtype}")
+    if len(x) > 2:
+        images(x_dtype, x)
+    elif not x[1]:
+        raise wrong(f"x has the shape {x}: there is nothing in it")
+
+
+def unreadable(path: Path, error: BaseException) -> ValueError:
+    """Why an archive cannot be read."""
+    return wrong(f"{path} is no archive of plain arrays: {' '.join(str(error).split())}")
+
+
+def wrong(what: str) -> ValueError:
+    """What is wrong with an archive."""
+    return ValueError(f"dataset=npz: {what}")
 
 
 def images(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -66,6 +115,42 @@ def images(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         raise ValueError(f"dataset=npz: x has the shape {shape}: there is no pixel in it")
 
 
+def check_all_finite(name: str, values: NDArray[Any]) -> None:
+    """Refuse numbers that are not finite."""
+    if not np.isfinite(values).all():
+        raise wrong(f"{name} has values that are not finite")
+
+
+def n_classes(y: NDArray[Any], task: str | None) -> int:
+    """The number of classes among labels (N,); 0 for regression.
+
+    Raises:
+        ValueError: they are neither classes 0..C-1 nor different targets, or may be both.
+    """
+    if task not in (None, "classes", "regression"):
+        raise ValueError(f"dataset.call.task={task}: must be null, classes or regression")
+    check_all_finite("y", y)
+    whole = y.dtype.kind != "f" or bool(
+        ((y == np.round(y)) & (np.abs(y.astype(float)) < 2.0**53)).all()
+    )
+    if task is None and y.dtype.kind == "f" and whole:
+        told = "y holds whole numbers as floats: say dataset.call.task=classes or"
+        raise wrong(f"{told} dataset.call.task=regression, or store y.astype(int) for classes")
+    if task == "classes" and not whole:
+        raise wrong("dataset.call.task=classes: y holds numbers that are not whole")
+    if task == "regression" or not whole:
+        if (y == y[0]).all():
+            raise wrong(f"all targets are {y[0]}: there is nothing to learn")
+        return 0
+    present = np.unique(y)
+    if len(present) < 2:
+        raise wrong(f"all labels are {present[0]}: there must be two classes at least")
+    for expected, label in enumerate(present.tolist()):
+        if label != expected:
+            raise wrong(f"labels must be 0, 1, 2, …: there is {label:g} but no {expected}")
+    return len(present)
+
+
 def _header(archive: ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
@@ -85,8 +170,10 @@ def checkpoint(path: Path, call: Mapping[str, Any]) -> None:
     told = "must be safetensors, or a .pt or .pth file of torch.save(net.state_dict(), …)"
     if path.suffix in (".pt", ".pth"):
         with path.open("rb") as file:
-            pickled = file.read(1) == b"\x80"  # as torch stored them before 1.6
-        if not pickled and not is_zipfile(path):
+            stored = file.read(1) == b"\x80"  # a pickle, as torch stored them before 1.6
+        with suppress(BadZipFile), ZipFile(path) as archive:
+            stored = any(name.endswith("data.pkl") for name in archive.namelist())
+        if not stored:
             raise ValueError(f"train.path={path}: {told}")
         return
     try:
@@ -96,7 +183,92 @@ def checkpoint(path: Path, call: Mapping[str, Any]) -> None:
                 raise ValueError(f"a header of {size} bytes")
             header = json.loads(file.read(size))
         names = [name for name in header if name != "__metadata__"]
-    except (ValueError, OSError) as error:
+        end = 8 + size + max((header[name]["data_offsets"][1] for name in names), default=0)
+        if path.stat().st_size < end:
+            raise ValueError(f"{end} bytes")
+    except (ValueError, TypeError, LookupError, OSError) as error:
         raise ValueError(f"train.path={path}: is no safetensors file; it {told}") from error
     if not names:
         raise ValueError(f"train.path={path}: holds no tensor; it {told}")
+
+
+WHOLE = re.compile(r"[+-]?[0-9]+")
+
+
+def rows(path: Path, call: Mapping[str, Any], records: int | None = None) -> None:
+    """Whether a file holds row numbers, or a mask, of a data set of so many records.
+
+    Raises:
+        ValueError: it does not.
+    """
+    row_numbers(path, records)
+
+
+def row_numbers(path: Path, n: int | None) -> NDArray[np.int64]:
+    """The row numbers (n,) in a file, sorted.
+
+    Args:
+        path: a text file of row numbers apart by white space, a ``.npy`` array of them, or a
+            ``.npy`` array of as many booleans as there are records.
+        n: number of records; None where it is not known yet.
+
+    Raises:
+        ValueError: it holds something else or something that could be meant in two ways, or a row
+            twice.
+    """
+    if not path.is_file():
+        raise ValueError(f"forget.path={path}: is no file")
+    given = _array(path) if path.suffix == ".npy" else _numbers(path)
+    if given.ndim != 1:
+        raise _no_rows(path, f"an array of shape {given.shape}", n)
+    if given.dtype.kind == "b":
+        if n not in (None, len(given)):
+            raise _no_rows(path, f"a mask of {len(given)} booleans", n)
+        given = np.flatnonzero(given)
+    elif given.dtype.kind not in "iu" and len(given):
+        raise _no_rows(path, f"{len(given)} values of type {given.dtype}", n)
+    elif (len(given) == n or len(given) > 2) and np.isin(given, [0, 1]).all():
+        raise _no_rows(path, f"{len(given)} times 0 or 1, which may be a mask", n)
+    if not len(given):
+        raise _no_rows(path, "no row", n)
+    beyond = given[(given < 0) | (given >= (2**63 if n is None else n))]
+    if len(beyond):
+        raise _no_rows(path, f"row {beyond[0]}", n)
+    chosen, times = np.unique(given.astype(np.int64), return_counts=True)
+    if len(chosen) < len(given):
+        raise _no_rows(path, f"row {chosen[times > 1][0]} more than once", n)
+    return chosen
+
+
+def _no_rows(path: Path, what: str, n: int | None) -> ValueError:
+    last, each = ("that of the last record", "a record") if n is None else (n - 1, f"of {n}")
+    valid = (
+        f"must hold different row numbers from 0 to {last}, as text or as a .npy array of "
+        f"integers, or be a .npy array of one boolean {each}"
+    )
+    return ValueError(f"forget.path={path}: holds {what}; it {valid}")
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        given = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"forget.path={path}: is no .npy array of integers ({why})") from error
+    if not isinstance(given, np.ndarray):
+        given.close()
+        raise ValueError(f"forget.path={path}: is an archive, and must be one .npy array")
+    return given
+
+
+def _numbers(path: Path) -> NDArray[Any]:
+    try:
+        words = path.read_text("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"forget.path={path}: is no text; an array ends in .npy") from error
+    for word in words:
+        if not WHOLE.fullmatch(word) or len(word) > 18:
+            shown = word if len(word) <= 20 else f"{word[:19]}…"
+            told = f"must hold integers apart by white space, not {shown}"
+            raise ValueError(f"forget.path={path}: {told}")
+    return np.array(words, np.int64)

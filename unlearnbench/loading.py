@@ -12,6 +12,7 @@ from safetensors.numpy import load
 from unlearnbench import results as stored
 from unlearnbench.results import ROWS, Folders
 from unlearnbench.store import KEY, Store
+from unlearnbench.words import expanded
 
 OUTPUTS = "predictions.safetensors"
 
@@ -112,10 +113,10 @@ def load_scores(
     Raises:
         FileNotFoundError: there is no such folder, or no such sweep in it.
     """
-    (folder,) = stored.folders(results)
+    folder = stored.one_folder(results)
     if sweep is not None:
         listed = set(stored.load_sweep(folder, sweep)["key"])
-        keys = listed if keys is None else listed & set(keys)
+        keys = listed if keys is None else listed & {*stored.wanted(keys)}
     return stored.load_scores(folder, keys)
 
 
@@ -141,8 +142,9 @@ def load_predictions(
         ValueError: the rows were written before they named their model's outputs, or the outputs
             before they named their records.
     """
-    (folder,) = stored.folders(results)
-    root = Store(Path(store) if store is not None else folder / "store")
+    folder = stored.one_folder(results)
+    (key,) = stored.wanted([key])
+    root = Store(folder / "store" if store is None else expanded(str(store)))
     if not KEY.fullmatch(key) or not root.has(key):
         found = stored.load_results(folder, keys=[key])
         if found.empty:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from unlearnbench import atomic, damage
-from unlearnbench.words import sweep_name
+from unlearnbench.words import LONGEST_NAME, ConfigError, expanded, sweep_name
 
 SCHEMA_VERSION = 5
 
@@ -286,7 +286,7 @@ def load_scores(results: str | Path, keys: Iterable[str] | None = None) -> pd.Da
     """
     table = _read(Path(results) / "scores", SCORES)
     if keys is not None:
-        table = table.filter(pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string())))
+        table = table.filter(pa.compute.is_in(table["key"], pa.array(wanted(keys), pa.string())))
     frame: pd.DataFrame = table.to_pandas()
     numbered = frame["key"].isin(frame.loc[frame["place"].notna(), "key"])
     frame = frame[frame["place"].notna() | ~numbered]
@@ -301,14 +301,14 @@ def load_roc(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
         keys: of the cells.
     """
     table = _read(Path(results) / "roc", ROC)
-    wanted = pa.compute.is_in(table["key"], pa.array(sorted(keys), pa.string()))
-    frame: pd.DataFrame = table.filter(wanted).to_pandas()
+    chosen = pa.compute.is_in(table["key"], pa.array(wanted(keys), pa.string()))
+    frame: pd.DataFrame = table.filter(chosen).to_pandas()
     return frame.drop_duplicates(["key", "fpr"])
 
 
 def default_folder() -> Path:
     """``results/`` here, or what the environment says in UNLEARNBENCH_RESULTS."""
-    return Path(os.environ.get("UNLEARNBENCH_RESULTS", "results"))
+    return expanded(os.environ.get("UNLEARNBENCH_RESULTS", "results"))
 
 
 Folders = str | Path | Sequence[str | Path] | None
@@ -320,15 +320,40 @@ def folders(results: Folders) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are no rows in one of them.
+        ConfigError: it is no folder, and no list of folders.
     """
-    if results is None or isinstance(results, str | Path):
-        found = [default_folder() if results is None else Path(results)]
-    else:
-        found = [Path(one) for one in results]
+    listed = results if isinstance(results, list | tuple) else [results]
+    if not listed or not all(isinstance(one, str | Path | None) for one in listed):
+        told = "must be a folder, or a list of folders"
+        raise ConfigError(f"results={results!r:.{LONGEST_NAME}}: {told}")
+    found = [default_folder() if one is None else expanded(str(one)) for one in listed]
     for folder in found:
         if not (folder / "rows").is_dir():
             raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
     return found
+
+
+def one_folder(results: Folders) -> Path:
+    """The same where it must be one.
+
+    Raises:
+        ConfigError: it is none, or several.
+    """
+    if len(listed := folders(results)) > 1:
+        raise ConfigError(f"results: must be one folder here, not {len(listed)}")
+    return listed[0]
+
+
+def wanted(keys: Iterable[str]) -> list[str]:
+    """Keys of cells or rows, each once; a text is one key.
+
+    Raises:
+        ConfigError: a key is no text.
+    """
+    each = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
+    if strangers := [key for key in each if not isinstance(key, str)]:
+        raise ConfigError(f"keys: must be texts as in the column key, not {strangers[0]!r}")
+    return sorted({*each})
 
 
 def load_results(
@@ -377,8 +402,8 @@ def rows(
         listed = load_sweep(where, sweep)
         keys = {*listed["key"], *listed["utility_key"]}
     if keys is not None:
-        wanted = pa.array(sorted(set(keys)), pa.string())
-        table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), wanted))
+        chosen = pa.array(wanted(keys), pa.string())
+        table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), chosen))
     return _deduplicated(table)
 
 
@@ -451,7 +476,7 @@ def load_trials(results: str | Path | None = None) -> pd.DataFrame:
     Raises:
         FileNotFoundError: nothing was tuned there.
     """
-    folder = Path(results) if results is not None else default_folder()
+    folder = default_folder() if results is None else expanded(str(results))
     if not (folder / "trials").is_dir():
         raise FileNotFoundError(f"no trials in {folder}: run unlearnbench tune, or name another")
     frame: pd.DataFrame = _read(folder / "trials", TRIALS).to_pandas()

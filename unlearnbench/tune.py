@@ -25,7 +25,7 @@ from unlearnbench.record import commit
 from unlearnbench.search import Outcome, Told
 from unlearnbench.store import Store
 from unlearnbench.study import SAMPLERS, Slot, Study
-from unlearnbench.words import ConfigError, sorted_words
+from unlearnbench.words import ConfigError, expanded, sorted_words
 
 SELECTIONS = ("robust", "paper", "no_retrain")
 
@@ -424,7 +424,7 @@ def write(asked: Asked, there: Sequence[Found]) -> list[Path]:
 def into(asked: Asked, study: Study) -> Path:
     """The folder of the settings that are found for a study."""
     if asked.options["into"] is not None:
-        return Path(asked.options["into"])
+        return expanded(asked.options["into"])
     names = study.cell.names
     how = {"robust": ""}.get(asked.options["selection"], f"_{asked.options['selection']}")
     return asked.results / "tuned" / f"{names['dataset']}_{names['model']}{how}"

@@ -8,8 +8,10 @@ A declaration is a literal, an interval, a word for a kind of text, or a list of
       limit: ["[1, 1e9] integer", null]    # null must be named unless it is the default
       shadow_models.models: "[4, 1e9] multiple of 4"
       call.architecture: text              # any text that is not empty
+      call.mean: ["list of [0, 1]", null]  # a list with one element or more
 
-Of a list each element is checked. Imports neither Hydra nor torch.
+A list is valid where the default is a list, of which each element is checked, and where it is
+declared. Imports neither Hydra nor torch.
 """
 
 import math
@@ -23,6 +25,9 @@ from unlearnbench.words import ConfigError
 TEXT = "text"
 """The declaration of any text that is not empty."""
 
+LIST_OF = "list of "
+"""Before the declaration of each element: that of a list with one element or more."""
+
 NUMBER = r"[-+]?(?:inf|[0-9][0-9.]*(?:e[-+]?[0-9]+)?)"
 INTERVAL = re.compile(
     rf"([\[(])\s*({NUMBER})\s*,\s*({NUMBER})\s*([\])])(?:\s+(integer|even|multiple of \d+))?"
@@ -32,21 +37,28 @@ Literal = str | int | float | bool | None
 Declaration = Literal | list[Literal]
 
 
-def check(name: str, value: Any, declared: Declaration) -> None:
+def check(name: str, value: Any, declared: Declaration, *, listed: bool) -> None:
     """Refuse a value that is not among the declared.
 
     Args:
         name: of the setting, as it is typed.
-        value: of its default's type; of a list each element is checked.
+        value: of its default's type.
         declared: what it may be.
+        listed: whether the default is a list: then it declares each element.
 
     Raises:
         ConfigError: it is something else, in one line with the key, the value and what is valid.
     """
-    alternatives = declared if isinstance(declared, list) else [declared]
-    for element in value if isinstance(value, list) else [value]:
-        if not any(_allows(one, element) for one in alternatives):
-            raise ConfigError(f"{name}={shown(value)}: must be {_told(alternatives)}")
+    allowed = alternatives(declared)
+    each = listed and isinstance(value, list) and not any(map(_declares_a_list, allowed))
+    for element in value if each else [value]:
+        if not any(_allows(one, element) for one in allowed):
+            raise ConfigError(f"{name}={shown(value)}: must be {_told(allowed)}")
+
+
+def alternatives(declared: Declaration) -> list[Literal]:
+    """A declaration as a list."""
+    return declared if isinstance(declared, list) else [declared]
 
 
 def check_finite(name: str, value: Any) -> None:
@@ -58,25 +70,6 @@ def check_finite(name: str, value: Any) -> None:
     for element in _elements(value):
         if isinstance(element, float) and not math.isfinite(element):
             raise ConfigError(f"{name}={shown(value)}: must be a finite number")
-
-
-def check_all(settings: Mapping[str, Any], valid: Mapping[str, Declaration], path: str) -> None:
-    """Check all settings of an option.
-
-    Args:
-        settings: of the option, by dotted name.
-        valid: declarations, by the same names.
-        path: what comes before these names, as they are typed.
-
-    Raises:
-        ConfigError: a value is not valid.
-    """
-    for name, value in settings.items():
-        whole = f"{path}.{name}" if path else name
-        if name in valid:
-            check(whole, value, valid[name])
-        else:
-            check_finite(whole, value)
 
 
 def shown(value: Any) -> str:
@@ -116,6 +109,9 @@ def _allows(declared: Literal, value: Any) -> bool:
         return type(value) is type(declared) and bool(value == declared)
     if declared == TEXT:
         return isinstance(value, str) and bool(value.strip())
+    if _declares_a_list(declared):
+        each = declared.removeprefix(LIST_OF)
+        return isinstance(value, list) and bool(value) and all(_allows(each, one) for one in value)
     interval = _interval(declared)
     if interval is not None:
         return _is_number(value) and _within(value, *interval)
@@ -124,6 +120,10 @@ def _allows(declared: Literal, value: Any) -> bool:
     if declared.endswith(":N"):  # cuda:N
         return re.fullmatch(rf"{re.escape(declared[:-1])}\d+", value) is not None
     return value == declared
+
+
+def _declares_a_list(declared: Literal) -> bool:
+    return isinstance(declared, str) and declared.startswith(LIST_OF)
 
 
 def _is_number(value: Any) -> bool:
@@ -145,10 +145,15 @@ def _within(
 
 
 def _told(alternatives: list[Literal]) -> str:
-    words = [str(a) for a in alternatives if isinstance(a, str) and not _interval(a)]
-    words = ["a text that is not empty" if word == TEXT else word for word in words]
+    words = [_described(a) for a in alternatives if isinstance(a, str) and not _interval(a)]
     words += [str(a) for a in alternatives if not isinstance(a, str) and a is not None]
     ranges = [f"in {a}" for a in alternatives if isinstance(a, str) and _interval(a)]
     nulls = ["null" for a in alternatives if a is None]
     *first, last = [*ranges, *words, *nulls]
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def _described(declared: str) -> str:
+    if _declares_a_list(declared):
+        return f"a list, each {_told([declared.removeprefix(LIST_OF)])}"
+    return "a text that is not empty" if declared == TEXT else declared

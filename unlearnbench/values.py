@@ -38,16 +38,6 @@ class Compute:
     precision: str = "32-true"
     cuda_graphs: bool = True
 
-    def __post_init__(self) -> None:
-        """Check that the device computes in this precision, and not in another of its own choice.
-
-        Raises:
-            ValueError: it does not.
-        """
-        if self.precision == "16-mixed" and self.device == "cpu":
-            told = "a CPU would compute in bfloat16 instead; take bf16-mixed or 32-true, or a GPU"
-            raise ValueError(f"precision=16-mixed: {told}")
-
     @property
     def replays(self) -> bool:
         """Whether training steps may be replayed as CUDA graphs here."""

@@ -1,6 +1,7 @@
 """Words of a command line: a sweep's name, flags, overrides. Knows no Hydra."""
 
 import argparse
+import os
 import re
 import traceback
 import unicodedata
@@ -61,12 +62,64 @@ def sweep_name(name: str) -> str:
     Raises:
         ConfigError: it is no name of a file or folder of its own.
     """
-    if not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > LONGEST_NAME:
+    if not re.fullmatch(r"\w[\w.+-]*", str(name)) or len(str(name)) > LONGEST_NAME:
         valid = f"letters, digits, _ . + -, at most {LONGEST_NAME}, the first a letter, digit or _"
         raise ConfigError(f"sweep {ascii(name)[:LONGEST_NAME]}: a name must be of {valid}")
-    if name.lower() in RESERVED:
+    if str(name).lower() in RESERVED:
         raise ConfigError(f"sweep {name}: the results have a folder of that name; take another")
-    return name
+    return str(name)
+
+
+def expanded(text: str) -> Path:
+    """A path with what ``~`` and ``$NAME`` in it stand for.
+
+    Raises:
+        ConfigError: it is empty, or there is no such user.
+    """
+    try:
+        if not text.strip():
+            raise ValueError("it is empty")
+        return Path(os.path.expandvars(text)).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise _no_path(text, error) from error
+
+
+def whole_path(text: str) -> Path:
+    """An absolute path of what was typed, so that all spellings of one place are one path.
+
+    Raises:
+        ConfigError: no path can be made of it.
+    """
+    try:
+        path = expanded(text).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise _no_path(text, error) from error
+    return path
+
+
+def _no_path(text: str, error: Exception) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ConfigError(f"{ascii(text)[:LONGEST_NAME]}: is no path ({reason})")
+
+
+def with_search_path(words: Sequence[str]) -> list[str]:
+    """Words in which ``--config-dir`` is an override, which holds for the jobs of a sweep too.
+
+    Raises:
+        ConfigError: no folder stands behind the flag.
+    """
+    parser = _Parser("unlearnbench", add_help=False, allow_abbrev=False)
+    parser.add_argument("-cd", "--config-dir")
+    given, others = parser.parse_known_args(list(words))
+    return others if given.config_dir is None else [*others, _search_word(given.config_dir)]
+
+
+def _search_word(folder: str) -> str:
+    text = str(whole_path(folder)).replace("'", r"\'").replace("${", r"\${")
+    return f"hydra.searchpath=['file://{text}']"
 
 
 def override_words(text: str) -> list[str]:
@@ -148,8 +201,8 @@ def sorted_words(
     given = vars(parser.parse_intermixed_args(list(words)))
     names = [word for word in given["words"] if "=" not in word]
     overrides = [word for word in given["words"] if "=" in word]
-    if given["config_dir"]:
-        overrides.append(f"hydra.searchpath=[file://{Path(given['config_dir']).resolve()}]")
+    if given["config_dir"] is not None:
+        overrides.append(_search_word(given["config_dir"]))
     if len(names) > (command not in ("plan", "compact", "tune")):
         raise ConfigError(
             f"unlearnbench {command}: {printable(' '.join(names))}: one sweep at most, key=value"
