@@ -112,7 +112,7 @@ MAY_IMPORT = {
         "values",
         "zoo",
     },
-    "loading": {"results", "store"},
+    "loading": {"results", "store", "words"},
     "trace": {"cell", "metric", "pipeline", "train", "values"},
     "table": {
         "cell",
@@ -225,7 +225,7 @@ MAY_IMPORT = {
         "words",
     },
     "__main__": {"cli", "commands", "damage", "memory", "report", "results", "words"},
-    "__init__": {"config", "launch", "loading", "results"},
+    "__init__": {"config", "launch", "loading", "results", "words"},
 }
 ONLY_IN = {
     "lightning": {"train"},

@@ -1,6 +1,7 @@
 """Which rows do what: validation rows off the training part, then the forget set."""
 
 import json
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -80,6 +81,8 @@ def _kept_and_val(cell: Cell, train_rows: Rows) -> tuple[Rows, Rows]:
     share, seed = cell.split["val"], cell.split["seed"]
     if not share:
         return train_rows, train_rows[:0]
+    if math.ceil(share * len(train_rows)) >= len(train_rows):
+        raise ValueError(f"split.val={share}: leaves none of {len(train_rows)} rows to train on")
     kept, val = train_test_split(train_rows, test_size=share, random_state=seed)
     return kept, val
 
