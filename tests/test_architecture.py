@@ -195,7 +195,7 @@ MAY_IMPORT = {
         "words",
     },
     "upkeep": {"cell", "config", "lock", "store", "words"},
-    "report": {"cell", "metric", "picture", "results", "report", "words"},
+    "report": {"atomic", "cell", "metric", "picture", "results", "report", "words"},
     "observation": {"pipeline", "values"},
     "check": {
         "cell",
