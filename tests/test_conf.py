@@ -34,7 +34,9 @@ GIVEN = {  # what the harness passes beside the YAML's `call`
 def own_files() -> TemporaryDirectory[str]:
     """Files of a user's own, of which the headers are read; deleted when the process ends."""
     folder = TemporaryDirectory()
-    np.savez(Path(folder.name) / "x.npz", x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, 1]))
+    np.savez(
+        Path(folder.name) / "x.npz", x_train=np.zeros((5, 2)), y_train=np.array([0, 1, 0, 1, 0])
+    )
     (Path(folder.name) / "rows.txt").write_text("1")
     save_file({"weight": np.zeros(1)}, Path(folder.name) / "x.safetensors")
     return folder

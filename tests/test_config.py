@@ -329,7 +329,7 @@ def test_digest_is_of_canonical_json() -> None:
         ("method.call.sgd.lr=inf", "must be in [0, 1e9]"),
         ("dataset.limit=0", "must be in [1, 1e9] integer or null"),
         ("dataset.limit=2.5", "must be in [1, 1e9] integer or null"),
-        ("dataset.call.std=[0.0]", "must be a list, each in (0, 1e9]"),
+        ("dataset.call.std=[0.0]", "must be a list, each in [1e-9, 1e9]"),
         ("precision=16-mixed", "must be 32-true, bf16-mixed or 64-true"),
         ("shadow_models.models=63", "must be in [4, 1e9] multiple of 4"),
         ("store.keep=non", "must be all or predictions"),
@@ -370,6 +370,7 @@ def test_a_choice_is_checked_when_it_is_composed(words: list[str]) -> None:
         (["forget.call.count={a: 1}"], "forget.call.count={'a': 1}: must be in [1, 1e9] integer"),
         (["train.trace_every=[]"], "train.trace_every=[]: must be in [1, 1e9] integer or null"),
         (["dataset.call.mean=[]"], "dataset.call.mean=[]: must be a list, each in [-1e9, 1e9]"),
+        (["forget.call.fraction=1"], "forget.call.fraction=1.0: must be in (0, 1) or null"),
         (["method.name=x"], "method.name: is part of the option's YAML alone"),
         (["method.traits.ignores_forget=false"], "ignores_forget: is part of the option's YAML"),
         (["+method.valid.x=1"], "method.valid.x: is part of the option's YAML alone"),
@@ -404,10 +405,34 @@ def test_a_control_is_a_method(names: str) -> None:
         config.settings([f"controls={names}"])
 
 
+@pytest.mark.tried(
+    "an option of your own whose YAML lacks a function, or names it by a list",
+    "one line with the key",
+)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("call: {strength: 1}", "method.call: must give _target_, the function, or be null"),
+        ("call: 3", "method.call: must give _target_"),
+        ("call: {_target_: [1]}", r"method.call._target_=\[1\]: must be module.function"),
+        ("call: null\ntraits: 3", "method.traits=3: must be a mapping"),
+        ("call: null\nversion: x", "method.version=x: must be int"),
+        ("call: null\nprepare: 3", "method.prepare=3: must be a mapping"),
+        ("call: null\nname: [1]", r"method.name=\[1\]: must be a text"),
+    ],
+)
+def test_an_option_of_ones_own_is_checked(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    name = "" if "name:" in text else "name: own\n"
+    (tmp_path / "method" / "own.yaml").write_text(f"{name}{text}\n")
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        config.cells([[f"hydra.searchpath=[file://{tmp_path}]", "method=own"]])
+
+
 def test_controls_have_the_overrides_of_their_cell(tmp_path: Path) -> None:
     """A value with a space in it is one value, whatever stands behind the space."""
     path = tmp_path / "a  method.b.npz"
-    np.savez(path, x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, 1]))
+    np.savez(path, x_train=np.zeros((5, 2)), y_train=np.array([0, 1, 0, 1, 0]))
     words = ["dataset=npz", f"dataset.path='{path}'"]
     control, cell = config.cells([[*words, "method.call.epochs=1"]], ["retrain"])
     assert control.overrides == f"dataset.path='{path}'"
@@ -443,7 +468,7 @@ def test_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("OF_TEST", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name, label in (("a b", 0), ("ab", 1)):
-        np.savez(tmp_path / name, x_train=np.zeros((4, 2)), y_train=np.array([0, 1, 0, label]))
+        np.savez(tmp_path / name, x_train=np.zeros((5, 2)), y_train=np.array([0, 1, 0, 1, label]))
     texts = ["~/a b.npz", "a b.npz", "./a b.npz", "$OF_TEST/a b.npz", str(tmp_path / "a b.npz")]
     cells = config.cells([["dataset=npz", f"dataset.path='{text}'"] for text in texts])
     assert len(cells) == 1

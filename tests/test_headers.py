@@ -36,6 +36,15 @@ IMAGES = np.zeros((20, 3, 32, 32), np.uint8)
         ({"x_train": X, "y_train": Y * np.nan}, "y has values that are not finite"),
         ({"x_train": X, "y_train": Y * 2}, "there is 2 but no 1"),
         ({"x_train": X, "y_train": Y * 0}, "there must be two classes at least"),
+        ({"x_train": X[:4], "y_train": Y[:4]}, "4 rows are too few to hold some out"),
+        (
+            {"x_train": X, "y_train": Y, "x_test": X, "y_test": np.arange(20) % 3},
+            "class 2 is in y_test, and not in y_train",
+        ),
+        (
+            {"x_train": X, "y_train": np.full(20, 0.5), "x_test": X, "y_test": np.arange(20) / 9},
+            "all targets are 0.5",
+        ),
     ],
 )
 def test_an_archive_is_refused_by_its_headers(
@@ -72,6 +81,20 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
     path.write_bytes(whole[:-1])
     with pytest.raises(ConfigError, match=f"^train.path={path}: "):
         config.cells([["train=checkpoint", f"train.path={path}"]])
+
+
+@pytest.mark.parametrize("setting", ["augment=flip", "mean=[0.5]", "std=[0.5]"])
+def test_a_table_takes_nothing_of_images(tmp_path: Path, setting: str) -> None:
+    np.savez(tmp_path / "own.npz", x_train=X, y_train=Y)
+    words = ["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}", f"dataset.call.{setting}"]
+    with pytest.raises(ConfigError, match=r"^dataset\.call\..*: a table takes none"):
+        config.cells([words])
+
+
+@pytest.mark.parametrize("word", ["count=3", "fraction=null"])
+def test_a_random_forget_set_has_one_size(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"^forget\.call\.fraction=.*, forget\.call\.count="):
+        config.cells([[f"forget.call.{word}"]])
 
 
 def test_an_archive_of_arrays_is_no_checkpoint(tmp_path: Path) -> None:

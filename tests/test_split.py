@@ -132,3 +132,12 @@ def test_a_forget_function_sees_the_same_in_every_step(
     assert all(labels == seen[0] for labels in seen)
     data = pipeline.dataset(one)
     assert {row for row, label in enumerate(seen[0]) if label >= 0} == set(data.rows.tolist())
+
+
+@pytest.mark.tried("`split.val` that leaves no row to train on", "refused, with the key and value")
+@pytest.mark.parametrize("words", [["split.val=0.999"], ["dataset.limit=1"]])
+def test_a_split_without_training_rows_is_refused(words: list[str], cell: Cells) -> None:
+    one = cell("dataset=wine", *words)
+    data = pipeline.dataset(one)
+    with pytest.raises(ValueError, match=r"^split\.val=.*: leaves none of \d+ rows to train on"):
+        split_of(one, data)

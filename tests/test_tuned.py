@@ -92,6 +92,11 @@ def test_a_sweep_over_seeds_has_one_option(mine: Path) -> None:
     [
         ({"provenance": {**FOUND["provenance"], "method_version": 7}}, "version 7 of method=fine"),
         ({"provenance": {}}, "is not as unlearnbench tune writes it"),
+        *(
+            ({"provenance": {**FOUND["provenance"], key: value}}, "is not as unlearnbench tune wri")
+            for key, value in (("seconds", -5), ("seconds", float("nan")), ("measured_on", [1]))
+        ),
+        ({"provenance": {**FOUND["provenance"], "seeds": [[1]]}}, "is not as unlearnbench tune wr"),
         ({"call": {"epohcs": 3}}, "epohcs"),
         ({"call": {"_target_": "os.system"}}, "_target_ is no setting of method=finetune"),
         ({"call": {"epochs": 2.5}}, "must be int"),

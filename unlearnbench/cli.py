@@ -476,7 +476,9 @@ def _check_flags(words: Sequence[str]) -> None:
     parser.exit_on_error = False
     _, unknown = parser.parse_known_args(list(words))
     if unknown:
-        raise ConfigError(f"{' '.join(unknown)}: there is no such flag; see unlearnbench --help")
+        flag = unknown[0].startswith("-")
+        told = "there is no such flag" if flag else "overrides stand together, with no flag between"
+        raise ConfigError(f"{' '.join(unknown)}: {told}; see unlearnbench --help")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import copy
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -356,21 +357,25 @@ class Parts:
         value = _with_paths(_valid(given, default, declared, axis), axis)
         if axis:
             _check_option(axis, value)
-        if "path" in value:
-            path = Path(value["path"])
-            if not path.exists():
-                raise ConfigError(f"{axis}.path={path}: there is no such file or folder")
-            try:
-                if "check" in value:
-                    check_file, settings = target(value["check"])
-                    self._records[id(value)] = check_file(path, value["call"], **settings)
-                value["content"] = content_fingerprint(path)
-            except OSError as error:
-                reason = f"cannot be read ({error.strerror})"
-                raise ConfigError(f"{axis}.path={path}: {reason}") from error
-            except ValueError as error:
-                raise ConfigError(_one_line(error)) from error
+        self._check_file(axis, value)
         return value
+
+    def _check_file(self, axis: str, value: dict[str, Any]) -> None:
+        """Check what an option's ``check`` can, and its file, whose content is part of its key."""
+        path = Path(value["path"]) if "path" in value else None
+        if path is not None and not path.exists():
+            raise ConfigError(f"{axis}.path={path}: there is no such file or folder")
+        try:
+            if "check" in value:
+                check, settings = target(value["check"])
+                self._records[id(value)] = check(path, value["call"], **settings)
+            if path is not None:
+                value["content"] = content_fingerprint(path)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror})"
+            raise ConfigError(f"{axis}.path={path}: {reason}") from error
+        except ValueError as error:
+            raise ConfigError(_one_line(error)) from error
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
         """One cell from its overrides."""
@@ -416,7 +421,8 @@ class Parts:
         self._checked.add(pair)
         check_file, settings = target(forget["check"])
         try:
-            check_file(Path(forget["path"]), forget["call"], records=records, **settings)
+            path = Path(forget["path"]) if "path" in forget else None
+            check_file(path, forget["call"], records=records, **settings)
         except ValueError as error:
             raise ConfigError(_one_line(error)) from error
 
@@ -518,14 +524,18 @@ def _tuned(top: Option, method: Option) -> Tuned | None:
     try:
         told = _plain(OmegaConf.load(path))
     except (*NOT_COMPOSED, ValueError, YAMLError, OSError) as error:
-        raise ConfigError(f"tuned={name}: {path} cannot be read ({_one_line(error)})") from error
+        reason = _one_line(error)[:200]
+        raise ConfigError(f"tuned={name}: {path} cannot be read ({reason})") from error
     try:
         about, settings = told["provenance"], dict(leaves(dict(told["call"]), "call"))
+        seeds: tuple[int, ...] = ()
         if "source" in about:
-            seconds, version, seeds = None, method["version"], ()
+            seconds, version = None, method["version"]
         else:
             seconds, version = float(about["seconds"]), about["method_version"]
-            seeds = (*about["seeds"], *about["fresh_seeds"])
+            seeds = tuple(map(int, (*about["seeds"], *about["fresh_seeds"])))
+            if not 0 <= seconds < math.inf or not isinstance(about.get("measured_on"), str | None):
+                raise ValueError("no seconds of a device")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"tuned={name}: {path} is not as unlearnbench tune writes it") from error
     if version != method["version"]:
@@ -659,6 +669,10 @@ def _check_option(axis: str, value: Option) -> None:
     """Refuse an option without a name or a function, and ε of another training than its own."""
     if value.get("name") is None:
         raise ConfigError(f"{axis}: an option's YAML must give its name")
+    kinds = {"name": (str, "a text"), "version": (int, "int"), "traits": (dict, "a mapping")}
+    for key, (kind, told) in {**kinds, "prepare": (dict, "a mapping")}.items():
+        if not isinstance(value.get(key), kind | None):
+            raise ConfigError(f"{axis}.{key}={valid.shown(value[key])}: must be {told}")
     call = value.get("call") or {"_target_": None}
     if not (isinstance(call, Mapping) and "_target_" in call):
         raise ConfigError(f"{axis}.call: must give _target_, the function, or be null")
@@ -782,7 +796,7 @@ def _conform(value: Any, default: Any, path: str, declared: Mapping[str, valid.D
     if value == "???":
         raise ConfigError(f"{path} has no default: say {path}=…")
     value = _cast(value, default, path, declared)
-    if path.endswith("._target_") and not findable(value):
+    if path.endswith("._target_") and not (isinstance(value, str) and findable(value)):
         told = "must be module.function, of a module that can be imported"
         raise ConfigError(f"{path}={valid.shown(value)}: {told}")
     if path in declared:

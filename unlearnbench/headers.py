@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 PARTS = ("train", "test")
 
+FEWEST = 5
+"""Rows of which a fifth can be held out for testing."""
+
 
 def npz(path: Path, call: Mapping[str, Any]) -> int:
     """Names, shapes and types of the arrays in an archive, and the labels; returns their number.
@@ -38,11 +41,21 @@ def npz(path: Path, call: Mapping[str, Any]) -> int:
     parts = check_arrays(found)
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            n_train = len(arrays["y_train"])
             labels = np.concatenate([arrays[f"y_{part}"] for part in parts])
     except UNREADABLE as error:
         raise unreadable(path, error) from error
-    n_classes(labels, call["task"])
+    n_classes(labels, call["task"], n_train)
+    if len(found["x_train"][0]) == 2:
+        no_image(call)
     return len(labels)
+
+
+def no_image(call: Mapping[str, Any]) -> None:
+    """Refuse what is for images in the settings of a table."""
+    for name in ("augment", "mean", "std"):
+        if call[name] not in (None, "none"):
+            raise ValueError(f"dataset.call.{name}={call[name]}: a table takes none")
 
 
 UNREADABLE = (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error)
@@ -77,6 +90,10 @@ def _check_part(part: str, found: Mapping[str, Header]) -> None:
     (x, x_dtype), (y, y_dtype) = found[f"x_{part}"], found[f"y_{part}"]
     if len(x) < 2 or len(y) != 1 or x[0] != y[0] or not y[0]:
         raise wrong(f"x_{part} and y_{part} do not fit: shapes {x} and {y}")
+    if part == "train" and "y_test" not in found and y[0] < FEWEST:
+        raise wrong(
+            f"{y[0]} rows are too few to hold some out: give {FEWEST}, or x_test and y_test"
+        )
     for name, dtype in ((f"x_{part}", x_dtype), (f"y_{part}", y_dtype)):
         if dtype.kind not in "iuf":
             raise wrong(f"{name} must hold numbers, not {dtype}")
@@ -121,11 +138,14 @@ def check_all_finite(name: str, values: NDArray[Any]) -> None:
         raise wrong(f"{name} has values that are not finite")
 
 
-def n_classes(y: NDArray[Any], task: str | None) -> int:
-    """The number of classes among labels (N,); 0 for regression.
+def n_classes(y: NDArray[Any], task: str | None, n_train: int) -> int:
+    """The number of classes among labels (N,), of which the first ``n_train`` are trained on.
+
+    It is 0 for regression.
 
     Raises:
-        ValueError: they are neither classes 0..C-1 nor different targets, or may be both.
+        ValueError: they are neither classes 0..C-1 nor different targets, or may be both; or a
+            class is only tested on.
     """
     if task not in (None, "classes", "regression"):
         raise ValueError(f"dataset.call.task={task}: must be null, classes or regression")
@@ -139,7 +159,7 @@ def n_classes(y: NDArray[Any], task: str | None) -> int:
     if task == "classes" and not whole:
         raise wrong("dataset.call.task=classes: y holds numbers that are not whole")
     if task == "regression" or not whole:
-        if (y == y[0]).all():
+        if (y[:n_train] == y[0]).all():
             raise wrong(f"all targets are {y[0]}: there is nothing to learn")
         return 0
     present = np.unique(y)
@@ -148,6 +168,8 @@ def n_classes(y: NDArray[Any], task: str | None) -> int:
     for expected, label in enumerate(present.tolist()):
         if label != expected:
             raise wrong(f"labels must be 0, 1, 2, …: there is {label:g} but no {expected}")
+    if len(untrained := np.setdiff1d(y, y[:n_train])):
+        raise wrong(f"class {untrained[0]:g} is in y_test, and not in y_train")
     return len(present)
 
 
@@ -202,6 +224,20 @@ def rows(path: Path, call: Mapping[str, Any], records: int | None = None) -> Non
         ValueError: it does not.
     """
     row_numbers(path, records)
+
+
+def sizes(path: None, call: Mapping[str, Any], records: int | None = None) -> None:
+    """Whether one size of a random forget set is given.
+
+    Raises:
+        ValueError: it is neither or both.
+    """
+    if (call["fraction"] is None) == (call["count"] is None):
+        told = "one of them must be a number and the other null"
+        fraction, count = (
+            "null" if call[key] is None else call[key] for key in ("fraction", "count")
+        )
+        raise ValueError(f"forget.call.fraction={fraction}, forget.call.count={count}: {told}")
 
 
 def row_numbers(path: Path, n: int | None) -> NDArray[np.int64]:

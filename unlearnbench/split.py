@@ -1,5 +1,7 @@
 """Which rows do what: validation rows off the training part, then the forget set."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,5 +80,7 @@ def _without_val(cell: Cell, places: Rows) -> tuple[Rows, Rows]:
     share, seed = cell.split["val"], cell.split["seed"]
     if not share:
         return places, places[:0]
+    if math.ceil(share * len(places)) >= len(places):
+        raise ValueError(f"split.val={share}: leaves none of {len(places)} rows to train on")
     kept, val = train_test_split(places, test_size=share, random_state=seed)
     return kept, val

@@ -302,3 +302,20 @@ def test_a_report_stays_in_the_results(
     assert str(ended.value).startswith("unlearnbench: ")
     assert "\n" not in str(ended.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.tried(
+    "another user of the results folder puts links where a report writes",
+    "links are replaced, what they lead to stays as it is",
+)
+def test_a_report_follows_no_link(tmp_path: Path) -> None:
+    write(tmp_path, "study", *PARTS)
+    folder = tmp_path / "study" / "report"
+    folder.mkdir(parents=True)
+    other = tmp_path / "other"
+    other.write_text("stays")
+    for name in ("index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex"):
+        (folder / name).symlink_to(other)
+    for path in files.report(files.study(tmp_path, "study")):
+        assert not path.is_symlink()
+    assert other.read_text() == "stays"

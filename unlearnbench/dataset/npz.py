@@ -43,11 +43,12 @@ def npz(
         FileNotFoundError: there is no such file.
         ValueError: an array is missing, does not fit the others, or holds none of the above.
     """
-    x, y, parts = _parts(_read(Path(path).expanduser()))
-    n_classes = headers.n_classes(y, task)
+    arrays = _read(Path(path).expanduser())
+    n_train = len(arrays["y_train"]) if "y_train" in arrays else 0
+    x, y, parts = _parts(arrays)
+    n_classes = headers.n_classes(y, task, n_train)
     if x.ndim == 2:
-        if augment != "none":
-            raise ValueError(f"dataset.call.augment={augment}: a table takes none")
+        headers.no_image({"augment": augment, "mean": mean, "std": std})
         headers.check_all_finite("x", x)
         x = tabular.standardise(x, parts[0])
         return tabular.dataset(x, y, parts=parts, n_classes=n_classes)

@@ -19,6 +19,8 @@ def by_class(train_rows: Tensor, y_N: Tensor, *, label: int, fraction: float, se
     Raises:
         ValueError: no training row has that label, or the fraction is not in (0, 1].
     """
+    if y_N.is_floating_point():
+        raise ValueError("forget=by_class: a regression has no classes; take another forget set")
     rows = train_rows[y_N[train_rows] == label]
     if not len(rows):
         raise ValueError(f"forget=by_class: no training row has label {label}")

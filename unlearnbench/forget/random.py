@@ -6,6 +6,8 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from unlearnbench import headers
+
 
 def random(
     train_rows: Tensor, y_N: Tensor, *, fraction: float | None, count: int | None, seed: int
@@ -25,8 +27,7 @@ def random(
     Raises:
         ValueError: neither or both sizes are given, or none is left to retain.
     """
-    if (fraction is None) == (count is None):
-        raise ValueError("forget=random takes one of forget.call.fraction and forget.call.count")
+    headers.sizes(None, {"fraction": fraction, "count": count})
     n = len(train_rows)
     if count is not None and not 0 < count < n:
         raise ValueError(f"forget.call.count={count}: must be between 1 and {n - 1} here")

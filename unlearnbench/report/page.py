@@ -19,6 +19,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from unlearnbench import atomic
 from unlearnbench.report import glossary, missing, options
 from unlearnbench.report.board import MAIN, board, cell, records
 from unlearnbench.report.captions import SAYS
@@ -86,7 +87,7 @@ def write(
     )
     study.out.mkdir(parents=True, exist_ok=True)
     path = study.out / "index.html"
-    path.write_text(page, encoding="utf-8")
+    atomic.write(path, page)
     return path
 
 

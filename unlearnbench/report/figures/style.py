@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from unlearnbench import atomic
+
 P = ParamSpec("P")
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -121,7 +123,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
     with mpl.rc_context(SETTINGS):
         for form, metadata in UNDATED.items():
             made.append(path.with_name(f"{path.name}.{form}"))
-            figure.savefig(made[-1], metadata=metadata, dpi=200)
+            with atomic.writing(made[-1]) as file:
+                figure.savefig(file, format=form, metadata=metadata, dpi=200)
             figure.set_layout_engine("none")  # all has its place: the next form need not look again
             for text in figure.findobj(Text):  # a ligature is of a second font in a PDF
                 text.set_fontfeatures(["-liga"])
