@@ -14,7 +14,7 @@ OPTION_FOLDERS = ("dataset", "model", "forget", "method", "defense", "attack")
 # Left to right: a module may import what stands to its left, never what stands to its right.
 MAY_IMPORT = {
     "atomic": set(),
-    "damage": set(),
+    "damage": {"words"},
     "checkpoint": {"atomic"},
     "values": {"checkpoint"},
     "seeding": {"values"},

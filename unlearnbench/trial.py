@@ -18,7 +18,17 @@ from unlearnbench.search import FAILED, SKIPPED, Evaluate, Outcome
 from unlearnbench.split import split_of
 from unlearnbench.study import Settings, Study, changed
 from unlearnbench.table import reason
-from unlearnbench.values import FORGET, FORGOTTEN, RETAIN, RETAINED, UNSEEN, VAL, Predictions, Skip
+from unlearnbench.values import (
+    FORGET,
+    FORGOTTEN,
+    RAISED,
+    RETAIN,
+    RETAINED,
+    UNSEEN,
+    VAL,
+    Predictions,
+    Skip,
+)
 
 PARTS = (RETAIN, FORGET, VAL)
 
@@ -26,7 +36,7 @@ Accuracies = tuple[float, float, float]
 """On retain, forget and validation rows."""
 
 
-def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Evaluate:
+def evaluator(lab: Lab, study: Study, keep: Callable[[BaseException], None]) -> Evaluate:
     """What tries settings on a seed for a study. It never raises: what went wrong is an outcome.
 
     Args:
@@ -40,7 +50,7 @@ def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Eval
         start = now()
         try:
             values = objective(lab, study, replace(cell, method=changed(cell.method, settings)))
-        except Exception as error:  # noqa: BLE001 - whatever a method raises is a trial, not a crash
+        except RAISED as error:  # whatever a method raises is a trial, not a crash
             status = SKIPPED if isinstance(error, Skip) else FAILED
             if status == FAILED and not isinstance(error, Failed):
                 keep(error)

@@ -28,6 +28,10 @@ class Skip(Exception):
     """A cell that cannot be computed on principle; its row says ``skipped`` and this reason."""
 
 
+RAISED = Exception, SystemExit
+"""What code of an option may raise that is about the cell, and not about the process."""
+
+
 @dataclass(frozen=True)
 class Compute:
     """Where and how arithmetic is done.
