@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from cells import Cells
 
 from unlearnbench import config, metric, pipeline, results, table
 from unlearnbench.cell import Cell
 from unlearnbench.core.errors import Skip
-from unlearnbench.core.outputs import FORGET, RETAIN, TEST, Predictions
+from unlearnbench.core.outputs import FORGET, RETAIN, TEST, Predictions, Scores
 from unlearnbench.dp_sgd import epsilon
 from unlearnbench.outputs import predictions
 from unlearnbench.pipeline import Lab
@@ -564,3 +565,26 @@ def test_a_reason_is_never_empty(kind: type[Exception]) -> None:
 @pytest.mark.tried("escape sequences in an error", "shown by their numbers")
 def test_a_reason_is_text() -> None:
     assert table.reason(ValueError("a\x1b[31mred\nb")) == "a\\x1b[31mred b"
+
+
+@pytest.mark.tried(
+    "an attack returns arrays that do not fit each other, or exits",
+    "its row is failed with the reason; the model's own rows stay",
+)
+@pytest.mark.parametrize("fault", ["misshapen", "exits"])
+def test_what_an_attack_returns_is_its_own_row(
+    lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def attacked(*_: object) -> Scores:
+        if fault == "exits":
+            raise SystemExit(3)
+        row = np.arange(4)
+        return Scores({"auc": (0.5, 1)}, ["a"] * 4, row, np.ones(3, bool), np.zeros(4))
+
+    monkeypatch.setattr(table, "attacked", attacked)
+    found = table.rows(lab, cell("dataset=breast_cancer", "model=logreg", "attack=umia"))
+    assert {row["status"] for row in found.rows} == {"ok", "failed"}
+    (failed,) = (row for row in found.rows if row["status"] == "failed")
+    assert failed["attack"] == "umia"
+    assert failed["reason"]
+    assert found.scores is None

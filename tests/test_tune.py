@@ -132,7 +132,7 @@ def test_interrupted_what_was_tried_is_in_the_table(
     running = preloaded.start([*words, "trials=9", "workers=1"], results, **told)
     until(lambda: log.is_file() and len(log.read_text().splitlines()) == 5)
     os.kill(running.pid, signal.SIGINT)
-    assert running.wait() == 1
+    assert running.wait() == 130
     assert running.err == "unlearnbench: interrupted; the same command goes on from here\n"
     assert set(trials(results)["trial"]) == {0, 1}
     assert not (results / "tuned").exists()

@@ -10,6 +10,7 @@ from unlearnbench.words import (
     printable,
     sorted_words,
     sweep_name,
+    text_of,
 )
 
 NAMES = ["../x", "..", ".", "a/b", "/etc/x", "a\\b", "a\0b", "", " ", ".hidden", "a\nb", "x" * 300]
@@ -101,3 +102,22 @@ def test_an_error_that_says_nothing_has_its_place() -> None:
         told = nothing_said(error)
     assert told.startswith("MemoryError: not enough memory (in test_words.py, line ")
     assert nothing_said(KeyError()) == "KeyError: no reason was given"
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("a\n  b\x1b\udcff"), "a b\\x1b\\xdcff"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ValueError(" \n "), "ValueError: no reason was given"),
+        (_Mute(), "_Mute: no reason was given"),
+        (type("Numb", (Exception,), {"__str__": lambda _: 5})(), "Numb: no reason was given"),
+    ],
+)
+def test_every_error_has_a_text(error: Exception, told: str) -> None:
+    assert text_of(error) == told

@@ -43,7 +43,7 @@ def faults(preloaded: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> tu
     folder = tmp_path_factory.mktemp("faults")
     for axis in ("method", "attack"):
         (folder / "options" / axis).mkdir(parents=True)
-    for name in ("raising", "not_finite", "dying"):
+    for name in REASONS:
         (folder / "options" / "method" / f"{name}.yaml").write_text(METHOD.format(name))
     (folder / "options" / "attack" / "dying.yaml").write_text(ATTACK)
     code, sweep = preloaded.run(words(folder), folder)
@@ -52,7 +52,7 @@ def faults(preloaded: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 
 def words(folder: Path) -> list[str]:
-    axes = ["method=finetune,raising,not_finite,dying", "attack=umia,dying"]
+    axes = [f"method=finetune,{','.join(REASONS)}", "attack=umia,dying"]
     return ["-m", *TINY, *axes, "workers=2", "--config-dir", str(folder / "options")]
 
 
@@ -64,12 +64,18 @@ REASONS = {
     "raising": "KeyError: 'on\\npurpose'",
     "not_finite": "weights are not finite: ",
     "dying": "the worker process was killed (SIGKILL)",
+    "exiting": "SystemExit: on purpose",
+    "mute": "Mute: no reason was given (in unruly.py, line ",
 }
 
 
+@pytest.mark.tried(
+    "a method raises an error, exits, is killed, or raises what has no text and writes no UTF-8",
+    "each is a failed row with a reason, and the sweep goes on",
+)
 def test_what_fails_is_a_row_with_its_reason(faults: tuple[Path, Sweep]) -> None:
     wide = load_results(faults[0], wide=True)
-    assert len(wide) == 7 * 2
+    assert len(wide) == (4 + len(REASONS)) * 2
     for method, reason in REASONS.items():
         cells = wide[wide["method"] == method]
         assert len(cells) == 2
@@ -109,7 +115,7 @@ def test_once_they_work_they_replace_the_failed_rows(
     folder, _ = faults
     code, sweep = preloaded.run(words(folder), folder, UNRULY="calm")
     assert code == 0, sweep.out
-    assert "14 cells (6 there) → 1 original, 2 retrains, 3 unlearned; 3 in store" in sweep.out
+    assert "18 cells (6 there) → 1 original, 2 retrains, 5 unlearned; 3 in store" in sweep.out
     assert set(load_results(folder)["status"]) == {"ok"}
 
 
@@ -208,6 +214,18 @@ def test_a_worker_lost_at_a_model_fails_it_and_is_replaced(host: worker.Host) ->
     event = host._settle(one)
     assert event == done(job, "failed", "the worker process ended with 1")
     assert one not in host.workers
+    assert len(host.workers) == 4
+
+
+@pytest.mark.tried("a worker is ended by a signal without a name", "the signal's number is told")
+def test_a_signal_without_a_name_is_told_by_its_number(
+    host: worker.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Standing, "exitcode", -(signal.SIGRTMIN + 1))
+    one, job, _ = next(given(host))
+    host.end(one).close()  # type: ignore[attr-defined]
+    number = signal.SIGRTMIN + 1
+    assert host._settle(one) == done(job, "failed", f"the worker process was killed ({number})")
     assert len(host.workers) == 4
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -114,6 +115,29 @@ def not_finite(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
 def dying(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
     if not calm():
         os.kill(os.getpid(), signal.SIGKILL)
+    return model
+
+
+def exiting(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
+    if not calm():
+        sys.exit("on purpose")
+    return model
+
+
+class Mute(Exception):
+    """An error whose text cannot be had, and which cannot be pickled."""
+
+    def __init__(self) -> None:
+        self.about = lambda: None
+
+    def __str__(self) -> str:
+        raise self
+
+
+def mute(model: nn.Module, task: Task, *, strength: float) -> nn.Module:
+    if not calm():
+        os.write(2, b"\xff\xfe no UTF-8\n")
+        raise Mute
     return model
 
 

@@ -15,13 +15,12 @@ def main() -> None:
         if first == "report":
             with damage.in_one_line():
                 return report(words)
+        from unlearnbench import cli
     except (Exception, KeyboardInterrupt):
         from unlearnbench import cli
 
         with cli.mistakes_in_one_line():
             raise
-    from unlearnbench import cli
-
     cli.main()
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -28,10 +29,10 @@ from unlearnbench import atomic, config, damage, launch, record, results, upkeep
 from unlearnbench.plan import Event, Plan
 from unlearnbench.words import (
     ConfigError,
-    nothing_said,
     options_folder,
     printable,
     sorted_words,
+    text_of,
     with_search_path,
 )
 
@@ -54,6 +55,9 @@ GIVE_WAY = ("VA %", "MIA AUC", "RTE with tuning", "Indisc ↑")
 
 SHOWN_PICTURES = 5
 """Pictures whose paths are printed; of the others their number."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a command that was interrupted, as shells have it."""
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
@@ -242,7 +246,8 @@ def mistakes_in_one_line() -> Iterator[None]:
         with damage.in_one_line():
             yield
     except KeyboardInterrupt:
-        sys.exit("unlearnbench: interrupted; the same command goes on from here")
+        sys.stderr.write("unlearnbench: interrupted; the same command goes on from here\n")
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if FULL_ERROR:
             raise
@@ -255,7 +260,7 @@ def explained(error: Exception) -> str:
     if swept:
         return f"{swept[2]} is a sweep: add -m"
     if not isinstance(error, HydraException | OmegaConfBaseException):
-        return " ".join(str(error).split()) or nothing_said(error)
+        return text_of(error)
     given = get_args_parser().parse_args()
     # Other words name a command, or a sweep.
     return config.explain(error, [word for word in given.overrides if "=" in word])

@@ -7,21 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unlearnbench.words import text_of
+
 
 class DamagedFile(UserWarning):
     """A file is passed over; the message names it, the reason, and what to do."""
 
 
-def passed_over(path: Path, error: object, repair: str) -> None:
+def passed_over(path: Path, error: Exception | str, repair: str) -> None:
     """Warn that a file is passed over.
 
     Args:
         path: of the file.
         error: why it cannot be read.
-        repair: what to do about it.
+        repair: what to do about it, unless permission to read it is missing.
     """
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    warnings.warn(f"{path} is passed over: {reason}; {repair}", DamagedFile, stacklevel=2)
+    reason = text_of(error) if isinstance(error, BaseException) else str(error)
+    if isinstance(error, PermissionError):
+        repair = "give this user permission to read it"
+    warnings.warn(f"{path} is passed over: {reason[:200]}; {repair}", DamagedFile, stacklevel=2)
 
 
 @contextmanager

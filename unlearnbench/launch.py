@@ -227,7 +227,7 @@ def _work(orders: Orders, watcher: Watcher) -> None:
                     if event.kind == "rows" and event.status == "failed":
                         unwritten[event.key] = event.reason
         finally:
-            said = log.read_text().strip()
+            said = log.read_text(errors="replace").strip()
             if not said:
                 with suppress(OSError):
                     log.unlink()

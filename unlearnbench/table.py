@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from unlearnbench import metric, results, trace
 from unlearnbench.cell import NO_CALL, UNTOUCHED, Cell, target
-from unlearnbench.core.errors import Failed, Skip
+from unlearnbench.core.errors import RAISED, Failed, Skip
 from unlearnbench.core.outputs import FORGET, RETAIN, TEST, VAL, Predictions, Scores
 from unlearnbench.outputs import gathered, predictions
 from unlearnbench.pipeline import Lab, compared, device_name, white_box
 from unlearnbench.record import commit
-from unlearnbench.words import nothing_said, printable
+from unlearnbench.words import text_of
 
 BOOTSTRAP_ROUNDS = 200
 ROC_POINTS = 100
@@ -242,7 +242,7 @@ class Found:
     scores: Any = None  # Arrow tables
     roc: Any = None
     picture: NDArray[np.uint8] | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 def rows(lab: Lab, cell: Cell) -> Found:
@@ -259,7 +259,7 @@ def rows(lab: Lab, cell: Cell) -> Found:
         plain |= taken
         if along is not None:
             along |= {"forget_hash": plain["forget_hash"], **taken}
-    except Exception as error:  # noqa: BLE001 - whatever a method raises is a row, not a crash
+    except RAISED as error:  # whatever a method raises is a row, not a crash
         keyed = {about["key"]: about, plain["key"]: plain}
         if along is not None:
             keyed[along["key"]] = {**along, "step": 0}
@@ -269,20 +269,26 @@ def rows(lab: Lab, cell: Cell) -> Found:
         try:
             for step, figures in trace.metrics(trace.trace(lab, cell), found).items():
                 out.rows += _with_values({**along, "step": step}, figures)
-        except Exception as error:  # noqa: BLE001 - as above
+        except RAISED as error:
             out.error = error
             out.rows.append(_without_value(along, error))
     if cell.attack["call"] is None:
         return out
     try:
         scores = attacked(lab, cell)
-    except Exception as error:  # noqa: BLE001 - as above
+        own = _with_values(about, scores.metrics)
+        tables = _scores(cell, scores), _roc(cell, scores)
+    except RAISED as error:
         out.error = error
         out.rows.append(_without_value(about, error))
         return out
-    out.rows += _with_values(about, scores.metrics)
-    out.picture = scores.picture
-    out.scores = results.columns(
+    out.rows += own
+    (out.scores, out.roc), out.picture = tables, scores.picture
+    return out
+
+
+def _scores(cell: Cell, scores: Scores) -> Any:
+    return results.columns(
         results.SCORES,
         len(scores.row),
         key=cell.key,
@@ -292,12 +298,16 @@ def rows(lab: Lab, cell: Cell) -> Found:
         member=scores.member,
         score=scores.score,
     )
+
+
+def _roc(cell: Cell, scores: Scores) -> Any:
+    """Nothing of scores that have one side only."""
     sides = [scores.score[scores.member == side] for side in (True, False)]
-    if all(map(len, sides)):
-        fpr, tpr = metric.log_roc(sides[0], sides[1], ROC_POINTS).T
-        n = [len(sides[1])] * ROC_POINTS
-        out.roc = results.columns(results.ROC, ROC_POINTS, key=cell.key, fpr=fpr, tpr=tpr, others=n)
-    return out
+    if not all(map(len, sides)):
+        return None
+    fpr, tpr = metric.log_roc(sides[0], sides[1], ROC_POINTS).T
+    n = [len(sides[1])] * ROC_POINTS
+    return results.columns(results.ROC, ROC_POINTS, key=cell.key, fpr=fpr, tpr=tpr, others=n)
 
 
 def _about(lab: Lab, cell: Cell) -> dict[str, Any]:
@@ -334,7 +344,7 @@ def _value(figure: Measured) -> dict[str, Any]:
     return {"value": figure[0], "n": figure[1]}
 
 
-def _without_value(about: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+def _without_value(about: Mapping[str, Any], error: BaseException) -> dict[str, Any]:
     status = "skipped" if isinstance(error, Skip) else "failed"
     return {**about, "status": status, "reason": reason(error)}
 
@@ -345,12 +355,9 @@ LONGEST_REASON = 2000
 
 def reason(error: BaseException) -> str:
     """One line for a row: ours as it is, a stranger's with its type, or with its place at least."""
-    text = printable(" ".join(str(error).split()))
-    known = isinstance(error, Skip | Failed | ValueError | FileNotFoundError)
-    if not text:
-        text = nothing_said(error)
-    elif not known:
-        text = f"{type(error).__name__}: {text}"
+    text, name = text_of(error), type(error).__name__
+    if not isinstance(error, Skip | Failed | ValueError | FileNotFoundError):
+        text = f"{name}: {text.removeprefix(f'{name}: ')}"
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
 
 

@@ -12,7 +12,7 @@ import torch
 
 from unlearnbench import metric, train
 from unlearnbench.cell import Cell, target
-from unlearnbench.core.errors import Failed, Skip
+from unlearnbench.core.errors import RAISED, Failed, Skip
 from unlearnbench.core.outputs import FORGET, FORGOTTEN, RETAIN, RETAINED, UNSEEN, VAL, Predictions
 from unlearnbench.outputs import predictions
 from unlearnbench.pipeline import Lab, batches, clock, dataset, device_name, in_memory
@@ -27,7 +27,7 @@ Accuracies = tuple[float, float, float]
 """On retain, forget and validation rows."""
 
 
-def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Evaluate:
+def evaluator(lab: Lab, study: Study, keep: Callable[[BaseException], None]) -> Evaluate:
     """What tries settings on a seed for a study. It never raises: what went wrong is an outcome.
 
     Args:
@@ -41,7 +41,7 @@ def evaluator(lab: Lab, study: Study, keep: Callable[[Exception], None]) -> Eval
         start = now()
         try:
             values = objective(lab, study, replace(cell, method=changed(cell.method, settings)))
-        except Exception as error:  # noqa: BLE001 - whatever a method raises is a trial, not a crash
+        except RAISED as error:  # whatever a method raises is a trial, not a crash
             status = SKIPPED if isinstance(error, Skip) else FAILED
             if status == FAILED and not isinstance(error, Failed):
                 keep(error)

@@ -163,6 +163,15 @@ def _is_obeyed(sign: str) -> bool:
     return sign != "\n" and unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error as one printable line; where there is none, what is known without it."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - an exception's own method may raise anything
+        text = ""
+    return printable(text) or nothing_said(error)
+
+
 def nothing_said(error: BaseException) -> str:
     """What is known of an error without a text: its type, what that means, where it was raised."""
     said = "not enough memory" if isinstance(error, MemoryError) else "no reason was given"

@@ -40,7 +40,7 @@ from unlearnbench import (
     trace,
 )
 from unlearnbench.cell import Cell
-from unlearnbench.core.errors import Failed, Skip
+from unlearnbench.core.errors import RAISED, Failed, Skip
 from unlearnbench.journal import BEAT, Journal
 from unlearnbench.plan import CRASH, Event, Job, Orders
 from unlearnbench.store import Store
@@ -90,7 +90,7 @@ def perform(job: Job, lab: pipeline.Lab, folder: Path, begin: Callable[[str], No
     if job.kind != "rows":
         try:
             (trace.trace if job.kind == "traced" else outputs.predict)(lab, job.cells[0])
-        except Exception as error:  # noqa: BLE001 - whatever a method raises is told, not a crash
+        except RAISED as error:  # whatever a method raises is told, not a crash
             status = "skipped" if isinstance(error, Skip) else "failed"
             if status == "failed":
                 _keep(folder, job.key, error)
@@ -146,7 +146,7 @@ def _picture_name(cell: Cell) -> str:
     return re.sub(r"[^\w.-]", "_", "-".join(words))
 
 
-def _keep(folder: Path, key: str, error: Exception) -> None:
+def _keep(folder: Path, key: str, error: BaseException) -> None:
     text = "".join(traceback.format_exception(error))
     with suppress(OSError):  # a full disk; the row and the event have the reason
         (folder / "failures").mkdir(exist_ok=True)
@@ -184,7 +184,7 @@ def _work(
             event = perform(job, lab, folder, orders.send)
         except checkpoint.Interrupted:
             return
-        except Exception as error:  # noqa: BLE001 - a full disk, a folder that is read-only, …
+        except RAISED as error:  # a full disk, a folder that is read-only, …
             event = Event(job.key, job.kind, "failed", table.reason(error))
         orders.send(event)
 
@@ -393,7 +393,8 @@ class Host:
             worker.job = None
             return None
         code = worker.process.exitcode
-        how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
+        names = {one.value: one.name for one in signal.Signals}  # a few signals have none
+        how = f"was killed ({names.get(-code, -code)})" if code < 0 else f"ended with {code}"
         reason = f"the worker process {how}"
         self._replaced(worker)
         if worker.cell is None or worker.cell in self.failures:

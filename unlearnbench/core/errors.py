@@ -7,3 +7,7 @@ class Skip(Exception):
 
 class Failed(RuntimeError):
     """An artifact could not be made, and others that need it cannot either."""
+
+
+RAISED = Exception, SystemExit
+"""What code of an option may raise that is about the cell, and not about the process."""
