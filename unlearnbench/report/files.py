@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from unlearnbench import results
+from unlearnbench import atomic, results
 from unlearnbench.report import compare, drawing, missing, page, tables, text
 from unlearnbench.report.study import Study
 from unlearnbench.words import printable, sweep_name
@@ -124,7 +124,7 @@ def _no_formula(text: object) -> object:
 
 
 def _written(path: Path, whole: str) -> Path:
-    path.write_text(whole, encoding="utf-8")
+    atomic.write(path, whole)
     return path
 
 
