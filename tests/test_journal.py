@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearnbench import journal
+from unlearnbench import damage, journal
 from unlearnbench.journal import Journal
 
 
@@ -87,3 +87,43 @@ def test_lines_are_one_a_line(path: Path) -> None:
         "started",
         "began",
     ]
+
+
+STRANGE = [
+    {"did": ["done"], "key": "a", "reason": ""},
+    {"did": "done", "key": ["a"], "reason": ""},
+    {"did": "done", "key": "a", "reason": None},
+    {"did": "done", "key": "a", "reason": "", "seconds": "1"},
+    {"did": "began", "key": "a", "at": "noon"},
+    {"did": "started", "owner": {"host": 5}},
+    {
+        "did": "started",
+        "owner": {"host": "h", "pid": "1", "start": None, "cluster": None, "job": None},
+    },
+    {"did": "flown", "key": "a"},
+]
+
+
+@pytest.mark.tried(
+    "lines of a journal have values of other types", "they are counted and named, the others read"
+)
+@pytest.mark.parametrize("line", STRANGE)
+def test_a_line_of_another_form_is_named(path: Path, line: dict[str, object]) -> None:
+    before = list(journal.lines(path))
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    with pytest.warns(damage.DamagedFile, match="1 lines are none of a journal"):
+        assert list(journal.lines(path)) == before
+
+
+@pytest.mark.tried("the reason of a failed job cannot be read", "the job is known to have failed")
+def test_a_reason_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
+    one = Journal(tmp_path, "one")
+    (tmp_path / "failed" / "c").mkdir(parents=True)
+    assert "cannot be read" in one.failures({"a", "c"})["c"]
+
+
+def test_a_journal_that_has_gone_is_not_alive(path: Path) -> None:
+    told = list(journal.lines(path))
+    path.unlink()
+    assert not journal.alive(path, told)

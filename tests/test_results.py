@@ -1,17 +1,23 @@
 """Reading and writing of result tables: what is kept, joined, named and refused."""
 
+import errno
+import json
 import multiprocessing
+import os
 import random
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
 import pytest
+from test_store import as_user
 
 from unlearnbench import damage, record, results
+from unlearnbench.lock import me
 from unlearnbench.results import load_results
 
 ABOUT: dict[str, Any] = {
@@ -410,15 +416,118 @@ def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path: Path, name: str)
     assert path.exists()
 
 
+TOLD = {
+    "sweep": "x",
+    "began": "2026-01-01T00:00:00",
+    "settings": {"paths": {"results": "r", "store": "s"}},
+    "words": [],
+    "launcher": {"name": "local"},
+    "owner": asdict(me()),
+}
+
+
 @pytest.mark.tried(
     "one run.json of several is damaged", "it is named with its repair, and the others are read"
 )
-@pytest.mark.parametrize("content", ["", "[1]", "{}", "\x00\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[1]", "{}", "\x00\xff"),
+        json.dumps({**TOLD, "owner": {}}),
+        json.dumps({**TOLD, "words": [1]}),
+        json.dumps({**TOLD, "settings": {}}),
+        json.dumps({**TOLD, "arrays": [{}]}),
+    ],
+)
 def test_a_damaged_run_is_named_and_the_rest_is_read(tmp_path: Path, content: str) -> None:
     (tmp_path / "runs" / "2-x").mkdir(parents=True)
     (tmp_path / "runs" / "1-x").mkdir()
     (tmp_path / "runs" / "2-x" / "run.json").write_text(content, encoding="latin-1")
-    told = '{"sweep": "x", "settings": {}, "words": [], "launcher": {}, "owner": {}}'
-    (tmp_path / "runs" / "1-x" / "run.json").write_text(told)
+    (tmp_path / "runs" / "1-x" / "run.json").write_text(json.dumps(TOLD))
     with pytest.warns(damage.DamagedFile, match=r"2-x/run.json is passed over"):
         assert [run.folder.name for run in record.runs(tmp_path, "x")] == ["1-x"]
+
+
+@pytest.mark.tried(
+    "the table of a run's jobs is cut, of another schema, or a folder",
+    "it is named with its repair, and is no table without jobs",
+)
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_table_of_jobs_is_named(tmp_path: Path, name: str) -> None:
+    run = record.Run(tmp_path, {})
+    assert record.jobs(run).empty  # of a run that was killed before it wrote the table
+    job = dict.fromkeys(record.JOBS.names, "x") | {"wave": 1, "seed": 0, "cells": []}
+    path = results.write(tmp_path, "jobs", [job], record.JOBS)
+    assert len(record.jobs(run)) == 1
+    DAMAGE[name](path)
+    with pytest.warns(
+        damage.DamagedFile, match=rf"jobs.parquet is passed over: .*delete {run.folder}"
+    ):
+        assert record.jobs(run).empty
+    results.write(tmp_path / "half", "jobs", [{"key": "k"}], record.JOBS)
+    with pytest.warns(damage.DamagedFile, match=r"the column \w+ is missing"):
+        assert record.jobs(record.Run(tmp_path / "half", {})).empty
+
+
+@pytest.mark.tried(
+    "this process has too many open files, or no memory, while it reads parts",
+    "the error is raised: no part is called damaged",
+)
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_what_a_process_lacks_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def dataset(*_: object, **__: object) -> None:
+        raise error
+
+    write(tmp_path, "a", row("a", "x", 1.0))
+    monkeypatch.setattr("pyarrow.dataset.dataset", dataset)
+    with pytest.raises(type(error)):
+        load_results(tmp_path)
+
+
+@pytest.mark.tried(
+    "a part, a run.json or the folder of rows may not be read by this user",
+    "the part is named with that reason; rows of a folder are not taken for none",
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_may_not_be_read_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("private")
+    for above in (folder, *folder.parents):
+        above.chmod(above.stat().st_mode | 0o055)
+    write(folder, "a", row("a", "x", 1.0))
+    write(folder, "b", row("b", "x", 1.0)).chmod(0)
+    (folder / "runs" / "1-x").mkdir(parents=True)
+    (folder / "runs" / "1-x").chmod(0o700)
+
+    def reads() -> None:
+        with pytest.warns(damage.DamagedFile, match="b.parquet .*give this user permission"):
+            assert set(load_results(folder)["key"]) == {"a"}
+        with (
+            pytest.warns(damage.DamagedFile, match=r"run.json .*give this user permission"),
+            pytest.raises(ValueError, match="no sweep has been run"),
+        ):
+            record.runs(folder)
+
+    assert as_user(11111, reads) == 0
+    (folder / "rows").chmod(0o700)
+
+    def finds_none() -> None:
+        with pytest.raises(PermissionError, match="rows"):
+            results.finished(folder)
+
+    assert as_user(11111, finds_none) == 0
+
+
+@pytest.mark.tried(
+    "a folder stands where the list of a sweep's cells should be",
+    "it is named; the sweep is not called unknown",
+)
+def test_a_damaged_list_of_cells_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "a", row("a", "x", 1.0))
+    (tmp_path / "sweeps" / "s.parquet").mkdir(parents=True)
+    with (
+        pytest.warns(damage.DamagedFile, match=r"s.parquet is passed over"),
+        pytest.raises(ValueError, match="the command of the sweep s writes it again"),
+    ):
+        load_results(tmp_path, sweep="s")

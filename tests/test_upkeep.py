@@ -10,14 +10,14 @@ import torch
 from cells import Cells
 from method.bench import same
 from test_lock import elsewhere, put
-from test_store import KEY, make
+from test_store import KEY, as_user, make
 from torch import Tensor
 
 from unlearnbench import cli, config, launch, outputs, pipeline, plan, table, trace, upkeep
 from unlearnbench.cell import Cell
 from unlearnbench.core.errors import Skip
 from unlearnbench.pipeline import WEIGHTS, Lab
-from unlearnbench.store import MANIFEST, Store
+from unlearnbench.store import MANIFEST, SWEEPS, Damaged, Store
 from unlearnbench.words import ConfigError
 
 OTHER = "cd" * 32
@@ -63,12 +63,20 @@ def _misplace(path: Path) -> None:
     (path / MANIFEST).write_text(text.replace(OTHER, KEY))
 
 
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGE = {
     "is not what was written": _flip,
     "is missing": lambda path: (path / "data").unlink(),
     "no manifest": lambda path: (path / MANIFEST).unlink(),
     "no manifest that can be read": lambda path: (path / MANIFEST).write_text("{"),
     "holds the artifact": _misplace,
+    "cannot be read: Is a directory": lambda path: _folder(path / "data"),
+    "no manifest that can": lambda path: (path / MANIFEST).write_text("[]"),
+    "manifest that can be read": lambda path: _folder(path / MANIFEST),
 }
 
 
@@ -80,6 +88,8 @@ def test_damage_is_told_with_its_place(store: Store, capsys: Any, told: str) -> 
     assert said.startswith(f"{store.path(OTHER)}")
     assert told in said.splitlines()[0]
     assert "2 artifacts, 1 files damaged" in said
+    for words in (["du"], ["gc", "--days=0", "store.keep=predictions"]):
+        assert command(store, capsys, *words)[0]
 
 
 def test_a_file_that_was_dropped_is_not_missing(store: Store, capsys: Any) -> None:
@@ -108,6 +118,42 @@ def test_what_a_sweep_needs_stays_however_old(store: Store) -> None:
     assert waste(store).artifacts == []
     store.refer("mine", [OTHER])
     assert waste(store).artifacts == [KEY]
+
+
+@pytest.mark.tried(
+    "the list of what a sweep needs is empty, overwritten, or a folder",
+    "it is named, and gc deletes nothing",
+)
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", KEY[:30].encode(), None])
+def test_a_damaged_list_of_what_is_needed_deletes_nothing(
+    store: Store, capsys: Any, content: bytes | None
+) -> None:
+    store.refer("mine", [KEY])
+    path = store.root / SWEEPS / "mine.txt"
+    _folder(path) if content is None else path.write_bytes(content)
+    with pytest.raises((Damaged, OSError), match=r"mine\.txt"):
+        command(store, capsys, "gc", "--delete", "--days=0")
+    assert store.has(KEY)
+    if content is not None:
+        store.refer("mine", [KEY])  # as the sweep's command does
+        assert store.references() == {"mine": {KEY}}
+
+
+@pytest.mark.tried(
+    "gc is run by a user who may not read what sweeps need", "it is refused, and deletes nothing"
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_gc_by_a_user_who_may_not_read_what_is_needed(store: Store) -> None:
+    store.refer("mine", [KEY])
+    for above in (store.root, *store.root.parents):
+        above.chmod(above.stat().st_mode | 0o055)
+    (store.root / SWEEPS).chmod(0o700)
+
+    def looks() -> None:
+        with pytest.raises(PermissionError, match=SWEEPS):
+            store.references()
+
+    assert as_user(11111, looks) == 0
 
 
 def test_what_no_sweep_needs_stays_while_it_is_young(store: Store) -> None:

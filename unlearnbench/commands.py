@@ -16,9 +16,20 @@ from typing import Any
 
 import pandas as pd
 
-from unlearnbench import config, cost, journal, launch, machine, pack, record, results, slurm
+from unlearnbench import (
+    config,
+    cost,
+    damage,
+    journal,
+    launch,
+    machine,
+    pack,
+    record,
+    results,
+    slurm,
+)
 from unlearnbench.cell import Cell
-from unlearnbench.lock import Owner, me
+from unlearnbench.lock import me, owner
 from unlearnbench.pack import Array, Request
 from unlearnbench.plan import Plan
 from unlearnbench.progress import STATES, Progress, progress
@@ -434,10 +445,10 @@ def cancel(sweep: str | None, words: Sequence[str]) -> Iterator[str]:
 
 def _is_at_work(run: Run) -> bool:
     """Whether a local run's process is alive, here where it can be reached."""
-    paths = (run.folder / "journal").glob("*.jsonl")
+    paths = damage.inside(run.folder / "journal", ".jsonl")
     at_work = any(journal.alive(path, list(journal.lines(path))) for path in paths)
-    owner = Owner(**run.told["owner"])
-    return at_work and owner.host == me().host and not owner.dead()
+    beginner = owner(run.told["owner"])
+    return at_work and beginner.host == me().host and not beginner.dead()
 
 
 def rows_there(sweep: str | None, words: Sequence[str]) -> tuple[str, Path, int]:

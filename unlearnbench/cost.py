@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unlearnbench import journal, record
+from unlearnbench import damage, journal, record
 from unlearnbench.pack import Array
 
 RUNS = 50
@@ -30,7 +30,7 @@ def history(results: Path) -> pd.DataFrame:
     Args:
         results: the results folder.
     """
-    found = [_of(path) for path in sorted((results / "runs").glob("*"), reverse=True)[:RUNS]]
+    found = [_of(path) for path in damage.inside(results / "runs")[: -RUNS - 1 : -1]]
     columns = [*record.JOBS.names, *FIGURES, "gpu"]
     return pd.concat([pd.DataFrame(columns=columns), *(one for one in found if len(one))])
 
@@ -38,7 +38,7 @@ def history(results: Path) -> pd.DataFrame:
 def _of(folder: Path) -> pd.DataFrame:
     told = [
         {"key": line["key"], "gpu": line["device"] != "cpu", **{n: line[n] for n in FIGURES}}
-        for path in (folder / "journal").glob("*.jsonl")
+        for path in damage.inside(folder / "journal", ".jsonl")
         for line in journal.lines(path)
         if line["did"] == "done" and line.keys() >= {"device", *FIGURES}
     ]

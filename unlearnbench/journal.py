@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnbench import atomic, damage
-from unlearnbench.lock import Owner, me
+from unlearnbench.lock import OWNER, me, owner
 
 BEAT = 10.0
 """Seconds from one touch of a journal to the next."""
@@ -78,20 +78,34 @@ class Journal:
         """Which of some jobs are known to have failed in this run, and why."""
         found = {}
         for key in keys:
-            with suppress(FileNotFoundError):
+            try:
                 found[key] = (self._failed / key).read_text(errors="replace")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found[key] = f"it has failed; why cannot be read: {error}"
         return found
 
 
 SETTLED = ("done", "skipped", FAILED)
 
-SAYS = {
-    "started": {"owner"},
-    "began": {"key", "at"},
-    "ended": set[str](),
-    **{status: {"key", "reason"} for status in SETTLED},
+SAYS: dict[str, dict[str, Any]] = {
+    "started": {"owner": OWNER},
+    "began": {"key": str, "at": float},
+    "ended": {},
+    **{status: {"key": str, "reason": str} for status in SETTLED},
 }
 """What else stands in a line, by what was done."""
+
+COSTS = {"seconds": int | float, "bytes": int | float, "device": str}
+"""What a line of a settled job may say besides."""
+
+
+def _is_line(told: Any) -> bool:
+    if not damage.fits(told, {"did": str}) or told["did"] not in SAYS:
+        return False
+    costs = {name: form for name, form in COSTS.items() if name in told}
+    return damage.fits(told, SAYS[told["did"]] | costs)
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -111,7 +125,8 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
         told = None
         with suppress(ValueError):
             told = json.loads(line)
-        if isinstance(told, dict) and told.keys() >= SAYS.get(told.get("did", ""), {""}):
+        if _is_line(told):
+            assert told is not None
             yield told
         elif line and (told is not None or not line.startswith(b'{"at"')):
             strange += 1
@@ -132,10 +147,11 @@ def alive(path: Path, told: Sequence[Mapping[str, Any]]) -> bool:
     last = next((line for line in reversed(told) if line["did"] in ("started", "ended")), None)
     if last is None or last["did"] == "ended":
         return False
-    try:
-        owner = Owner(**last["owner"])
-    except TypeError:
-        return False
-    if owner.dead():
-        return False
-    return time.time() - path.stat().st_mtime < SILENT
+    return not owner(last["owner"]).dead() and heard(path)
+
+
+def heard(path: Path) -> bool:
+    """Whether a file was touched within the last ``SILENT`` seconds."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime < SILENT
+    return False

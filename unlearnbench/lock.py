@@ -16,12 +16,15 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from errno import EEXIST, ENOENT, ENOTEMPTY, ESTALE
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from unlearnbench import damage
 
 BEAT = 15.0
 """Seconds from one touch of a held lock to the next, and from one look at its holder to the next
@@ -62,9 +65,18 @@ class Owner:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False  # another user's
+            pass  # of another user; its state can be read
         state, start = _stat(self.pid)
         return state in ("Z", "X") or (start is not None and start != self.start)
+
+
+OWNER = {"host": str, "pid": int, "start": int | None, "cluster": str | None, "job": str | None}
+"""The form of an owner in a file."""
+
+
+def owner(told: Mapping[str, Any]) -> Owner:
+    """The owner that a file names, in the form of ``OWNER``."""
+    return Owner(**{name: told[name] for name in OWNER})
 
 
 def me() -> Owner:
@@ -160,17 +172,17 @@ class _Waiter:
         mark = self.path / holder
         try:
             with mark.open() as file:  # to open it is what makes NFS ask for its age anew
-                touched, owner = os.fstat(file.fileno()).st_mtime, _owner(file.read())
+                touched, maker = os.fstat(file.fileno()).st_mtime, _owner(file.read())
         except OSError as error:
             if error.errno not in (ENOENT, ESTALE):
                 raise
             return False  # it has given the lock back
-        if owner is None or not owner.dead():
+        if maker is None or not maker.dead():
             now = time.monotonic()
             if now - self.looked.get(holder, -BEAT) < BEAT:
                 return False
             self.looked[holder] = now
-            if not gone(owner, self.known) and clock(self.path.parent) - touched < LIMIT:
+            if not gone(maker, self.known) and clock(self.path.parent) - touched < LIMIT:
                 return False
         try:
             mark.unlink()
@@ -181,10 +193,10 @@ class _Waiter:
 
 def _owner(told: str) -> Owner | None:
     """Who a mark is of; None where it does not say, which is then known by its age only."""
-    try:
-        return Owner(**json.loads(told))
-    except (ValueError, TypeError):
-        return None
+    with suppress(ValueError):
+        if damage.fits(read := json.loads(told), OWNER):
+            return owner(read)
+    return None
 
 
 def gone(owner: Owner | None, known: Known) -> bool:

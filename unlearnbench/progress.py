@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from unlearnbench import cost, journal, record, results, slurm
-from unlearnbench.lock import Owner, me
+from unlearnbench import cost, damage, journal, record, results, slurm
+from unlearnbench.lock import me, owner
 from unlearnbench.record import Run
 from unlearnbench.store import Store
 
@@ -85,7 +85,7 @@ def progress(folder: Path, store: Path, runs: Sequence[Run]) -> Progress:
 def _read(run: Run, place: int, lines: dict[tuple[int, str], dict[str, Any]]) -> set[str]:
     """Take in a run's journals: the latest of each job. Returns the tasks that are written at."""
     alive = set()
-    for path in (run.folder / "journal").glob("*.jsonl"):
+    for path in damage.inside(run.folder / "journal", ".jsonl"):
         told = list(journal.lines(path))
         for line in told:
             if "key" in line:
@@ -109,12 +109,12 @@ def _tasks(
 
 def _starting(run: Run) -> bool:
     """Whether a run's working process may be about to begin its journal."""
-    if any((run.folder / "journal").glob("*.jsonl")):
+    if damage.inside(run.folder / "journal", ".jsonl"):
         return False
-    owner = Owner(**run.told["owner"])
-    if owner.host == me().host:
-        return not owner.dead()
-    return time.time() - (run.folder / "run.json").stat().st_mtime < journal.SILENT
+    beginner = owner(run.told["owner"])
+    if beginner.host == me().host:
+        return not beginner.dead()
+    return journal.heard(run.folder / "run.json")
 
 
 def _stated(
@@ -154,8 +154,7 @@ def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
     """The sweep's cells with what became of each: what rows say, else what their job does."""
     rows = jobs[jobs["kind"] == "rows"][["key", "cells", "state", "task", "run"]]
     rows = rows.rename(columns={"key": "job"}).explode("cells").rename(columns={"cells": "key"})
-    path = folder / "sweeps" / f"{sweep}.parquet"
-    if path.is_file():
+    if (folder / "sweeps" / f"{sweep}.parquet").exists():
         cells = results.listed_cells([folder], sweep)
     else:
         cells = pd.DataFrame({"key": rows["key"], "utility_key": rows["key"]})

@@ -21,9 +21,8 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from unlearnbench import atomic, damage, results
+from unlearnbench import atomic, results
 from unlearnbench.cell import AXES, Cell, digest
 from unlearnbench.lock import me
 from unlearnbench.plan import Job, Plan
@@ -45,9 +44,6 @@ JOBS = pa.schema(
         ("task", pa.string()),
     ]
 )
-
-SAID = {"sweep", "settings", "words", "launcher", "owner"}
-"""What every ``run.json`` says."""
 
 SINGLE = "single"
 """The sweep of runs that are none: one cell, or what Python asked for."""
@@ -113,21 +109,12 @@ def runs(folder: Path, sweep: str | None = None) -> list[Run]:
         ValueError: there are none.
     """
     found, known = [], set()
-    for path in sorted((folder / "runs").glob("*/run.json"), reverse=True):
-        try:
-            told = json.loads(path.read_text())
-            if not (isinstance(told, dict) and told.keys() >= SAID):
-                raise ValueError("it lacks what every run says")
-        except (OSError, ValueError) as error:
-            damage.passed_over(path, error, f"delete {path.parent}, and run the sweep again")
-            continue
-        if "refused" in told:  # SLURM has not taken it: it was none
-            continue
+    for path, told in results.runs(folder):
         known.add(told["sweep"])
         if sweep is None and told["sweep"] != SINGLE:
             sweep = told["sweep"]
         if told["sweep"] == sweep:
-            found.append(Run(path.parent, told))
+            found.append(Run(path, told))
     if found:
         return found[::-1]
     if sweep is None:
@@ -196,17 +183,8 @@ def write_jobs(run: Run, table: pa.Table) -> None:
 
 def jobs(run: Run) -> pd.DataFrame:
     """The table of jobs of a run; none of one that was killed before it could write it."""
-    path = run.folder / "jobs.parquet"
-    table = JOBS.empty_table()
-    if path.is_file():
-        try:
-            table = pq.read_table(path, schema=JOBS)
-            if table["key"].null_count:
-                raise ValueError("of another schema: the column key is missing or has gaps")
-        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-            table = JOBS.empty_table()
-            damage.passed_over(path, error, f"delete {run.folder}, and run the sweep again")
-    frame: pd.DataFrame = table.to_pandas()
+    repair = f"delete {run.folder}, and run the sweep again"
+    frame: pd.DataFrame = results.part(run.folder / "jobs.parquet", JOBS, repair).to_pandas()
     return frame
 
 

@@ -4,11 +4,13 @@ A part file is named by its content key and renamed into place: jobs never conte
 again overwrites instead of duplicating. A part that cannot be read is named and passed over.
 """
 
+import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from errno import EMFILE, ENFILE, ENOMEM
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from unlearnbench import atomic, damage
+from unlearnbench.lock import OWNER
 from unlearnbench.words import LONGEST_NAME, ConfigError, expanded, sweep_name
 
 SCHEMA_VERSION = 5
@@ -167,6 +170,18 @@ def statuses(results: Path) -> pd.DataFrame:
     return frame.drop_duplicates("key").reset_index(drop=True)
 
 
+def part(path: Path, schema: pa.Schema, repair: str) -> pa.Table:
+    """One part alone; without rows where there is none, or none that can be read.
+
+    Args:
+        path: of the part.
+        schema: of the table.
+        repair: what to do about one that cannot be read.
+    """
+    found = [path] if path.exists() else []
+    return _plain(_whole(found, schema, repair=repair)[0], schema)
+
+
 def _read(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     return _plain(_listed([folder], schema, columns), schema)
 
@@ -196,20 +211,31 @@ def _parts(folders: Sequence[Path]) -> list[Path]:
     before = None
     while True:
         # Files are named one by one: a part that is being written ends with .tmp.
-        paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
+        paths = [path for folder in folders for path in damage.inside(folder, ".parquet")]
         if before is not None and before <= set(paths):
             return paths
         before = set(paths)
 
 
 def _whole(
-    paths: Sequence[Path], schema: pa.Schema, columns: list[str] | None = None
+    paths: Sequence[Path],
+    schema: pa.Schema,
+    columns: list[str] | None = None,
+    repair: str | None = None,
 ) -> tuple[pa.Table, Sequence[Path]]:
     """The table of some parts, and those of them that can be read; the others are named.
 
+    Args:
+        paths: of the parts.
+        schema: of the table.
+        columns: that are read; all by default.
+        repair: what to do about one that cannot be read; by its folder by default.
+
     Raises:
         FileNotFoundError: one of them is not there.
+        OSError: this process cannot read now, which says nothing of a part.
     """
+    flaw: Exception | str | None
     texts = [field.name for field in schema if field.type == pa.string()]
     checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     form = ds.ParquetFileFormat(dictionary_columns=texts, default_fragment_scan_options=checked)
@@ -219,17 +245,19 @@ def _whole(
         table = parts.to_table(columns=columns, batch_size=WHOLE)  # one list a file, not many
         if (flaw := _flaw(table)) is None:
             return table, paths
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        flaw = str(error)
+        if isinstance(error, OSError) and error.errno in NO_DAMAGE:
+            raise
+        flaw = error
     if len(paths) == 1:
-        repair = REPAIR.get(paths[0].parent.name, "delete it").format(paths[0].name)
-        damage.passed_over(paths[0], flaw, repair)
+        usual = REPAIR.get(paths[0].parent.name, "delete it").format(paths[0].name)
+        damage.passed_over(paths[0], flaw, repair or usual)
         return _whole([], schema, columns)
     half = len(paths) // 2
     (first, some), (second, more) = (
-        _whole(few, schema, columns) for few in (paths[:half], paths[half:])
+        _whole(few, schema, columns, repair) for few in (paths[:half], paths[half:])
     )
     return joined([first, second]), [*some, *more]
 
@@ -246,7 +274,11 @@ def _flaw(table: pa.Table) -> str | None:
     return None
 
 
+NO_DAMAGE = (EMFILE, ENFILE, ENOMEM)
+"""Errors of a process that lacks files or memory."""
+
 REQUIRED = frozenset({"key", "status", "pool", "row", "fpr", "study", "trial"})
+REQUIRED |= {"kind", "wave", "part", "cells", "task"}
 """Columns without gaps, in whichever tables have them."""
 
 REPAIR = {
@@ -443,7 +475,7 @@ def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
 def listed_cells(where: Sequence[Path], sweep: str) -> pd.DataFrame:
     """The same of results folders that need not hold a row yet."""
     paths = [folder / "sweeps" / f"{sweep_name(sweep)}.parquet" for folder in where]
-    there = [path for path in paths if path.is_file()]
+    there = [path for path in paths if path.exists()]
     if not there:
         known = ", ".join(sorted({name for one in where for name in sweeps(one)})) or "none"
         told = ", ".join(map(str, where))
@@ -463,8 +495,43 @@ LISTED_CELLS = SWEEP.append(pa.field("model_key", pa.string()))
 
 def sweeps(results: Path) -> list[str]:
     """Names of the sweeps in a results folder, the latest last."""
-    paths = (results / "sweeps").glob("*.parquet")
-    return [path.stem for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.stem))]
+    paths = damage.inside(results / "sweeps", ".parquet")
+    return [path.stem for path in sorted(paths, key=lambda p: (p.lstat().st_mtime, p.stem))]
+
+
+RUN = {
+    "sweep": str,
+    "began": str,
+    "settings": {"paths": {"results": str, "store": str}},
+    "words": [str],
+    "launcher": {"name": str},
+    "owner": OWNER,
+}
+"""The form of what every ``run.json`` says."""
+
+ARRAYS = {"arrays": [{"name": str, "wave": int, "gpus": int, "tasks": int, "job": str}]}
+"""The form of what that of a run on SLURM says besides."""
+
+
+def runs(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Each run's folder and what its ``run.json`` says, the latest first; damaged ones are named.
+
+    Args:
+        results: the results folder.
+    """
+    for folder in damage.inside(results / "runs")[::-1]:
+        path = folder / "run.json"
+        try:
+            told = json.loads(path.read_text())
+            if not damage.fits(told, RUN | (ARRAYS if "arrays" in told else {})):
+                raise ValueError("it lacks what every run says")
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # one that is just beginning, or that ended as it began
+        except (OSError, ValueError, TypeError) as error:
+            damage.passed_over(path, error, f"delete {folder}, and run the sweep again")
+            continue
+        if "refused" not in told:  # SLURM has taken it
+            yield folder, told
 
 
 def load_trials(results: str | Path | None = None) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
 from typing import Any
 
-from unlearnbench import atomic
+from unlearnbench import atomic, damage
 from unlearnbench.lock import Known, held
 
 MANIFEST = "manifest.json"
@@ -126,9 +126,9 @@ class Store:
         text = (path / MANIFEST).read_bytes()
         try:
             manifest = json.loads(text)
-            if not isinstance(manifest.get("files"), dict):
+            if not damage.fits(manifest, {"files": dict}):
                 raise ValueError
-        except (ValueError, AttributeError):
+        except ValueError:
             told = f"{path / MANIFEST} is damaged: delete {path}, and the next run makes it again"
             raise Damaged(told) from None
         return Entry(path, manifest)
@@ -212,15 +212,26 @@ class Store:
         In the store itself, for the sweeps of all who share it count.
         """
         path, text = self.root / SWEEPS / f"{name}.txt", "\n".join(sorted(set(keys)))
-        if path.is_file() and path.read_text() == text:
+        if path.is_file() and path.read_bytes() == text.encode():
             return  # also where the store may only be read
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(path, text)
 
     def references(self) -> dict[str, set[str]]:
-        """Keys of what the sweeps of all who share the store need, by their name."""
-        lists = sorted((self.root / SWEEPS).glob("*.txt"))
-        return {path.stem: set(path.read_text().split()) for path in lists}
+        """Keys of what the sweeps of all who share the store need, by their name.
+
+        Raises:
+            OSError: a list, or the folder of them, cannot be read.
+            Damaged: a list is not as it was written.
+        """
+        found = {}
+        for path in damage.inside(self.root / SWEEPS, ".txt"):
+            keys = path.read_text(errors="replace").split()
+            if not keys or not all(map(KEY.fullmatch, keys)):
+                repair = "run the sweep's command, which writes it again, or delete it"
+                raise Damaged(f"{path} is no list of keys: {repair}, if nothing needs the sweep")
+            found[path.stem] = set(keys)
+        return found
 
 
 def _shared(folder: Path) -> None:

@@ -1,12 +1,11 @@
 """``unlearnbench store verify | gc | du``: is it whole, what is not needed, what does it take."""
 
 import hashlib
-import json
 import os
 import shutil
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from unlearnbench import config, lock
 from unlearnbench.cell import KEEP
-from unlearnbench.store import KEY, MANIFEST, Store
+from unlearnbench.store import KEY, Damaged, Store
 from unlearnbench.words import ConfigError
 
 console = Console(highlight=False, soft_wrap=True)
@@ -67,25 +66,34 @@ def damaged(store: Store) -> Iterator[str]:
     """What is wrong with artifacts, one line each; nothing if all are as they were written."""
     for key in store.artifacts():
         path = store.path(key)
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            listed, named = dict(manifest["files"]), manifest["key"]
-        except (OSError, ValueError, KeyError, TypeError):
+        if (manifest := _manifest(store, key)) is None:
             yield f"{path}: no manifest that can be read"
             continue
-        if named != key:
+        if (named := manifest.get("key")) != key:
             yield f"{path}: holds the artifact {named}"
-        for name, checksum in listed.items():
-            if (found := _checksum(path / name)) != checksum:
-                yield f"{path / name}: {'is not what was written' if found else 'is missing'}"
+        for name, checksum in manifest["files"].items():
+            if flaw := _flaw(path / name, checksum):
+                yield f"{path / name}: {flaw}"
 
 
-def _checksum(path: Path) -> str | None:
+def _manifest(store: Store, key: str) -> Mapping[str, Any] | None:
+    """What an artifact's manifest says; None where it cannot be read."""
+    try:
+        return store.load(key).manifest
+    except (OSError, Damaged):
+        return None
+
+
+def _flaw(path: Path, checksum: str) -> str | None:
+    """What is wrong with a file of an artifact."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            same = hashlib.file_digest(file, "sha256").hexdigest() == checksum
+        return None if same else "is not what was written"
     except FileNotFoundError:
-        return None
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _verify(store: Store, given: Namespace, keep: str) -> bool:
@@ -108,9 +116,8 @@ def taken(store: Store) -> dict[str, tuple[int, int]]:
     number, size = Counter[str](), Counter[str]()
     for key in store.artifacts():
         path, kind = store.path(key), "damaged"
-        with suppress(OSError, ValueError):
-            manifest = json.loads((path / MANIFEST).read_text())
-            kind = manifest.get("role") or manifest.get("kind") or "other"
+        if (manifest := _manifest(store, key)) is not None:
+            kind = str(manifest.get("role") or manifest.get("kind") or "other")
         number[kind] += 1
         size[kind] += _size(path)
     for path in leftovers(store):
@@ -193,7 +200,7 @@ def waste(store: Store, *, days: float, keep: str) -> Waste:
 
 def leftovers(store: Store) -> Iterator[Path]:
     """What is in the shards beside artifacts: locks, and what is or was in the making."""
-    for shard in sorted(store.root.glob("[0-9a-f][0-9a-f]")):
+    for shard in sorted(filter(Path.is_dir, store.root.glob("[0-9a-f][0-9a-f]"))):
         yield from (shard / name for name in sorted(os.listdir(shard)) if not KEY.fullmatch(name))
 
 
@@ -217,12 +224,9 @@ def _in_the_making(store: Store, key: str, what: str, now: float) -> bool:
 
 def _droppable(store: Store, keys: set[str]) -> Iterator[str]:
     """Unlearned models with weights, whose predictions are stored."""
-    manifests: dict[str, dict[str, Any]] = {}
-    for key in keys:
-        with suppress(OSError, ValueError):
-            manifests[key] = json.loads((store.path(key) / MANIFEST).read_text())
-    predicted = {told["model"] for told in manifests.values() if told.get("kind") == "predictions"}
-    for key in predicted & manifests.keys():
+    manifests = {key: told for key in keys if (told := _manifest(store, key)) is not None}
+    predicted = [t.get("model") for t in manifests.values() if t.get("kind") == "predictions"]
+    for key in manifests.keys() & set(map(str, predicted)):
         if manifests[key].get("role") == "unlearned" and manifests[key]["files"]:
             yield key
 

@@ -4,7 +4,6 @@ It asks nothing of any network. Sorting and filtering are DataTables', which ita
 """
 
 import importlib.util
-import json
 import re
 from base64 import b64encode
 from collections import Counter
@@ -19,7 +18,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from unlearnbench import atomic
+from unlearnbench import atomic, damage, results
 from unlearnbench.report import glossary, missing, options
 from unlearnbench.report.board import MAIN, board, cell, records
 from unlearnbench.report.captions import SAYS
@@ -238,26 +237,28 @@ def _provenance(study: Study) -> dict[str, list[str]]:
         "schema of the rows": _values(study.frame, "schema"),
     }
     goes = _kept(study.folder / "manifest.yaml", study.name)
-    for path in sorted((study.folder / "runs").glob("*/run.json")):
-        run = json.loads(path.read_text())
-        if run.get("sweep") == study.name and "refused" not in run:
-            words = " ".join(["unlearnbench", *run.get("words", [])])
-            host = str(run.get("owner", {}).get("host", "")).split(" ")[0]
-            launcher = run.get("launcher", {}).get("name", "local")
+    for _, run in [*results.runs(study.folder)][::-1]:
+        if run["sweep"] == study.name:
+            words = " ".join(["unlearnbench", *run["words"]])
+            host = run["owner"]["host"].split(" ")[0]
             where = f" on {host}" if host else ""
-            goes.append(f"{run['began']}{where}, launcher {launcher}: {words}")
+            goes.append(f"{run['began']}{where}, launcher {run['launcher']['name']}: {words}")
     return {**told, "runs": goes or ["no record of them here"]}
 
 
 def _kept(path: Path, name: str) -> list[str]:
     """What a manifest says of rows that were kept apart from the runs that made them."""
-    manifest = yaml.load(path.read_text(), yaml.CSafeLoader) if path.is_file() else {}
-    if name not in manifest:
+    if not path.exists():
         return []
-    one = manifest[name]
-    return [
-        f"{one['command']}: on {one['processor']}, torch {one['torch']}, rows kept {one['kept']}"
-    ]
+    try:
+        one = yaml.load(path.read_text(), yaml.CSafeLoader).get(name)
+        if one is None:
+            return []
+        where = f"on {one['processor']}, torch {one['torch']}, rows kept {one['kept']}"
+        return [f"{one['command']}: {where}"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        damage.passed_over(path, error, "take it from where the rows are from")
+        return []
 
 
 def _values(frame: pd.DataFrame, name: str) -> list[str]:
