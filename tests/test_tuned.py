@@ -118,7 +118,7 @@ def test_a_name_that_is_none_is_told_the_nearest(mine: Path) -> None:
 def test_what_it_leaves_alone_and_seeds_that_were_tuned_on_are_told(mine: Path) -> None:
     words = [["method=finetune", "tuned=mine", "seed=103"], ["method=ct", "tuned=mine"]]
     assert config.notes(words) == [
-        "tuned=mine: holds nothing for ct; defaults are kept",
+        "tuned=mine has no settings for ct: using their defaults",
         "tuned=mine: found on seed 103 among others, where it looks better than it is",
     ]
     assert config.notes([["method=finetune", "tuned=mine", "seed=0"], ["method=ct"]]) == []

@@ -599,7 +599,7 @@ def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
             elif top["seed"] in found.seeds:
                 seen.setdefault(found.name, set()).add(top["seed"])
     told = [
-        f"tuned={name}: holds nothing for {', '.join(sorted(methods))}; defaults are kept"
+        f"tuned={name} has no settings for {', '.join(sorted(methods))}: using their defaults"
         for name, methods in untold.items()
     ]
     return told + [
