@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "deletion": {"cell"},
     "split": {"cell", "deletion", "population", "zoo", "values"},
     "study": {"cell"},
-    "search": {"cell", "damage", "lock", "study"},
+    "search": {"cell", "damage", "lock", "study", "words"},
     "plan": {"cell", "deletion", "store", "study", "population", "zoo"},
     "journal": {"atomic", "damage", "lock"},
     "record": {"atomic", "cell", "lock", "plan", "results", "words"},
