@@ -47,3 +47,10 @@ def test_the_mode_is_that_of_the_umask(tmp_path: Path, umask: int, mode: int) ->
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == mode
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"in place of a file; delete it: '.*/x'$"):
+        atomic.write(tmp_path / "x", "content")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

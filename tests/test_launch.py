@@ -6,9 +6,11 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sweeps import (
     ARTIFACTS,
     CELLS,
     FILES_OF_ROWS,
+    RAISING,
     SWEEP,
     TINY,
     Preloaded,
@@ -28,9 +31,10 @@ from sweeps import (
     table,
     until,
 )
+from test_store import GROUP
 
-from unlearnbench import cli, config, journal, launch, worker
-from unlearnbench.results import load_results
+from unlearnbench import cli, config, journal, launch, record, upkeep, worker
+from unlearnbench.results import compact, load_results
 from unlearnbench.store import Store
 from unlearnbench.words import ConfigError
 
@@ -311,3 +315,58 @@ def test_a_full_disk_ends_the_sweep(preloaded: Preloaded, tmp_path: Path, size: 
         assert sweep.wait() == 1
     assert sweep.err.count("\n") <= 1
     assert "No space left on device" in sweep.err + sweep.out
+
+
+# ---------------------------------------------------------------------------------------------
+# Two users.
+
+
+def as_member(uid: int, function: Callable[[], object]) -> None:
+    """Call a function as a user of the group, with the umask that is documented."""
+    record.commit()  # kept: this user may have no access to where Python lies
+    os.setgroups([])
+    os.setgid(GROUP)
+    os.setuid(uid)
+    os.umask(0o002)
+    function()
+
+
+def looked_after(results: Path) -> None:
+    """Compact the rows, read them, and delete every artifact."""
+    compact(results)
+    assert set(load_results(results)["status"]) == {"ok"}
+    assert len(record.runs(results)) >= 2
+    store = Store(results / "store")
+    for key in upkeep.waste(store, days=-1, keep="all").artifacts:
+        store.remove(key)
+
+
+@pytest.mark.tried(
+    "two users of a group share a results folder",
+    "each retries, compacts, reads and deletes what the other has made",
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_two_users_share_a_results_folder(preloaded: Preloaded) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # whose parents both may enter
+        Path(name).chmod(0o755)
+        folder, options = Path(name) / "results", Path(name) / "options" / "method"
+        folder.mkdir()
+        os.chown(folder, 0, GROUP)
+        folder.chmod(0o2775)
+        options.mkdir(parents=True)
+        (options / "raising.yaml").write_text(RAISING)
+        words = [*TINY, "method=finetune,raising", f"paths.results={folder}"]
+        grid = config.expand([*words, f"hydra.searchpath=[file://{options.parent}]"])
+        settings = {**config.settings(grid[0]), "workers": 1}
+        cells = config.cells(grid, ["original"])
+        whole = partial(launch.run, cells, settings, sweep="shared")
+        for uid, how in ((11111, "wild"), (22222, "calm")):
+            code, sweep = preloaded.run([], folder, partial(as_member, uid, whole), UNRULY=how)
+            assert code == 0, sweep.err
+        assert {path.stat().st_uid for path in (folder / "runs").iterdir()} == {11111, 22222}
+        for uid in (11111, 22222):
+            look = partial(as_member, uid, partial(looked_after, folder))
+            code, sweep = preloaded.run([], folder, look)
+            assert code == 0, sweep.err
+            shutil.rmtree(folder / "store" / "sweeps", ignore_errors=True)  # nothing is needed
+        assert not list(Store(folder / "store").artifacts())

@@ -347,6 +347,39 @@ def test_a_part_written_again_since_it_was_read_is_kept(
     assert load_results(tmp_path).set_index("key")["value"].to_dict() == {"k": 2.0, "l": 1.0}
 
 
+@pytest.mark.tried(
+    "a part is written again, or compacted by another, between any two steps of a compaction",
+    "no row is lost, and a reader at that moment finds all",
+)
+@pytest.mark.parametrize("what", ["written", "compacted"])
+@pytest.mark.parametrize("call", ["rename", "unlink", "replace"])
+@pytest.mark.parametrize("number", range(3))
+def test_a_compaction_interrupted_at_each_step_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, call: str, number: int
+) -> None:
+    for key in "klm":
+        write(tmp_path, key, row(key, "x", 1.0))
+    plain, calls, after = getattr(Path, call), [], {*"klm"}
+
+    def between(path: Path, *about: Any, **more: Any) -> Any:
+        if path.suffix != ".tmp" or call == "replace":
+            calls.append(path)
+            if len(calls) == number + 1 and what == "written":
+                write(tmp_path, "k", row("k", "x", 2.0), row("new", "x", 3.0))
+                after.add("new")
+            elif len(calls) == number + 1:
+                results.compact(tmp_path)
+            assert results.finished(tmp_path) >= after
+        return plain(path, *about, **more)
+
+    monkeypatch.setattr(Path, call, between)
+    results.compact(tmp_path)
+    monkeypatch.undo()
+    for _ in range(2):
+        assert results.finished(tmp_path) == after
+        results.compact(tmp_path)
+
+
 @pytest.mark.tried("a listed part has gone when it is read", "the table is listed and read again")
 def test_a_reader_lists_again_where_a_part_has_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cells import Cells
 
-from unlearnbench import search
+from unlearnbench import damage, search
 from unlearnbench.cell import Cell
 from unlearnbench.search import COMPLETE, FAILED, PRUNED, SKIPPED, Outcome
 from unlearnbench.study import Settings, Slot, Study
@@ -296,3 +296,41 @@ def test_the_best_are_run_again_on_fresh_seeds_once(study: Study, tmp_path: Path
     others = tuple(replace(cell, seed=cell.seed + 10) for cell in study.fresh)
     moved = search.told(tmp_path, replace(study, fresh=others))
     assert not any(one.fresh for one in moved.values())
+
+
+def _with_a_line(line: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(path.read_bytes() + line)
+
+
+def _of_another_form(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"outcomes":[{', b'"outcomes":[{"tone":1,'))
+
+
+DAMAGE = {
+    "random bytes": lambda path: path.write_bytes(b"\xff\x00\n\x01" * 50),
+    "random bytes without an end of a line": lambda path: path.write_bytes(b"\xff\x00" * 50),
+    "no record at the end": _with_a_line(b"\xff\x00"),
+    "an unknown record": _with_a_line(b'{"op_code":99,"worker_id":"w"}\n'),
+    "a record without its fields": _with_a_line(b'{"op_code":0}\n'),
+    "JSON of another kind": _with_a_line(b"[]\n"),
+    "a trial of another form": _of_another_form,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.tried(
+    "the journal of a study is overwritten, of another form, or a folder",
+    "it is named with its repair, and nothing of it is deleted",
+)
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_journal_is_named(study: Study, tmp_path: Path, name: str) -> None:
+    assert len(searched(tmp_path, study, range(2))) == 2
+    path = search.folder_of(tmp_path, study) / "journal"
+    DAMAGE[name](path)
+    content = path.read_bytes() if path.is_file() else None
+    search._storage.cache_clear()
+    with pytest.warns(damage.DamagedFile, match=r"journal is passed over: .*; delete .* again"):
+        assert search.told(tmp_path, study) == {}
+    assert content is None or path.read_bytes().startswith(content)
+    with pytest.raises((search.Damaged, IsADirectoryError), match="journal"):
+        search.run(tmp_path, Slot(study, 2), bowl)

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from commands_of_slurm import Commands
 
-from unlearnbench import commands, config, launch, submit
+from unlearnbench import commands, config, launch, record, submit
 from unlearnbench.pack import Request
 from unlearnbench.slurm import Refused
 from unlearnbench.submit import Options, Task
@@ -101,6 +102,34 @@ def test_what_is_refused_leaves_nothing_in_the_queue(cluster: Commands) -> None:
     assert name.startswith("--name=study-")
     with pytest.raises(ValueError, match="no sweep has been run"):
         commands.status(None, [])
+
+
+@pytest.mark.tried(
+    "submitting is interrupted, or the disk fills up or memory runs out on the way",
+    "what was submitted is cancelled, by name, and the run does not count",
+)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(28, "full")])
+@pytest.mark.parametrize("call", ["told", "mapped"])
+def test_a_submission_that_breaks_off_leaves_nothing_in_the_queue(
+    cluster: Commands, monkeypatch: pytest.MonkeyPatch, error: BaseException, call: str
+) -> None:
+    tell, mapped = record.Run.tell, submit._Executor.map_array
+
+    def breaks(*arguments: Any, **told: Any) -> Any:
+        if call == "mapped":
+            mapped(*arguments)
+        if call == "mapped" or "arrays" in told:
+            raise error
+        return tell(*arguments, **told)
+
+    place, name = (record.Run, "tell") if call == "told" else (submit._Executor, "map_array")
+    monkeypatch.setattr(place, name, breaks)
+    with pytest.raises((type(error), Refused)):
+        cluster.submit()
+    monkeypatch.undo()
+    assert "--name=study-" in (cluster.folder.parent / "cancelled").read_text()
+    with pytest.raises(ValueError, match="no sweep has been run"):
+        record.runs(cluster.results)
 
 
 def test_without_slurm_it_is_told(cluster: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

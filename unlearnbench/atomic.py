@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EISDIR
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +28,10 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except IsADirectoryError:
+        raise IsADirectoryError(
+            EISDIR, "A folder is in place of a file; delete it", str(path)
+        ) from None
     finally:
         with suppress(OSError):  # the error that is under way says more
             temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from unlearnbench.plan import Plan
 from unlearnbench.progress import STATES, Progress, progress
 from unlearnbench.record import Run
 from unlearnbench.submit import Options, submitted
-from unlearnbench.words import ConfigError
+from unlearnbench.words import ConfigError, text_of
 
 WAVES = {
     "original": "trained from scratch",
@@ -263,8 +264,9 @@ def _handed_in(
     record.write_jobs(run, record.listed(todo.jobs, tasks))
     try:
         run = submitted(run, ready.arrays, settings, options)
-    except slurm.Refused as error:
-        run.tell(refused=str(error))
+    except BaseException as error:
+        with suppress(OSError):  # a full disk may be the reason
+            run.tell(refused=text_of(error))
         raise
     numbers = ", ".join(array["job"] for array in run.told["arrays"])
     return f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"

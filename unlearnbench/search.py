@@ -11,8 +11,8 @@ Locks are ``lock``'s and not Optuna's: one whose holder was killed is not waited
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +43,7 @@ from unlearnbench import damage
 from unlearnbench.cell import Cell, digest
 from unlearnbench.lock import Known, held
 from unlearnbench.study import Axis, Settings, Slot, Study
+from unlearnbench.words import text_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -133,8 +134,10 @@ class _Lock:
 
     def acquire(self) -> bool:
         lock = held(self.journal.with_suffix(".held"), lambda: False, self.known)
-        self.inside.enter_context(lock)
-        _whole(self.journal)
+        with ExitStack() as inside:  # an error gives the lock back
+            inside.enter_context(lock)
+            _whole(self.journal)
+            self.inside = inside.pop_all()
         return True
 
     def release(self) -> None:
@@ -142,7 +145,11 @@ class _Lock:
 
 
 def _whole(journal: Path) -> None:
-    """Cut off a line that its writer did not end: Optuna would read nothing that follows it."""
+    """Cut off a line that its writer did not end: Optuna would read nothing that follows it.
+
+    Raises:
+        Damaged: what stands there is not the beginning of a line.
+    """
     with journal.open("rb+") as file:
         size = file.seek(0, 2)
         if not size:
@@ -150,7 +157,19 @@ def _whole(journal: Path) -> None:
         file.seek(size - 1)
         if file.read() != b"\n":
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            if not LINE.startswith(content[end:][: len(LINE)]):
+                raise Damaged(f"{journal} is damaged at its end; {_repair(journal)}")
+            file.truncate(end)
+
+
+LINE = b'{"op_code":'
+"""How a line of Optuna's journal begins."""
+
+
+def _repair(journal: Path) -> str:
+    return f"delete {journal.parent} to search again"
 
 
 def folder_of(results: Path, study: Study) -> Path:
@@ -174,7 +193,7 @@ def _any(job: str) -> bool:
 def _open(results: Path, study: Study, known: Known = _any) -> optuna.Study:
     directions = [StudyDirection.MINIMIZE] * (VALUES if study.sampler == "nsga3" else 1)
     folder = folder_of(results, study)
-    try:
+    with _reading(folder / "journal"):
         return optuna.create_study(
             storage=_storage(folder, known),
             study_name=study.key,
@@ -182,24 +201,30 @@ def _open(results: Path, study: Study, known: Known = _any) -> optuna.Study:
             load_if_exists=True,
             pruner=_pruner(study),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if (line := _damaged_line(folder / "journal")) is None:
-            raise
-        told = f"{folder / 'journal'} is damaged in line {line}; delete {folder} to search again"
-        raise Damaged(told) from error
 
 
 class Damaged(RuntimeError):
     """The journal of a study cannot be read."""
 
 
+@contextmanager
+def _reading(journal: Path) -> Iterator[None]:
+    """Inside the block an error because of what stands in a journal is ``Damaged``."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        line = _damaged_line(journal)
+        where = f" in line {line}" if line else f": {text_of(error)}"
+        raise Damaged(f"{journal} is damaged{where}; {_repair(journal)}") from error
+
+
 def _damaged_line(journal: Path) -> int | None:
     """The number of the first line that is no record of Optuna's; None if all are."""
     for number, line in enumerate(journal.read_bytes().splitlines(), 1):
         try:
-            if "op_code" not in json.loads(line):
+            if not damage.fits(json.loads(line), {"op_code": int, "worker_id": str}):
                 return number
-        except (ValueError, TypeError):
+        except ValueError:
             return number
     return None
 
@@ -212,13 +237,14 @@ def told(results: Path, study: Study) -> dict[int, Told]:
         study: which.
     """
     journal = folder_of(results, study) / "journal"
-    if not journal.is_file():
+    if not journal.exists():
         return {}
     try:
-        return _told(_open(results, study), study)
-    except Damaged as error:
-        reason = str(error).partition(";")[0]
-        damage.passed_over(journal, reason, f"delete {journal.parent} to search again")
+        opened = _open(results, study)
+        with _reading(journal):
+            return _told(opened, study)
+    except (Damaged, IsADirectoryError) as error:
+        damage.passed_over(journal, str(error).partition(";")[0], _repair(journal))
         return {}
 
 
@@ -296,8 +322,13 @@ def run(results: Path, slot: Slot, evaluate: Evaluate, known: Known = _any) -> T
 
     Returns:
         The trial; None of a fresh run for which there is none.
+
+    Raises:
+        Damaged: the journal of the study cannot be read.
     """
     opened = _open(results, slot.study, known)
+    with _reading(folder_of(results, slot.study) / "journal"):
+        _told(opened, slot.study)
     return (_again if slot.fresh else _searched)(opened, results, slot, evaluate, known)
 
 

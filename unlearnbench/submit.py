@@ -87,8 +87,23 @@ def submitted(
         options: of the launcher.
 
     Raises:
-        Refused: SLURM does not take one; those before it are cancelled.
+        Refused: SLURM does not take one. Whatever is raised, those before it are cancelled.
     """
+    begun: list[str] = []
+    try:
+        return _submitted(run, made, settings, options, begun)
+    except BaseException:
+        slurm.cancel(begun)  # one may be in the queue before its number is known
+        raise
+
+
+def _submitted(
+    run: Run,
+    made: Sequence[Array],
+    settings: Mapping[str, Any],
+    options: Options,
+    begun: list[str],
+) -> Run:
     before: list[str] = []
     now: list[str] = []
     told: list[dict[str, Any]] = []
@@ -109,10 +124,12 @@ def submitted(
             )
             for index, jobs in enumerate(array.tasks)
         ]
+        begun.append(array.name)
         try:
             jobs = executor.map_array(Task(), orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
-            slurm.cancel(one["name"] for one in told)
+            if not isinstance(error, OSError):  # sbatch has said no
+                begun.pop()
             said = " ".join(re.findall(r"error: (.*)", str(error))) or str(error)
             raise Refused(f"sbatch, wave {array.wave}: {said}") from error
         number = jobs[0].job_id.split("_")[0]
