@@ -33,7 +33,7 @@ from sweeps import (
 )
 from test_store import GROUP
 
-from unlearnbench import cli, config, journal, launch, record, upkeep, worker
+from unlearnbench import __main__, cli, config, journal, launch, record, upkeep, worker
 from unlearnbench.results import compact, load_results
 from unlearnbench.store import Store
 from unlearnbench.words import ConfigError
@@ -299,6 +299,59 @@ def test_a_host_that_breaks_off_ends_the_sweep(
     assert sweep.err.startswith("unlearnbench: the working process ended: ")
     assert sweep.err.count("\n") == 1
     assert str(ERRORS[error]) in sweep.err
+
+
+AUDITED = {"open", "os.listdir", "os.mkdir", "os.remove", "os.rename", "os.utime"}
+"""What Python says of itself before it reads or writes."""
+
+
+def broken_at(number: int, error: BaseException, results: Path) -> None:
+    """The command, in whose process an access to the results raises an error, by its number."""
+    own, accesses = os.getpid(), [0]
+
+    def hook(event: str, about: tuple[object, ...]) -> None:
+        if event in AUDITED and os.getpid() == own and str(about[0]).startswith(str(results)):
+            accesses[0] += 1
+            if accesses[0] == number:
+                raise error
+
+    sys.addaudithook(hook)
+    __main__.main()
+
+
+@pytest.fixture(scope="module")
+def swept(preloaded: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("swept")
+    code, sweep = preloaded.run(["-m", *TINY, "method.call.epochs=1", "seed=0,1"], results)
+    assert code == 0, sweep.err
+    return results
+
+
+@pytest.mark.tried(
+    "a command meets a full disk, no memory or an interrupt where it reads or writes results",
+    "it ends with one line and exit code 1, or 130, and no process is left",
+)
+@pytest.mark.parametrize("error", [OSError(28, "full"), MemoryError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("number", [1, 8])
+@pytest.mark.parametrize(
+    "words", [TINY, ["tune", *TINY, "trials=1"], ["collect"], ["compact"], ["status"], ["report"]]
+)
+def test_a_command_that_breaks_off_says_so_in_a_line(
+    preloaded: Preloaded,
+    swept: Path,
+    tmp_path: Path,
+    words: list[str],
+    number: int,
+    error: BaseException,
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(swept, results)
+    sweep = preloaded.start(words, results, partial(broken_at, number, error, results))
+    assert sweep.open_while_alive.poll(120), "it hangs"
+    code = sweep.wait()
+    assert code in (0, 130 if isinstance(error, KeyboardInterrupt) else 1)
+    assert "Traceback" not in sweep.err
+    assert (sweep.err.count("\n") == 1) == bool(code)
 
 
 @pytest.mark.tried(
