@@ -30,10 +30,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from unlearnbench import convex
 from unlearnbench.attack import _inversion, _judged, _rank_one
-from unlearnbench.objective import Array, Objective
-from unlearnbench.rff import median_gamma, rff
+from unlearnbench.convex import deletion
+from unlearnbench.convex.features import median_gamma, rff
+from unlearnbench.convex.objective import Array, Objective
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def attacked(x: Array, y: NDArray[np.generic], objective: Objective, deletions: 
     with clock("training, deletions"):
         private, public = objective.features(x[:n]), objective.features(x[n:])
         t, t_public = objective.targets(y[:n], 10), objective.targets(y[n:], 10)
-        found = convex.delete(objective, private, t, np.arange(deletions))
+        found = deletion.delete(objective, private, t, np.arange(deletions))
     with clock("reconstruction"):
         guess = _rank_one.reconstruct(objective, found, public, t_public, label="auto")
         figures = _judged.figures(guess.x_KF, x[:deletions], x[n:])
@@ -125,7 +125,7 @@ def fourier(root: Path) -> None:
             for half in (rows[:n], rows[n:])
         )
     with clock("training, deletions"):
-        found = convex.delete(
+        found = deletion.delete(
             objective, private, objective.targets(y[:n], 10), np.arange(deletions)
         )
         truth = private[:deletions, :-1].copy()

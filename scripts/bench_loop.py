@@ -26,9 +26,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from unlearnbench import config, pipeline, train, worker
-from unlearnbench.cell import Cell
-from unlearnbench.values import Batches, Dataset
+from unlearnbench.config import compose
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.data import Batches, Dataset
+from unlearnbench.pipeline import inputs
+from unlearnbench.sweep import worker
+from unlearnbench.train.loop import cross_entropy, descend
 
 CASES = [  # model, rows an epoch, batch size
     ("cnn", 1920, 64),
@@ -40,13 +43,13 @@ SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
 
 def ours(net: nn.Module, batches: Batches) -> None:
     """The harness's own loop."""
-    train.descend(net, batches, train.cross_entropy, sgd=SGD, epochs=1)
+    descend(net, batches, cross_entropy, sgd=SGD, epochs=1)
 
 
 def plain(net: nn.Module, data: Dataset, rows: Tensor, size: int, precision: str) -> None:
     """A loop by hand: data in memory, channels last, normalised and flipped by the batch."""
     device = rows.device
-    stepper = torch.optim.SGD(net.parameters(), **SGD, fused=True)
+    optimizer = torch.optim.SGD(net.parameters(), **SGD, fused=True)
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
     net.train()
     for chosen in torch.randperm(len(rows)).to(device).split(size):
@@ -58,8 +61,8 @@ def plain(net: nn.Module, data: Dataset, rows: Tensor, size: int, precision: str
         with bf16:
             loss = F.cross_entropy(net(x), data.y[picked])
         loss.backward()
-        stepper.step()
-        stepper.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 class Pictures(TorchDataset[tuple[Tensor, int]]):
@@ -86,16 +89,16 @@ class Pictures(TorchDataset[tuple[Tensor, int]]):
 
 def loader(net: nn.Module, batches: DataLoader, device: torch.device, precision: str) -> None:
     """The ordinary loop over a DataLoader."""
-    stepper = torch.optim.SGD(net.parameters(), **SGD)
+    optimizer = torch.optim.SGD(net.parameters(), **SGD)
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
     net.train()
     for x, y in batches:
         x, y = x.to(device), y.to(device)
-        stepper.zero_grad()
+        optimizer.zero_grad()
         with bf16:
             loss = F.cross_entropy(net(x), y)
         loss.backward()
-        stepper.step()
+        optimizer.step()
 
 
 LOOPS = ("ours", "plain loop", "DataLoader, workers: 0", "DataLoader, workers: 1")
@@ -106,11 +109,11 @@ def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], 
     if name == "ours":
         worker.configure(device)
     torch.set_num_threads(1)
-    data = pipeline.dataset(cell, device)
+    data = inputs.dataset(cell, device)
     rows = torch.arange(n, device=data.x.device)
-    net = pipeline.fresh(cell, data)
+    net = inputs.fresh(cell, data)
     if name == "ours":
-        batches = pipeline.batches(cell, data, rows, "retain").batched(size).augmented()
+        batches = inputs.batches(cell, data, rows, "retain").batched(size).augmented()
         return lambda: ours(net, batches)
     if name == "plain loop":
         return lambda: plain(net, data, rows, size, cell.precision)
@@ -157,7 +160,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {given.device}, {given.precision}, {given.runs} runs")
     for model, n, size in CASES:
         words = ["dataset=mnist", f"dataset.root={given.root}", f"model={model}"]
-        (cell,) = config.cells([[*words, f"precision={given.precision}"]])
+        (cell,) = compose.cells([[*words, f"precision={given.precision}"]])
         started = {name: Pipe() for name in LOOPS}
         turns = {name: here for name, (here, _) in started.items()}
         for name, (_, there) in started.items():

@@ -17,11 +17,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from unlearnbench import config, pipeline, worker
-from unlearnbench.cell import Cell
+from unlearnbench.config import compose
+from unlearnbench.core.cell import Cell, target
+from unlearnbench.core.data import Dataset, Split
 from unlearnbench.core.errors import Skip
-from unlearnbench.seeding import seeded
-from unlearnbench.values import Dataset, Split, Task
+from unlearnbench.core.seeding import seeded
+from unlearnbench.core.task import Task
+from unlearnbench.pipeline import inputs, models
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.sweep import worker
 
 REFERENCE = "finetune"
 
@@ -31,14 +35,14 @@ class Bench:
 
     def __init__(self, cell: Cell, data: Dataset, parts: Split, original: nn.Module) -> None:
         self.cell, self.data, self.parts, self.original = cell, data, parts, original
-        self.left = pipeline.left_by_prepare(cell, deepcopy(original), data, parts)
+        self.left = models.left_by_prepare(cell, deepcopy(original), data, parts)
 
     def seconds(self, todo: Task | None = None) -> float:
         """Of one run, nothing but the method's own call inside the clock."""
         todo = todo or self.task()
-        method, arguments = pipeline.target(self.cell.method["call"])
+        method, arguments = target(self.cell.method["call"])
         scratch = self.cell.from_scratch
-        model = pipeline.fresh(self.cell, self.data) if scratch else deepcopy(self.original)
+        model = inputs.fresh(self.cell, self.data) if scratch else deepcopy(self.original)
         with seeded(0, "global"):
             start = time.perf_counter()
             method(model, todo, **arguments)
@@ -48,7 +52,7 @@ class Bench:
 
     def task(self) -> Task:
         """A task with new generators."""
-        return pipeline.task(self.cell, self.data, self.parts, prepared=self.left)
+        return inputs.task(self.cell, self.data, self.parts, prepared=self.left)
 
     def rows(self) -> tuple[int, int]:
         """How many retain rows, and how many others, a run draws."""
@@ -79,11 +83,11 @@ def main() -> None:
     given = parser.parse_args()
     worker.configure(given.device)
     words = [*given.overrides, "method=glob(*,exclude=original)"]
-    cells = config.cells(config.expand(words))
-    data = pipeline.dataset(cells[0], given.device)
-    parts = pipeline.split_of(cells[0], data)
-    todo = pipeline.task(cells[0], data, parts.hide_forget())
-    original = todo.fit(pipeline.fresh(cells[0], data), todo.train)
+    cells = compose.cells(compose.expand(words))
+    data = inputs.dataset(cells[0], given.device)
+    parts = split_of(cells[0], data)
+    todo = inputs.task(cells[0], data, parts.hide_forget())
+    original = todo.fit(inputs.fresh(cells[0], data), todo.train)
     benches, skipped = {}, []
     for cell in cells:
         bench, name = Bench(cell, data, parts, original), cell.method["name"]

@@ -35,7 +35,7 @@ QUARTERS = (0.25, 0.5, 0.75)
 
 def make(folder: Path, forget_sets: int) -> int:
     """Write the rows of such a sweep; their number."""
-    from unlearnbench import results
+    from unlearnbench.results import parts, schema
 
     random = np.random.default_rng(0)
     rows: list[dict[str, object]] = []
@@ -51,13 +51,13 @@ def make(folder: Path, forget_sets: int) -> int:
         about |= {"measured_on": "cpu", "clock": "processor", "memory": "process"}
         about |= {"setup_key": f"{dataset} {model} {forget}", "method_key": method}
         about |= {"defense_key": "none", "attack_key": "none"}
-        about |= {"commit": "0" * 12, "device": "cpu", "schema": results.SCHEMA_VERSION, "n": 1000}
+        about |= {"commit": "0" * 12, "device": "cpu", "schema": schema.SCHEMA_VERSION, "n": 1000}
         for key, attack, names in zip(keys, ("none", "umia"), (UTILITY, ATTACK), strict=True):
             of = {**about, "key": key, "attack": attack, "attack_key": attack}
             rows += [{**of, "metric": name, "value": random.random()} for name in names.split()]
         cells.append({"sweep": "bench", "key": keys[1], "utility_key": keys[0]})
-    results.write(folder / "rows", "all", rows, results.ROWS)
-    results.write(folder / "sweeps", "bench", cells, results.SWEEP)
+    parts.write(folder / "rows", "all", rows, schema.ROWS)
+    parts.write(folder / "sweeps", "bench", cells, schema.SWEEP)
     return len(rows)
 
 

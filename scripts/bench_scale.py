@@ -46,13 +46,13 @@ def key(number: int) -> str:
 
 def planned(folder: Path, forget_sets: int) -> str:
     """Expand the grid, compose the cells, plan their jobs, list what they need."""
-    from unlearnbench import config
-    from unlearnbench.plan import needed, plan
-    from unlearnbench.store import Store
+    from unlearnbench.config import compose
+    from unlearnbench.store.artifacts import Store
+    from unlearnbench.sweep.plan import needed, plan
 
     os.environ["UNLEARNBENCH_DATA"] = str(folder / "none")
-    grid = config.expand(words(forget_sets))
-    cells = config.cells(grid, ["original", "retrain", "second_retrain"])
+    grid = compose.expand(words(forget_sets))
+    cells = compose.cells(grid, ["original", "retrain", "second_retrain"])
     made = plan(cells, Store(folder / "none"), set())
     keys = needed(cells)
     torch = "torch is imported" if "torch" in sys.modules else "no torch"
@@ -61,18 +61,20 @@ def planned(folder: Path, forget_sets: int) -> str:
 
 def begun(folder: Path, forget_sets: int) -> str:
     """Plan the same grid and write its record, as a launcher does; then half of it gets done."""
-    from unlearnbench import config, launch, record
+    from unlearnbench.config import compose
+    from unlearnbench.sweep import local as launch
+    from unlearnbench.sweep import run_record
 
     os.environ["UNLEARNBENCH_DATA"] = str(folder / "none")
     paths = {"results": folder / "sweep", "store": folder / "sweep" / "store"}
-    cells = config.cells(config.expand(words(forget_sets)), ["original", "retrain"])
-    settings = {**config.settings([]), "paths": paths}
+    cells = compose.cells(compose.expand(words(forget_sets)), ["original", "retrain"])
+    settings = {**compose.settings([]), "paths": paths}
     made = launch.planned(cells, settings)
     launch.keep_list(cells, settings, "bench")
-    run = record.begin(
+    run = run_record.begin(
         "bench", made, settings, words=words(forget_sets), launcher={"name": "slurm"}
     )
-    record.write_jobs(run, record.listed(made.jobs, {}))
+    run_record.write_jobs(run, run_record.listed(made.jobs, {}))
     done = [job.key for job in made.jobs if job.kind != "rows"][::2]
     for one in done:
         artifact(folder / "sweep" / "store", one)
@@ -81,16 +83,16 @@ def begun(folder: Path, forget_sets: int) -> str:
 
 def status(folder: Path) -> str:
     """What ``unlearnbench status`` finds out and says."""
-    from unlearnbench import commands
+    from unlearnbench.cli import status as status_module
 
-    table, _ = commands.status("bench", [f"paths.results={folder / 'sweep'}"])
+    table, _ = status_module.status("bench", [f"paths.results={folder / 'sweep'}"])
     line = table.set_index("wave").loc["2 unlearned"]
     return f"{line['done']} of {line['all']} unlearned models are there"
 
 
 def everything(folder: Path) -> str:
     """All artifacts of the store, as verify, gc and du walk over them."""
-    from unlearnbench.store import Store
+    from unlearnbench.store.artifacts import Store
 
     return f"{sum(1 for _ in Store(folder / 'store').artifacts()):,} artifacts"
 
@@ -104,9 +106,9 @@ def loaded(folder: Path, files: str) -> str:
 
 def done(folder: Path, files: str) -> str:
     """The keys of cells that need not be computed again."""
-    from unlearnbench import results
+    from unlearnbench.results import load
 
-    return f"{len(results.finished(folder / files)):,} cells"
+    return f"{len(load.finished(folder / files)):,} cells"
 
 
 def make_store(folder: Path, artifacts: int) -> None:
@@ -124,7 +126,7 @@ def artifact(store: Path, key: str) -> None:
 
 def make_rows(folder: Path, rows: int) -> None:
     """Rows as a sweep writes them, 50 cells a file; and once more in one file."""
-    from unlearnbench import results
+    from unlearnbench.results import parts, schema
 
     cells, methods, datasets = rows // METRICS, METHODS.split(), DATASETS.split(",")
     at = np.arange(cells)
@@ -146,17 +148,17 @@ def make_rows(folder: Path, rows: int) -> None:
     table["metric"] = np.tile([f"metric_{n}" for n in range(METRICS)], cells)
     table["value"] = np.random.default_rng(1).random(cells * METRICS)
     table["n"] = np.full(cells * METRICS, 1000)
-    table["schema"] = np.full(cells * METRICS, results.SCHEMA_VERSION)
+    table["schema"] = np.full(cells * METRICS, schema.SCHEMA_VERSION)
     columns = {name: pa.array(values) for name, values in table.items()}
     columns |= {name: pa.array([value] * cells * METRICS) for name, value in same.items()}
-    for name in results.ROWS.names:
-        columns.setdefault(name, pa.nulls(cells * METRICS, results.ROWS.field(name).type))
-    whole = pa.table({name: columns[name] for name in results.ROWS.names}).cast(results.ROWS)
-    results.write(folder / "one_file" / "rows", key(0), whole, results.ROWS)
+    for name in schema.ROWS.names:
+        columns.setdefault(name, pa.nulls(cells * METRICS, schema.ROWS.field(name).type))
+    whole = pa.table({name: columns[name] for name in schema.ROWS.names}).cast(schema.ROWS)
+    parts.write(folder / "one_file" / "rows", key(0), whole, schema.ROWS)
     each = CELLS_A_FILE * METRICS
     for first in range(0, len(whole), each):
         name = key(first)
-        results.write(folder / "files" / "rows", name, whole.slice(first, each), results.ROWS)
+        parts.write(folder / "files" / "rows", name, whole.slice(first, each), schema.ROWS)
 
 
 def measured(what: str, function: Callable[..., str], *given: object) -> None:
@@ -173,8 +175,8 @@ def measured(what: str, function: Callable[..., str], *given: object) -> None:
 
 
 def _part(answer: object, function: Callable[..., str], given: tuple[object, ...]) -> None:
-    import unlearnbench.config
-    import unlearnbench.results  # noqa: F401 - pandas and Hydra: a second or two, whatever follows
+    import unlearnbench.config.compose
+    import unlearnbench.results.load  # noqa: F401 - pandas and Hydra: a second or two, whatever follows
 
     wall, used = time.perf_counter(), time.process_time()
     told = function(*given)

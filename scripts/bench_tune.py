@@ -19,9 +19,14 @@ from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as workers have it
 
-from unlearnbench import load_trials, outputs, search, slurm, trial, tune, worker
-from unlearnbench.pipeline import Lab
-from unlearnbench.store import Store
+from unlearnbench import load_trials
+from unlearnbench.pipeline import outputs
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.search import journal_study as search
+from unlearnbench.search import trial
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep import slurm, worker
+from unlearnbench.tune import request, run, write
 
 
 def main() -> None:
@@ -34,20 +39,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         words = [f"method={given.method}", f"trials={given.trials}", "workers=1", *given.words]
         store = f"paths.store={folder}/store"
-        asked = tune.ask([*words, store, f"paths.results={folder}/here"])
+        asked = request.ask([*words, store, f"paths.results={folder}/here"])
         (study,) = asked.studies
         worker.configure("cpu")
-        lab = Lab(Store(Path(folder) / "store", slurm.known), "cpu")
+        workspace = Workspace(Store(Path(folder) / "store", slurm.known), "cpu")
         for fresh in (False, True):
             for cell in study.needs(fresh):
-                outputs.predict(lab, cell)
-        evaluate = trial.evaluator(lab, study, lambda error: None)
-        slots = [job.slot for job in tune.plan(asked).jobs if job.slot is not None]
+                outputs.predict(workspace, cell)
+        evaluate = trial.evaluator(workspace, study, lambda error: None)
+        slots = [job.slot for job in run.plan(asked).jobs if job.slot is not None]
         start = time.perf_counter()
         for slot in slots:
             search.run(asked.results, slot, evaluate, slurm.known)
         taken = time.perf_counter() - start
-        tune.log(asked)
+        write.log(asked)
         told("in this process", taken, asked.results)
         program = str(Path(sys.executable).with_name("unlearnbench"))
         other = Path(folder) / "command"

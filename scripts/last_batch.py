@@ -13,10 +13,12 @@ from unittest.mock import patch
 
 import torch
 
-from unlearnbench import config, pipeline, train
-from unlearnbench.seeding import seeded
-from unlearnbench.split import split_of
-from unlearnbench.values import Batches
+from unlearnbench.config import compose
+from unlearnbench.core.data import Batches
+from unlearnbench.core.seeding import seeded
+from unlearnbench.pipeline import inputs
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.train import loop
 
 REST = (0, 1, 2, 3, 4, 8, 16, 32)
 
@@ -30,14 +32,14 @@ def on_its_own(batches: Batches) -> list[int]:
 def accuracy(rows: int, seed: int, *, model: str, epochs: int) -> float:
     """Test accuracy in percent of a net trained on the first rows of digits."""
     overrides = [f"model={model}", f"train.call.epochs={epochs}", f"seed={seed}", "attack=none"]
-    (cell,) = config.cells([overrides])
-    data = pipeline.dataset(cell)
+    (cell,) = compose.cells([overrides])
+    data = inputs.dataset(cell)
     parts = split_of(cell, data)
     few = replace(parts, train=parts.train[:rows], forget=parts.forget[:0])
-    task = pipeline.task(cell, data, few)
+    task = inputs.task(cell, data, few)
     with seeded(cell.model_seed, "global"):
-        net = task.fit(pipeline.fresh(cell, data), task.train)
-    logits_NC = train.logits(net, pipeline.batches(cell, data, parts.test, "test"))
+        net = task.fit(inputs.fresh(cell, data), task.train)
+    logits_NC = loop.logits(net, inputs.batches(cell, data, parts.test, "test"))
     return 100 * float((logits_NC.argmax(1) == data.y[parts.test]).float().mean())
 
 

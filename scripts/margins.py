@@ -18,8 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from unlearnbench import check, config, ops
-from unlearnbench.values import Task
+from unlearnbench.check import properties
+from unlearnbench.check.subject import memorised, subject_of
+from unlearnbench.config import compose
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 
 NEAREST = ("gradient_ascent", "influence_as_run", "cf_k", "inert")
 
@@ -34,7 +37,7 @@ def option(name: str) -> Any:
     """The YAML of a method, or of ``inert``."""
     if name == "inert":
         return {"name": name, "version": 0, "call": {"_target_": f"{__name__}.inert"}}
-    (cell,) = config.cells([["attack=none", f"method={name}"]])
+    (cell,) = compose.cells([["attack=none", f"method={name}"]])
     return cell.method
 
 
@@ -45,12 +48,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    sys.stdout.write(f"{torch.backends.cpu.get_cpu_capability()}, passes from {check.LESS_SURE}\n")
+    sys.stdout.write(
+        f"{torch.backends.cpu.get_cpu_capability()}, passes from {properties.LESS_SURE}\n"
+    )
     for name in given.methods:
-        subject = check.subject(option(name))
+        subject = subject_of(option(name))
         shares = []
         for seed in given.seeds:
-            before, after, target = check.memorised(subject, seed)
+            before, after, target = memorised(subject, seed)
             shares.append((before - after) / (before - target))
         sys.stdout.write(f"{name:24}" + "".join(f"{share:9.5f}" for share in shares) + "\n")
         sys.stdout.flush()

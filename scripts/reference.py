@@ -15,7 +15,8 @@ import pyarrow as pa
 import torch
 from omegaconf import OmegaConf
 
-from unlearnbench import results
+from unlearnbench.results import load, parts
+from unlearnbench.results.schema import ROC, ROWS, SWEEP
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 
@@ -36,14 +37,14 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("command")
     given = parser.parse_args()
-    rows = results.load_results(given.results, sweep=given.sweep)
-    cells = results.load_sweep(given.results, given.sweep).assign(sweep=given.name)
-    tables = [("rows", rows, results.ROWS), ("sweeps", cells, results.SWEEP)]
+    rows = load.load_results(given.results, sweep=given.sweep)
+    cells = load.load_sweep(given.results, given.sweep).assign(sweep=given.name)
+    tables = [("rows", rows, ROWS), ("sweeps", cells, SWEEP)]
     if (given.results / "roc").is_dir():
-        tables.append(("roc", results.load_roc(given.results, cells["key"]), results.ROC))
+        tables.append(("roc", load.load_roc(given.results, cells["key"]), ROC))
     for table, frame, schema in tables:
         made = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-        results.write(REFERENCE / table, given.name, made, schema)
+        parts.write(REFERENCE / table, given.name, made, schema)
     path = REFERENCE / "manifest.yaml"
     manifest = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
     manifest[given.name] = {

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from functools import cache
 
-from unlearnbench import config
-from unlearnbench.cell import Cell
+from unlearnbench.config import validate
+from unlearnbench.config.compose import Composer, cells
+from unlearnbench.core.cell import Cell
 
 Cells = Callable[..., Cell]
 
@@ -17,12 +18,12 @@ def compose(*overrides: str) -> Cell:
 def composed(*overrides: str) -> Cell:
     """One cell as ``config.cells`` gives it, of options that all tests compose once together."""
     if any("path=" in text for text in overrides):  # the file may have been written anew
-        (cell,) = config.cells([overrides])
+        (cell,) = cells([overrides])
         return cell
-    with config.hydra_ready():
+    with validate.hydra_ready():
         return _parts().cell(overrides)
 
 
 @cache
-def _parts() -> config.Parts:
-    return config.Parts()
+def _parts() -> Composer:
+    return Composer()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from unlearnbench import commands, config
+from unlearnbench.config import compose
+from unlearnbench.sweep import control, estimate
 
 WORDS = ["dataset=wine", "model=logreg", "attack=none", "seed=range(3)", "hydra/launcher=slurm"]
 
@@ -35,10 +36,10 @@ class Commands:
 
     def submit(self, *words: str) -> list[str]:
         asked = [*WORDS, *words]
-        grid = commands.grid_of(asked)
-        settings = config.settings(grid[0])
-        cells = config.cells(grid, ["original", "retrain"])
-        return list(commands.submit(cells, asked, settings, "study"))
+        grid = estimate.grid_of(asked)
+        settings = compose.settings(grid[0])
+        cells = compose.cells(grid, ["original", "retrain"])
+        return list(control.submit(cells, asked, settings, "study"))
 
     def batches(self) -> list[dict[str, str]]:
         """The flags of each submission, and the command in it."""
@@ -48,6 +49,9 @@ class Commands:
             flags = [line.removeprefix("#SBATCH --") for line in lines if "#SBATCH" in line]
             told = dict(flag.partition("=")[::2] for flag in flags)
             found.append(
-                {**told, "command": next(line for line in lines if "unlearnbench.trusted" in line)}
+                {
+                    **told,
+                    "command": next(line for line in lines if "unlearnbench.sweep.trusted" in line),
+                }
             )
         return found

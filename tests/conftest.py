@@ -13,14 +13,15 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 
 import pytest
 
-from unlearnbench import memory
+from unlearnbench.config import validate
+from unlearnbench.sweep import memory
 
 memory.collect_seldom()  # to collect tests makes as many objects as to start a command
 
 if TYPE_CHECKING:  # what starts the workers of pytest-xdist reads this file and needs no torch
     from cells import Cells
 
-    from unlearnbench.pipeline import Lab
+    from unlearnbench.pipeline.workspace import Workspace
 
 
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
@@ -79,10 +80,9 @@ def composed_once() -> Iterator[None]:
     """
     from hydra.core.global_hydra import GlobalHydra
 
-    from unlearnbench import config
-    from unlearnbench.words import options_folder
+    from unlearnbench.core.resources import options_folder
 
-    compose = config.compose
+    compose = validate.hydra_compose
     kept = lru_cache(maxsize=500)(
         lambda name, words, whole: compose(name, list(words), return_hydra_config=whole)
     )
@@ -102,7 +102,7 @@ def composed_once() -> Iterator[None]:
         return kept(name, tuple(overrides), return_hydra_config)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "compose", once)
+        patch.setattr(validate, "hydra_compose", once)
         yield
 
 
@@ -120,20 +120,20 @@ def cell() -> "Cells":
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> "Lab":
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
     """One store for the whole run: an original is trained once for all tests."""
-    from unlearnbench import pipeline
-    from unlearnbench.store import Store
+    from unlearnbench.pipeline.workspace import Workspace
+    from unlearnbench.store.artifacts import Store
 
-    return pipeline.Lab(Store(tmp_path_factory.mktemp("store")), "cpu")
+    return Workspace(Store(tmp_path_factory.mktemp("store")), "cpu")
 
 
 @pytest.fixture
-def new_lab(tmp_path: Path) -> "Lab":
-    from unlearnbench import pipeline
-    from unlearnbench.store import Store
+def new_workspace(tmp_path: Path) -> "Workspace":
+    from unlearnbench.pipeline.workspace import Workspace
+    from unlearnbench.store.artifacts import Store
 
-    return pipeline.Lab(Store(tmp_path / "store"), "cpu")
+    return Workspace(Store(tmp_path / "store"), "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.optim import SGD, Optimizer
 
-from unlearnbench import config, ops, pipeline
-from unlearnbench.train import cosine, descend
-from unlearnbench.values import Batches, Task
+from unlearnbench.config import compose
+from unlearnbench.core.data import Batches
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.pipeline.inputs import dataset
+from unlearnbench.train.loop import cosine, descend
 
 Net = nn.Module
 
@@ -40,12 +43,12 @@ def finetune(model: Net, task: Task, *, lr: float) -> Net:
 
 def by_hand(model: Net, task: Task, *, lr: float) -> Net:
     """A loop as anybody writes it: gradients are left behind."""
-    stepper = SGD(model.parameters(), lr=lr, momentum=0.9)
+    optimizer = SGD(model.parameters(), lr=lr, momentum=0.9)
     model.train()
     for x, y in task.retain.batched(64):
-        stepper.zero_grad()
+        optimizer.zero_grad()
         task.loss(model, x, y).backward()
-        stepper.step()
+        optimizer.step()
     return model.eval()
 
 
@@ -65,8 +68,8 @@ def _scrub(
     forgetting: Callable[[Tensor], Tensor] = lambda away: -away,
     stepper_of: Callable[[Net, Net], list[nn.Parameter]] | None = None,
 ) -> Net:
-    stepper: Optimizer = SGD(model.parameters(), lr=lr, momentum=0.9)
-    other = stepper if stepper_of is None else SGD(stepper_of(model, teacher), lr=lr)
+    optimizer: Optimizer = SGD(model.parameters(), lr=lr, momentum=0.9)
+    other = optimizer if stepper_of is None else SGD(stepper_of(model, teacher), lr=lr)
     model.train()
     for _ in range(2):
         for x, _ in task.forget.batched(64):
@@ -74,9 +77,9 @@ def _scrub(
             forgetting(distance(teacher, model, x)).backward()
             other.step()
         for x, y in task.retain.batched(64):
-            stepper.zero_grad()
+            optimizer.zero_grad()
             (task.loss(model, x, y) + alpha * distance(teacher, model, x)).backward()
-            stepper.step()
+            optimizer.step()
     model.zero_grad()
     return model.eval()
 
@@ -108,11 +111,11 @@ def worded(model: Net, task: Task, *, lr: float, part: str, layers: Sequence[str
         raise ValueError(f"part={part}: must be all or head")
     own = dict(model.named_parameters())
     chosen = [p for name, p in own.items() if part == "all" or name.startswith(tuple(layers))]
-    stepper = SGD(chosen, lr=lr)
+    optimizer = SGD(chosen, lr=lr)
     for x, y in task.retain.batched(64):
-        stepper.zero_grad()
+        optimizer.zero_grad()
         task.loss(model, x, y).backward()
-        stepper.step()
+        optimizer.step()
     return model.eval()
 
 
@@ -193,11 +196,11 @@ def both_in_the_optimizer(model: Net, task: Task, *, lr: float, alpha: float) ->
 def teacher_that_learns(model: Net, task: Task, *, lr: float, alpha: float) -> Net:
     """Gradients reach the teacher, and a phase's optimizer moves it in the student's place."""
     teacher = copy.deepcopy(model).eval()
-    stepper = SGD(teacher.parameters(), lr=lr)
+    optimizer = SGD(teacher.parameters(), lr=lr)
     for x, _ in task.forget.batched(64):
-        stepper.zero_grad()
+        optimizer.zero_grad()
         (-ops.kl(teacher(x), model(x), 2.0)).backward()
-        stepper.step()
+        optimizer.step()
     model.zero_grad()
     return _scrub(model, task, lr, alpha, teacher)
 
@@ -253,11 +256,11 @@ def clamped_and_wound_back(model: Net, task: Task, *, lr: float, alpha: float) -
 
 
 def _steps_on(model: Net, x: Tensor, y: Tensor, lr: float) -> Net:
-    stepper = SGD(model.parameters(), lr=lr)
+    optimizer = SGD(model.parameters(), lr=lr)
     for chosen in torch.arange(len(y)).split(64):
-        stepper.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(model(x[chosen]), y[chosen]).backward()
-        stepper.step()
+        optimizer.step()
     return model.eval()
 
 
@@ -297,8 +300,8 @@ def test_rows_loaded_at_import(model: Net, task: Task, *, lr: float) -> Net:
 
 
 def test_rows_of_the_pipeline(model: Net, task: Task, *, lr: float) -> Net:
-    (cell,) = config.cells([["attack=none"]])
-    data = pipeline.dataset(cell)
+    (cell,) = compose.cells([["attack=none"]])
+    data = dataset(cell)
     mean = float(data.x[data.test_rows].float().mean())
     return finetune(model, task, lr=lr * mean / 5)
 

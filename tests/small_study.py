@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from unlearnbench import results
 from unlearnbench.report import files
-from unlearnbench.report.study import Study
+from unlearnbench.report.analysis.study import Study
+from unlearnbench.results import parts, schema
 
 SEEDS = (0, 1, 2)
 
@@ -45,7 +45,7 @@ ABOUT: dict[str, Any] = {
     "measured_on": "cpu",
     "clock": "processor",
     "memory": "process",
-    "schema": results.SCHEMA_VERSION,
+    "schema": schema.SCHEMA_VERSION,
 }
 
 
@@ -88,12 +88,12 @@ def rows() -> Iterator[dict[str, Any]]:
 def make(folder: Path) -> Study:
     """Write the study's files, and read it."""
     given = list(rows())
-    results.write(folder / "rows", "all", given, results.ROWS)
+    parts.write(folder / "rows", "all", given, schema.ROWS)
     keys = {
         row["key"]: {"sweep": "small", **{k: row[k] for k in ("key", "utility_key")}}
         for row in given
     }
-    results.write(folder / "sweeps", "small", list(keys.values()), results.SWEEP)
+    parts.write(folder / "sweeps", "small", list(keys.values()), schema.SWEEP)
     fpr = np.geomspace(0.01, 1, 20)
     curves = [
         {"key": key, "fpr": rate, "tpr": min(1.0, rate**power), "others": 100}
@@ -102,5 +102,5 @@ def make(folder: Path) -> Study:
         if key.endswith("-ulira")
         for rate in fpr
     ]
-    results.write(folder / "roc", "all", curves, results.ROC)
+    parts.write(folder / "roc", "all", curves, schema.ROC)
     return files.study(folder, "small")

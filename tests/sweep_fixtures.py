@@ -5,7 +5,7 @@ import os
 import pytest
 from sweeps import SWEEP, TESTS, Preloaded, Undisturbed, command
 
-from unlearnbench import launch
+from unlearnbench.sweep import local as launch
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,10 @@ from typing import IO, Any
 
 import pandas as pd
 
-from unlearnbench import cli, launch, worker
-from unlearnbench.results import load_results
+from unlearnbench.cli import main
+from unlearnbench.results.load import load_results
+from unlearnbench.sweep import local as launch
+from unlearnbench.sweep import scheduler
 
 TESTS = Path(__file__).resolve().parent
 COMMAND = Path(sys.executable).with_name("unlearnbench")
@@ -65,7 +67,7 @@ class Forked:
                 os.close(descriptor)
             sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
             os.environ.update(env)
-            ended(worker.main)
+            ended(scheduler.main)
         os.close(to_host[0])
         os.close(from_host[1])
         self.stdin, self.stdout = os.fdopen(to_host[1], "wb"), os.fdopen(from_host[0], "rb")
@@ -156,13 +158,15 @@ class Preloaded:
         self.folder = folder
         self.started = 0
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["sweeps", "unruly", "unlearnbench.report.leaderboard"])
+        self.context.set_forkserver_preload(
+            ["sweeps", "unruly", "unlearnbench.report.tables.leaderboard"]
+        )
 
     def start(
         self,
         words: Sequence[str],
         results: Path,
-        function: Callable[[], object] = cli.main,
+        function: Callable[[], object] = main.main,
         **environment: str,
     ) -> Sweep:
         """Begin the command, or a function that does without Hydra what the command does."""
@@ -181,7 +185,7 @@ class Preloaded:
         self,
         words: Sequence[str],
         results: Path,
-        function: Callable[[], object] = cli.main,
+        function: Callable[[], object] = main.main,
         **environment: str,
     ) -> tuple[int, Sweep]:
         """The same, until it has ended; with its exit code."""

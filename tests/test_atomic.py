@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearnbench import atomic
+from unlearnbench.core import atomic
 
 
 @pytest.mark.tried(

@@ -14,13 +14,16 @@ import torch
 import unruly
 from torch import nn
 
-from unlearnbench import check
-from unlearnbench.check import FAIL, PASS, SKIP
-from unlearnbench.values import Task
-from unlearnbench.words import ConfigError
+from unlearnbench.check import elsewhere, properties, run
+from unlearnbench.check import subject as subject_module
+from unlearnbench.check.run import _options, examined, verdict_of
+from unlearnbench.check.subject import FAIL, PASS, SKIP, Subject, space_of, subject_of, yaml_of
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 
 ROOT = Path(__file__).resolve().parent.parent
-ASKED = {ask: what for what, ask in check.properties().items()}
+ASKED = {ask: what for what, ask in properties.properties().items()}
 
 
 def option(function: Any, **settings: Any) -> dict[str, Any]:
@@ -33,9 +36,9 @@ def option(function: Any, **settings: Any) -> dict[str, Any]:
 def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What one property says of a method that is made up here."""
 
-    def told(ask: check.Property, method: Any, **settings: Any) -> check.Verdict:
+    def told(ask: properties.Property, method: Any, **settings: Any) -> properties.Verdict:
         monkeypatch.setattr(unruly, method.__name__, method, raising=False)
-        return check.verdict(check.subject(option(method, **settings)), ASKED[ask])
+        return verdict_of(subject_of(option(method, **settings)), ASKED[ask])
 
     return told
 
@@ -52,7 +55,7 @@ def fine(model: nn.Module, task: Task, *, std: float) -> nn.Module:
 
 
 def test_a_method_that_keeps_to_it_passes_everything(told: Any) -> None:
-    results = {ask.__name__: told(ask, fine, std=0.1).result for ask in check.PROPERTIES}
+    results = {ask.__name__: told(ask, fine, std=0.1).result for ask in properties.PROPERTIES}
     skipped = {ask for ask, result in results.items() if result == SKIP}
     assert skipped == {"_teachers", "_optimizers", "_forget_rows", "_process"}
     assert set(results.values()) == {PASS, SKIP}
@@ -102,7 +105,7 @@ def growing(model: nn.Module, task: Task, *, std: float) -> nn.Module:
 
 
 def dragging(model: nn.Module, task: Task, *, std: float) -> nn.Module:
-    teacher = check.ops.frozen(model)
+    teacher = ops.frozen(model)
     fine(teacher, task, std=std)
     return fine(model, task, std=std)
 
@@ -114,22 +117,22 @@ def hesitant(model: nn.Module, task: Task, *, std: float) -> nn.Module:
 @pytest.mark.parametrize(
     ("ask", "method"),
     [
-        (check._yaml, default),
-        (check._global_randomness, ambient),
-        (check._mode, forgetful_of_eval),
-        (check._changed, lazy),
-        (check._finite, exploding),
-        (check._silence, talking),
-        (check._settings, dead),
-        (check._unseen_rows, peeping),
-        (check._task_alone, meddling),
-        (check._architecture, growing),
-        (check._teachers, dragging),
-        (check._forgets, hesitant),
+        (yaml_of, default),
+        (properties._global_randomness, ambient),
+        (properties._mode, forgetful_of_eval),
+        (properties._changed, lazy),
+        (properties._finite, exploding),
+        (properties._silence, talking),
+        (properties._settings, dead),
+        (properties._unseen_rows, peeping),
+        (properties._task_alone, meddling),
+        (properties._architecture, growing),
+        (properties._teachers, dragging),
+        (properties._forgets, hesitant),
     ],
 )
 def test_each_property_fails_on_what_it_forbids(
-    told: Any, ask: check.Property, method: Any
+    told: Any, ask: properties.Property, method: Any
 ) -> None:
     verdict = told(ask, method, std=0.1)
     assert verdict.result == FAIL
@@ -139,16 +142,16 @@ def test_each_property_fails_on_what_it_forbids(
 def test_a_hyper_parameter_without_a_range(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unruly, "fine", fine, raising=False)
     given = {**option(fine, std=0.1), "space": {}}
-    assert check.verdict(check.subject(given), ASKED[check._space]).result == FAIL
+    assert verdict_of(subject_of(given), ASKED[space_of]).result == FAIL
 
 
 def test_a_dotted_path_takes_its_settings_from_the_words() -> None:
-    (given,) = check._options(["method=unruly.shrunk", "method.call.strength=0.5"])
+    (given,) = _options(["method=unruly.shrunk", "method.call.strength=0.5"])
     assert given["call"] == {"_target_": "unruly.shrunk", "strength": 0.5}
     with pytest.raises(ConfigError, match=r"needs method.call.strength=…"):
-        check._options(["method=unruly.shrunk"])
+        _options(["method=unruly.shrunk"])
     with pytest.raises(ConfigError, match=r"here only method.call.… can be set"):
-        check._options(["method=unruly.shrunk", "seed=3"])
+        _options(["method=unruly.shrunk", "seed=3"])
 
 
 @pytest.mark.tried(
@@ -168,19 +171,19 @@ def test_a_task_on_which_a_method_acts_on_nothing_is_left_for_the_next(
 
     tasks = [Task(share) for share in shares]
     given = iter(tasks)
-    monkeypatch.setattr(check, "_small", lambda *_, **__: next(given))
-    assert check.subject({}) is tasks[expected]
+    monkeypatch.setattr(subject_module, "small", lambda *_, **__: next(given))
+    assert subject_of({}) is tasks[expected]
 
 
 # ---------------------------------------------------------------------------------------------
 # Faults planted into right methods.
 
 
-def of_planted(method: Any, settings: dict[str, Any]) -> check.Subject:
+def of_planted(method: Any, settings: dict[str, Any]) -> Subject:
     given = option(method, **settings)
     given["call"]["_target_"] = f"planted.{method.__name__}"
     given["space"] = {name: {"choices": SPACE.get(name, [])} for name in settings}
-    return check.subject(given)
+    return subject_of(given)
 
 
 SPACE = {"part": ["all", "head"]}
@@ -226,8 +229,12 @@ SCRUB = {"lr": 0.02, "alpha": 0.5}
 )
 def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> None:
     subject = of_planted(method, settings)
-    asked = [ask for ask in check.PROPERTIES if ask not in (check._forgets, check._regression)]
-    verdicts = [check.verdict(subject, ASKED[ask]) for ask in asked]
+    asked = [
+        ask
+        for ask in properties.PROPERTIES
+        if ask not in (properties._forgets, properties._regression)
+    ]
+    verdicts = [verdict_of(subject, ASKED[ask]) for ask in asked]
     assert not [verdict for verdict in verdicts if verdict.result == FAIL]
 
 
@@ -235,7 +242,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
     ("ask", "method", "settings", "reason"),
     [
         pytest.param(
-            check._teachers,
+            properties._teachers,
             planted.shallow_teacher,
             SCRUB,
             "a teacher shares weights with the student",
@@ -246,7 +253,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._teachers,
+            properties._teachers,
             planted.assigned_teacher,
             SCRUB,
             "a teacher shares weights with the student",
@@ -257,7 +264,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._teachers,
+            properties._teachers,
             planted.wrapped_teacher,
             SCRUB,
             "a teacher shares weights with the student",
@@ -268,7 +275,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._teachers,
+            properties._teachers,
             planted.teacher_sharing_a_layer,
             SCRUB,
             "a teacher shares weights with the student",
@@ -279,7 +286,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._teachers,
+            properties._teachers,
             planted.teacher_in_train_mode,
             SCRUB,
             "a teacher changed while it taught",
@@ -290,7 +297,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._teachers,
+            properties._teachers,
             planted.teacher_trained_between,
             SCRUB,
             "a teacher changed while it taught",
@@ -301,7 +308,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._optimizers,
+            properties._optimizers,
             planted.teacher_in_the_optimizer,
             SCRUB,
             "none of its weights ever has a gradient",
@@ -312,7 +319,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._optimizers,
+            properties._optimizers,
             planted.unfrozen_teacher_in_the_optimizer,
             SCRUB,
             "none of its weights ever has a gradient",
@@ -323,7 +330,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._optimizers,
+            properties._optimizers,
             planted.both_in_the_optimizer,
             SCRUB,
             "one optimizer holds the student's and a teacher's weights",
@@ -334,7 +341,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._optimizers,
+            properties._optimizers,
             planted.teacher_that_learns,
             SCRUB,
             "an optimizer holds a teacher's weights",
@@ -345,7 +352,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._forget_rows,
+            properties._forget_rows,
             planted.clamped,
             SCRUB,
             "others in their place change nothing",
@@ -356,7 +363,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._forget_rows,
+            properties._forget_rows,
             planted.clamped_beside,
             LR,
             "others in their place change nothing",
@@ -367,7 +374,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._unseen_rows,
+            properties._unseen_rows,
             planted.test_rows_of_its_data,
             LR,
             "a row that it must not see went through a net",
@@ -378,7 +385,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._unseen_rows,
+            properties._unseen_rows,
             planted.unused_rows_of_its_data,
             LR,
             "a row that it must not see went through a net",
@@ -389,7 +396,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._unseen_rows,
+            properties._unseen_rows,
             planted.test_labels_of_its_data,
             LR,
             "other unseen rows give another result",
@@ -400,7 +407,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._unseen_rows,
+            properties._unseen_rows,
             planted.test_rows_loaded_at_import,
             LR,
             "a row that it must not see went through a net",
@@ -411,7 +418,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._unseen_rows,
+            properties._unseen_rows,
             planted.val_rows,
             LR,
             "a row that it must not see went through a net",
@@ -422,7 +429,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.test_rows_of_sklearn,
             LR,
             "reads the file",
@@ -433,7 +440,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process,
+            properties._process,
             planted.of_the_hash,
             LR,
             "in another process",
@@ -444,7 +451,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process,
+            properties._process,
             planted.of_the_process,
             LR,
             "in another process",
@@ -455,7 +462,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process,
+            properties._process,
             planted.of_the_first_run,
             LR,
             "in another process",
@@ -466,7 +473,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._same_bits,
+            properties._same_bits,
             planted.of_the_clock,
             LR,
             "two runs of one seed differ",
@@ -477,7 +484,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._seed,
+            properties._seed,
             planted.seed_ignored,
             LR,
             "another seed gives the same bits",
@@ -488,7 +495,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._seed,
+            properties._seed,
             planted.seed_ignored_in_numpy,
             LR,
             "another seed gives the same bits",
@@ -499,7 +506,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.global_seed,
             LR,
             "torch's global seed changed",
@@ -510,7 +517,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.numpy_seed,
             LR,
             "NumPy's global generator changed",
@@ -521,7 +528,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.python_seed,
             LR,
             "Python's global generator changed",
@@ -532,7 +539,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.global_hook_left,
             LR,
             "a hook on all modules is left",
@@ -543,7 +550,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.default_dtype,
             LR,
             "torch's default dtype changed",
@@ -554,7 +561,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.threads,
             LR,
             "torch's number of threads changed",
@@ -565,7 +572,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.deterministic_flag,
             LR,
             "torch.use_deterministic_algorithms changed",
@@ -576,7 +583,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.gradients_off,
             LR,
             "torch.set_grad_enabled changed",
@@ -587,7 +594,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.environment,
             LR,
             "the environment changed",
@@ -598,7 +605,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.writing,
             LR,
             "writes the file",
@@ -609,7 +616,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.saving,
             LR,
             "saves the file",
@@ -620,7 +627,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._process_alone,
+            properties._process_alone,
             planted.calling,
             LR,
             "reaches out of the process",
@@ -631,7 +638,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.hook_left,
             LR,
             "the model is left with _forward_hooks",
@@ -642,7 +649,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.silent_hook_left,
             LR,
             "is left with _forward_pre_hooks",
@@ -653,7 +660,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.backward_hook_left,
             LR,
             "the model is left with _backward_hooks",
@@ -664,7 +671,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.gradient_hook_left,
             LR,
             "is left with a gradient hook",
@@ -675,7 +682,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.parametrized,
             LR,
             "parametrizations: remove it before returning",
@@ -686,7 +693,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.another_forward,
             LR,
             "the model is left with forward",
@@ -697,7 +704,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._hooks,
+            properties._hooks,
             planted.another_class,
             LR,
             "the model is a Doubled now",
@@ -708,14 +715,14 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._loaded,
+            properties._loaded,
             planted.another_forward,
             LR,
             "outputs differ",
             id="another_forward, loaded",
         ),
         pytest.param(
-            check._loaded,
+            properties._loaded,
             planted.another_eps,
             LR,
             "outputs differ",
@@ -726,7 +733,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._mode,
+            properties._mode,
             planted.frozen_left,
             LR,
             "is left frozen",
@@ -737,7 +744,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._mode,
+            properties._mode,
             planted.head_in_train_mode,
             LR,
             "is in train mode",
@@ -748,7 +755,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._changed,
+            properties._changed,
             planted.buffers_alone,
             LR,
             "only buffers changed",
@@ -759,7 +766,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._architecture,
+            properties._architecture,
             planted.cast,
             LR,
             "torch.float64",
@@ -770,7 +777,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._architecture,
+            properties._architecture,
             planted.one_cast,
             LR,
             "torch.float16",
@@ -781,7 +788,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._architecture,
+            properties._architecture,
             planted.buffer_for_parameter,
             LR,
             "a buffer",
@@ -792,7 +799,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._task_alone,
+            properties._task_alone,
             planted.rows_changed,
             LR,
             "task.forget changed",
@@ -803,7 +810,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._task_alone,
+            properties._task_alone,
             planted.labels_of_a_part_changed,
             LR,
             "task.forget changed",
@@ -814,7 +821,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._task_alone,
+            properties._task_alone,
             planted.prepared_written,
             LR,
             "task.prepared changed",
@@ -825,7 +832,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._task_alone,
+            properties._task_alone,
             planted.settings_changed,
             {"sgd": {"lr": 0.02}},
             "settings changed",
@@ -836,7 +843,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._settings,
+            properties._settings,
             planted.setting_by_a_bit,
             SCRUB,
             "less than 0.0001",
@@ -847,7 +854,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._settings,
+            properties._settings,
             planted.list_unused,
             {"lr": 0.02, "layers": [1.0, 2.0]},
             "layers=",
@@ -858,7 +865,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
             ),
         ),
         pytest.param(
-            check._settings,
+            properties._settings,
             planted.word_unused,
             {"lr": 0.02, "part": "all"},
             "part=all",
@@ -871,7 +878,7 @@ def test_a_right_method_fails_nothing(method: Any, settings: dict[str, Any]) -> 
     ],
 )
 def test_a_planted_fault_is_caught(
-    ask: check.Property,
+    ask: properties.Property,
     method: Any,
     settings: dict[str, Any],
     reason: str,
@@ -879,7 +886,7 @@ def test_a_planted_fault_is_caught(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    verdict = check.verdict(of_planted(method, settings), ASKED[ask])
+    verdict = verdict_of(of_planted(method, settings), ASKED[ask])
     assert verdict.result == FAIL
     assert reason in verdict.reason
 
@@ -890,7 +897,7 @@ def test_a_planted_fault_is_caught(
 )
 def test_forget_rows_that_choose_among_epochs_but_move_no_step() -> None:
     subject = of_planted(planted.clamped_and_wound_back, SCRUB)
-    verdict = check.verdict(subject, ASKED[check._forget_rows])
+    verdict = verdict_of(subject, ASKED[properties._forget_rows])
     assert verdict.result == FAIL
     assert "change" in verdict.reason
 
@@ -902,7 +909,7 @@ def test_forget_rows_that_choose_among_epochs_but_move_no_step() -> None:
 def test_the_benchmarks_own_loader_is_shut_inside_a_method() -> None:
     given = option(planted.test_rows_of_the_pipeline, **LR)
     given["call"]["_target_"] = "planted.test_rows_of_the_pipeline"
-    verdicts = check.examined(given)
+    verdicts = examined(given)
     assert [verdict.result for verdict in verdicts] == [FAIL]
     assert "no data but its task's" in verdicts[0].reason
 
@@ -914,9 +921,9 @@ def test_the_benchmarks_own_loader_is_shut_inside_a_method() -> None:
 def test_the_trait_ignores_forget_is_checked() -> None:
     given = option(planted.ascent, **LR)
     given["call"]["_target_"] = "planted.ascent"
-    assert check.verdict(check.subject(given), ASKED[check._forget_rows]).result == PASS
+    assert verdict_of(subject_of(given), ASKED[properties._forget_rows]).result == PASS
     given["traits"] = {"ignores_forget": True}
-    verdict = check.verdict(check.subject(given), ASKED[check._forget_rows])
+    verdict = verdict_of(subject_of(given), ASKED[properties._forget_rows])
     assert verdict.result == FAIL
     assert "ignores_forget" in verdict.reason
 
@@ -947,8 +954,9 @@ def test_without_asserts_the_verdicts_are_the_same() -> None:
 
 
 def test_no_verdict_is_an_assert() -> None:
-    tree = ast.parse(inspect.getsource(check))
-    asked = {ask.__name__ for ask in check.PROPERTIES} | {"runs_on", "_run", "run"}
+    sources = [inspect.getsource(module) for module in (elsewhere, properties, run, subject_module)]
+    tree = ast.parse("\n".join(sources))
+    asked = {ask.__name__ for ask in properties.PROPERTIES} | {"runs_on", "_run", "run"}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name in asked:
             assert not [n.lineno for n in ast.walk(node) if isinstance(n, ast.Assert)], node.name

@@ -10,12 +10,12 @@ from method.bench import same
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unlearnbench import outputs, pipeline, table
-from unlearnbench.cell import Cell
-from unlearnbench.pipeline import Lab
-from unlearnbench.plan import plan
-from unlearnbench.seeding import seeded
-from unlearnbench.words import ConfigError
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.errors import ConfigError, Failed
+from unlearnbench.core.seeding import seeded
+from unlearnbench.pipeline import inputs, models, outputs, rows
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.sweep.plan import plan
 
 Checkpoint = tuple[Path, dict[str, Tensor]]
 
@@ -25,7 +25,7 @@ def checkpoint(tmp_path: Path, cell: Cells) -> Checkpoint:
     """An mlp that no seed of ours draws."""
     one = cell("model=mlp")
     with seeded(99, "elsewhere"):
-        net = pipeline.fresh(one, pipeline.dataset(one), "elsewhere")
+        net = inputs.fresh(one, inputs.dataset(one), "elsewhere")
     path = tmp_path / "mine.safetensors"
     save_file(net.state_dict(), path)
     return path, net.state_dict()
@@ -35,29 +35,31 @@ def given(cell: Cells, path: Path, *words: str) -> Cell:
     return cell("model=mlp", "train=checkpoint", f"train.path={path}", *words)
 
 
-def test_the_original_is_the_files_net(new_lab: Lab, cell: Cells, checkpoint: Checkpoint) -> None:
+def test_the_original_is_the_files_net(
+    new_workspace: Workspace, cell: Cells, checkpoint: Checkpoint
+) -> None:
     path, state = checkpoint
     one = given(cell, path, "method=original")
-    assert same(pipeline.original(new_lab, one).state_dict(), state)
-    data = pipeline.dataset(one)
-    net: nn.Module = pipeline.fresh(one, data)
+    assert same(models.original(new_workspace, one).state_dict(), state)
+    data = inputs.dataset(one)
+    net: nn.Module = inputs.fresh(one, data)
     net.load_state_dict(state)
     with torch.no_grad():
         expected = net.eval()(data.inputs(data.rows))
-    found = torch.from_numpy(outputs.predictions(new_lab, one).logits_MQNC[0, 0])
+    found = torch.from_numpy(outputs.predictions(new_workspace, one).logits_MQNC[0, 0])
     torch.testing.assert_close(found, expected)
 
 
 def test_methods_start_from_it_and_retraining_does_not(
-    new_lab: Lab, cell: Cells, checkpoint: Checkpoint
+    new_workspace: Workspace, cell: Cells, checkpoint: Checkpoint
 ) -> None:
     path, state = checkpoint
     still = given(cell, path, "method=finetune", "method.call.epochs=0")
-    assert same(pipeline.unlearned(new_lab, still).state_dict(), state)
+    assert same(models.unlearned(new_workspace, still).state_dict(), state)
     one = given(cell, path, "method=retrain")
-    net = pipeline.unlearned(new_lab, one)
+    net = models.unlearned(new_workspace, one)
     trained = cell("model=mlp", "method=retrain")
-    assert same(net.state_dict(), pipeline.unlearned(new_lab, trained).state_dict())
+    assert same(net.state_dict(), models.unlearned(new_workspace, trained).state_dict())
 
 
 def test_its_key_is_of_its_content_wherever_it_lies(
@@ -75,7 +77,7 @@ def test_its_key_is_of_its_content_wherever_it_lies(
 
 @pytest.mark.parametrize("wrong", ["shape", "missing", "unknown"])
 def test_another_nets_file_is_refused_by_the_name_of_a_tensor(
-    new_lab: Lab, cell: Cells, checkpoint: Checkpoint, wrong: str
+    new_workspace: Workspace, cell: Cells, checkpoint: Checkpoint, wrong: str
 ) -> None:
     path, state = checkpoint
     state = dict(state)
@@ -87,12 +89,12 @@ def test_another_nets_file_is_refused_by_the_name_of_a_tensor(
         state |= {"head.bias": bias, "tail.bias": bias.clone()}
         told = "tail.bias is (10,) in the file, missing in model=mlp"
     save_file(state, path)
-    (row,) = table.rows(new_lab, given(cell, path, "method=original")).rows
+    (row,) = rows.rows_of(new_workspace, given(cell, path, "method=original")).rows
     assert row["status"] == "failed"
     assert told in row["reason"]
     assert str(path) in row["reason"]
     with pytest.raises(ValueError, match=r"train\.path"):
-        pipeline.original(new_lab, given(cell, path))
+        models.original(new_workspace, given(cell, path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not tensors at all, but text"])
@@ -116,7 +118,7 @@ LOADED = "loaded, as the net they are"
 @pytest.mark.parametrize("suffix", ["pt", "pth"])
 @pytest.mark.parametrize("how", ["plain", "parallel", "wrapped", "model", "float16", "bfloat16"])
 def test_state_dicts_of_torch_are_taken(
-    new_lab: Lab, cell: Cells, checkpoint: Checkpoint, suffix: str, how: str
+    new_workspace: Workspace, cell: Cells, checkpoint: Checkpoint, suffix: str, how: str
 ) -> None:
     path, state = checkpoint
     held: dict[str, object] = dict(state)
@@ -131,7 +133,7 @@ def test_state_dicts_of_torch_are_taken(
         held, state = dict(state), {name: tensor.float() for name, tensor in state.items()}
     torch.save(held, path.with_suffix(f".{suffix}"))
     one = given(cell, path.with_suffix(f".{suffix}"), "method=original")
-    assert same(pipeline.original(new_lab, one).state_dict(), state)
+    assert same(models.original(new_workspace, one).state_dict(), state)
 
 
 class Harmful:
@@ -145,7 +147,11 @@ class Harmful:
 )
 @pytest.mark.parametrize("how", ["int32", "float64", "code", "whole", "two", "list", "garbage"])
 def test_other_files_of_torch_are_refused(
-    new_lab: Lab, cell: Cells, checkpoint: Checkpoint, how: str, capsys: pytest.CaptureFixture[str]
+    new_workspace: Workspace,
+    cell: Cells,
+    checkpoint: Checkpoint,
+    how: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, state = checkpoint[0].with_suffix(".pt"), checkpoint[1]
     first = next(iter(state))
@@ -165,7 +171,7 @@ def test_other_files_of_torch_are_refused(
         path.write_bytes(b"not a file of torch")
         message = "must be safetensors, or a .pt or .pth file"
     with pytest.raises(ValueError, match=message) as caught:
-        pipeline.original(new_lab, given(cell, path))
+        models.original(new_workspace, given(cell, path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "run" not in capsys.readouterr().out
@@ -187,7 +193,7 @@ class Tied(nn.Module):
 
 @pytest.mark.tried("a model with tied weights", "stored, and loaded with the same ties")
 def test_tied_weights_are_stored_and_stay_tied(
-    new_lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    new_workspace: Workspace, cell: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
         "unlearnbench.model.mlp.tied", lambda shape, n_classes: Tied(64), raising=False
@@ -195,12 +201,12 @@ def test_tied_weights_are_stored_and_stay_tied(
     call = {"_target_": "unlearnbench.model.mlp.tied"}
     model = {"name": "tied", "version": 1, "kinds": ["image"], "call": call}
     one = replace(cell("method=finetune"), model=model)
-    net = pipeline.unlearned(new_lab, one)
+    net = models.unlearned(new_workspace, one)
     assert isinstance(net, Tied)
     assert net.second.weight is net.first.weight
-    again = pipeline.unlearned(new_lab, one).state_dict()
+    again = models.unlearned(new_workspace, one).state_dict()
     assert same(net.state_dict(), again)
-    assert outputs.predictions(new_lab, one).logits_MQNC.shape[-1] == 10
+    assert outputs.predictions(new_workspace, one).logits_MQNC.shape[-1] == 10
 
     state = {name: tensor.clone() for name, tensor in again.items()}
     once = {name: tensor for name, tensor in state.items() if name != "second.weight"}
@@ -212,9 +218,9 @@ def test_tied_weights_are_stored_and_stay_tied(
         brought = replace(brought, model=model)
         if held is differing:
             with pytest.raises(ValueError, match="differ, and are tied in model=tied"):
-                pipeline.original(new_lab, brought)
+                models.original(new_workspace, brought)
         else:
-            assert same(pipeline.original(new_lab, brought).state_dict(), state)
+            assert same(models.original(new_workspace, brought).state_dict(), state)
 
 
 @pytest.mark.tried(
@@ -222,19 +228,19 @@ def test_tied_weights_are_stored_and_stay_tied(
     "refused before anything is trained",
 )
 def test_a_file_of_another_net_is_refused_before_anything_is_trained(
-    new_lab: Lab, cell: Cells, checkpoint: Checkpoint
+    new_workspace: Workspace, cell: Cells, checkpoint: Checkpoint
 ) -> None:
     path, state = checkpoint
     save_file({**state, "more": torch.zeros(1)}, path)
     methods = ("retrain", "second_retrain", "finetune")
     cells = [given(cell, path, f"method={method}") for method in methods]
-    jobs = plan(cells, new_lab.store, set()).jobs
+    jobs = plan(cells, new_workspace.store, set()).jobs
     original, *others = (job for job in jobs if job.kind != "rows")
     assert (original.kind, [job.needs for job in others]) == ("original", [(original.key,)] * 3)
     with pytest.raises(ValueError, match="more"):
-        outputs.predict(new_lab, original.cells[0])
-    new_lab.failures[original.key] = "it is of another net"
+        outputs.predict(new_workspace, original.cells[0])
+    new_workspace.failures[original.key] = "it is of another net"
     for job in others:
-        with pytest.raises(pipeline.Failed, match="the original failed: it is of another net"):
-            outputs.predict(new_lab, job.cells[0])
-    assert not [manifest for manifest in new_lab.store.root.rglob("manifest.json")]
+        with pytest.raises(Failed, match="the original failed: it is of another net"):
+            outputs.predict(new_workspace, job.cells[0])
+    assert not [manifest for manifest in new_workspace.store.root.rglob("manifest.json")]

@@ -12,10 +12,11 @@ from rich.console import Console
 from sweeps import TINY, Preloaded, command, table
 
 import unlearnbench
-from unlearnbench import cli, config
-from unlearnbench.cell import AXES
-from unlearnbench.results import load_results
-from unlearnbench.words import printable
+from unlearnbench.cli import main, tables
+from unlearnbench.config import validate
+from unlearnbench.core.cell import AXES
+from unlearnbench.core.errors import printable
+from unlearnbench.results.load import load_results
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -40,7 +41,7 @@ class Told:
         """Run the command in this process."""
         self.monkeypatch.setattr("sys.argv", ["unlearnbench", *words])
         try:
-            cli.main()
+            main.main()
             code: object = 0
         except SystemExit as end:
             code = end.code
@@ -57,7 +58,7 @@ def told(
 ) -> Told:
     monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main changes it; this puts it back
-    monkeypatch.setattr(cli, "FULL_ERROR", False)
+    monkeypatch.setattr(main, "FULL_ERROR", False)
     assert not GlobalHydra.instance().is_initialized()
     return Told(monkeypatch, capsys)
 
@@ -185,7 +186,7 @@ def test_help_lists_the_axes_and_their_options(told: Told) -> None:
     code, out, _ = told("--help")
     assert code == 0
     for axis in AXES:
-        assert re.search(rf"^{axis}: .*{config.options(axis)[0]}", out, re.MULTILINE), axis
+        assert re.search(rf"^{axis}: .*{validate.options(axis)[0]}", out, re.MULTILINE), axis
     assert "unlearnbench method=finetune seed=1" in out
     assert "epochs: 5" in out
 
@@ -380,8 +381,8 @@ def test_a_table_has_the_width_of_the_terminal(
 ) -> None:
     """Intervals go under their means before columns are left out; nothing is folded."""
     means = {"RA %": "10.0 ± 1.0", "VA %": "20.0 ± 1.0", "MIA AUC": "0.5 ± 0.1", "n": "3"}
-    monkeypatch.setattr(cli, "console", Console(width=width, highlight=False))
-    cli.show("title", pd.DataFrame([{"method": "near", **means}]))
+    monkeypatch.setattr(tables, "console", Console(width=width, highlight=False))
+    tables.show("title", pd.DataFrame([{"method": "near", **means}]))
     _, _, head, _, *body = (line.rstrip() for line in capsys.readouterr().out.splitlines())
     assert " ".join(head.split()) == f"method {columns}"
     assert len([line for line in body if line]) == lines
@@ -420,7 +421,7 @@ def test_pictures_are_named_the_first_of_them(
         (tmp_path / "pictures" / name).touch()
     about = {"status": "ok", "reason": None, "method": "m", "attack": "a", "seed": 0}
     wide = pd.DataFrame({"key": keys, **about})
-    assert not cli.tell(wide, tmp_path)
+    assert not tables.tell(wide, tmp_path)
     said = capsys.readouterr().out
     for name in names:
         assert (f"picture of m seed 0: {tmp_path}/pictures/{name}" in said) == (name in names[1:6])
@@ -436,15 +437,15 @@ def test_the_terminal_obeys_no_text(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = {"status": "failed", "reason": text, "method": text, "attack": "a", "seed": 0}
-    cli.tell(pd.DataFrame({"key": ["k"], **about}), tmp_path)
-    cli.show(text, pd.DataFrame([{"method": text, "RA %": text, text: "1"}]))
-    cli.show_plain(pd.DataFrame([{"method": text, text: text}]))
+    tables.tell(pd.DataFrame({"key": ["k"], **about}), tmp_path)
+    tables.show(text, pd.DataFrame([{"method": text, "RA %": text, text: "1"}]))
+    tables.show_plain(pd.DataFrame([{"method": text, text: text}]))
     told = capsys.readouterr().out
     assert told.count(printable(text)) >= 7
     assert "\x1b" not in told
     assert "\x07" not in told
-    assert "\x1b" not in cli.explained(ValueError(printable(text)))
+    assert "\x1b" not in main.explained(ValueError(printable(text)))
 
 
 def test_a_mistake_that_says_nothing_is_told_by_its_type() -> None:
-    assert cli.explained(MemoryError()) == "MemoryError: not enough memory"
+    assert main.explained(MemoryError()) == "MemoryError: not enough memory"

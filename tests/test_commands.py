@@ -10,9 +10,11 @@ import pytest
 from clusters import counted
 from sweeps import RAISING, TINY, Preloaded, finished, table, until
 
-from unlearnbench import commands
-from unlearnbench.results import load_results
-from unlearnbench.words import ConfigError, sorted_words
+from unlearnbench.cli import status
+from unlearnbench.config.arguments import parse_arguments
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.results.load import load_results
+from unlearnbench.sweep import control, estimate
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -128,36 +130,36 @@ def test_compacted_rows_are_the_same(preloaded: Preloaded, tmp_path: Path) -> No
 
 
 def test_words_are_sorted() -> None:
-    told = sorted_words("retry", ["deep", "--oom", "a.b=1", "-m"])
+    told = parse_arguments("retry", ["deep", "--oom", "a.b=1", "-m"])
     assert told == ("deep", {"--oom": True}, ["a.b=1"])
-    told = sorted_words("report", ["--figures", "mnist*", "deep"])
+    told = parse_arguments("report", ["--figures", "mnist*", "deep"])
     assert told == ("deep", {"--figures": "mnist*"}, [])
-    assert sorted_words("status", []) == (None, {}, [])
-    name, _, words = sorted_words("plan", ["--config-dir", "/x", "seed=1"])
+    assert parse_arguments("status", []) == (None, {}, [])
+    name, _, words = parse_arguments("plan", ["--config-dir", "/x", "seed=1"])
     assert (name, words) == (None, ["seed=1", "hydra.searchpath=['file:///x']"])
     for command, words in (("status", ["a", "b"]), ("plan", ["a"])):
         with pytest.raises(ConfigError, match=f"unlearnbench {command}: a"):
-            sorted_words(command, words)
+            parse_arguments(command, words)
 
 
 def test_more_memory_is_twice_as_much() -> None:
     told = {"name": "slurm", "mem": "300M"}
-    assert commands._more_memory(told, []) == ["hydra.launcher.mem=600M"]
-    assert commands._more_memory(told, ["hydra.launcher.mem=2G"]) == []
+    assert control._more_memory(told, []) == ["hydra.launcher.mem=600M"]
+    assert control._more_memory(told, ["hydra.launcher.mem=2G"]) == []
     with pytest.raises(ConfigError, match=r"say how much: hydra\.launcher\.mem="):
-        commands._more_memory({**told, "mem": None}, [])
-    assert commands._more_memory({"name": "local"}, []) == ["workers=1"]
+        control._more_memory({**told, "mem": None}, [])
+    assert control._more_memory({"name": "local"}, []) == ["workers=1"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "told"), [(3.14159, "3.14 s"), (119, "2 min"), (7260, "2 h 1 min")]
 )
 def test_durations(seconds: float, told: str) -> None:
-    assert commands.duration(seconds) == told
+    assert status.duration(seconds) == told
 
 
 @pytest.mark.parametrize(
     ("size", "told"), [(999, "999 B"), (45_600_000, "45.6 MB"), (2e15, "2e+03 TB")]
 )
 def test_amounts(size: float, told: str) -> None:
-    assert commands.amount(size) == told
+    assert estimate.amount(size) == told

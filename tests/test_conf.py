@@ -13,12 +13,15 @@ from cells import composed
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
-from unlearnbench import config
-from unlearnbench.cell import AXES
-from unlearnbench.words import ConfigError
+from unlearnbench.config import overrides as overrides_module
+from unlearnbench.config import validate
+from unlearnbench.config.compose import Composer, expand, study
+from unlearnbench.config.overrides import plain_data
+from unlearnbench.core.cell import AXES
+from unlearnbench.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = [(axis, name) for axis in AXES for name in config.options(axis)]
+OPTIONS = [(axis, name) for axis in AXES for name in validate.options(axis)]
 GIVEN = {  # what the harness passes beside the YAML's `call`
     "train": {"model", "batches", "loss"},
     "forget": {"train_rows", "y_N", "path"},
@@ -84,14 +87,14 @@ def test_call_is_the_functions_signature_both_ways(axis: str, name: str) -> None
             assert parameter.default is inspect.Parameter.empty, "defaults live in the YAML alone"
 
 
-@pytest.mark.parametrize("name", config.options("method"))
+@pytest.mark.parametrize("name", validate.options("method"))
 def test_space_covers_every_hyper_parameter(name: str) -> None:
     method = option("method", name)
     parts = {"": method["call"], "prepare": method.get("prepare")}
     leaves = {
         path
         for prefix, part in parts.items()
-        for path, _ in config.leaves(part or {}, prefix)
+        for path, _ in overrides_module.leaves(part or {}, prefix)
         if not path.endswith("_target_")
     }
     assert set(method["space"]) == leaves
@@ -107,18 +110,18 @@ def test_every_study_composes(monkeypatch: pytest.MonkeyPatch) -> None:
         return found[key]
 
     found: dict[tuple[str | bool, ...], Any] = {}
-    compose = config.compose
-    monkeypatch.setattr(config, "compose", once)
+    compose = validate.hydra_compose
+    monkeypatch.setattr(validate, "hydra_compose", once)
     for path in (ROOT / "conf" / "sweep").glob("*.yaml"):
-        words = config.study([f"sweep={path.stem}"])
+        words = study([f"sweep={path.stem}"])
         assert words
-        assert config.expand(words)
+        assert expand(words)
 
 
 def test_yaml_files_are_the_options() -> None:
     for axis in AXES:
         files = {path.stem for path in (ROOT / "conf" / axis).glob("*.yaml")}
-        assert files == set(config.options(axis))
+        assert files == set(validate.options(axis))
         for name in files:
             assert OmegaConf.load(ROOT / "conf" / axis / f"{name}.yaml").name == name
 
@@ -132,11 +135,13 @@ PATHS = ("path", "root", "content")
 def test_each_setting_declares_what_is_valid(axis: str, name: str) -> None:
     found = option(axis, name)
     words = [f"{axis}={name}", *mandatory(name)]
-    with config.hydra_ready():
-        declared = config._plain(config.compose("config", overrides=words)[axis]).get("valid", {})
+    with validate.hydra_ready():
+        declared = plain_data(validate.hydra_compose("config", overrides=words)[axis]).get(
+            "valid", {}
+        )
     settings = {
         key: value
-        for key, value in config.leaves(found)
+        for key, value in overrides_module.leaves(found)
         if key.split(".")[0] not in (*DESCRIBE, *PATHS)
         and not key.endswith("_target_")
         and not isinstance(value, bool)
@@ -155,9 +160,9 @@ HOSTILE += ('"it\'s"', "~/nofile", "../x", "${nonexistent}", "${seed}", f"'{'x' 
 )
 def test_each_setting_is_valid_or_refused_in_one_line(axis: str, name: str) -> None:
     words = (f"{axis}={name}", *mandatory(name))
-    with config.hydra_ready():
-        parts = config.Parts()
-        settings = dict(config.leaves(parts._default(axis, words[:1]), axis))
+    with validate.hydra_ready():
+        parts = Composer()
+        settings = dict(overrides_module.leaves(parts._default(axis, words[:1]), axis))
         for place, (key, default) in enumerate(settings.items()):
             if key.startswith(f"{axis}.space."):
                 continue
@@ -173,7 +178,7 @@ def test_each_setting_is_valid_or_refused_in_one_line(axis: str, name: str) -> N
                     assert len(refusal.splitlines()) == 1
                     assert len(refusal) < 400
                     continue
-                accepted = dict(config.leaves(changed, axis))[key]
+                accepted = dict(overrides_module.leaves(changed, axis))[key]
                 if default in (None, "???") or accepted is None:
                     assert not isinstance(accepted, dict)
                 else:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from cells import Cells
 
-from unlearnbench import config
-from unlearnbench.cell import AXES, NOT_KEYED, digest
-from unlearnbench.words import ConfigError
+from unlearnbench.config import compose, overrides, validate
+from unlearnbench.core.cell import AXES, NOT_KEYED, digest
+from unlearnbench.core.errors import ConfigError
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -26,7 +26,7 @@ def changed(value: Any, path: tuple[str, ...]) -> Any:
     return {**value, path[0]: changed(value[path[0]], path[1:])}
 
 
-CELL = config.cells([["attack=umia"]])[0]
+CELL = compose.cells([["attack=umia"]])[0]
 LEAVES = [(axis, *path) for axis in AXES for path in leaves(getattr(CELL, axis))]
 
 
@@ -63,7 +63,7 @@ def test_key_leaves_change_the_key_and_the_others_do_not(leaf: tuple[str, ...]) 
     ],
 )
 def test_settings_in_keys(word: str, same_original: bool, same_model: bool) -> None:
-    (other,) = config.cells([["attack=umia", word]])
+    (other,) = compose.cells([["attack=umia", word]])
     assert (other.original_key == CELL.original_key) == same_original
     assert (other.model_key == CELL.model_key) == same_model
     assert (other.key == CELL.key) == same_model
@@ -105,21 +105,23 @@ def test_original_does_not_depend_on_what_follows(cell: Cells) -> None:
 def test_from_the_parts_equals_composed_whole(cell: Cells) -> None:
     words = ["dataset=wine", "model=mlp", "method=neggrad_plus", "method.call.alpha=0.5", "seed=2"]
     found = cell(*words)
-    with config.hydra_ready():
-        whole = config.compose("config", overrides=words)
+    with validate.hydra_ready():
+        whole = validate.hydra_compose("config", overrides=words)
     for axis in ("dataset", "model", "method", "forget"):
-        composed = config._plain(whole[axis])
-        composed.pop(config.VALID)
+        composed = overrides.plain_data(whole[axis])
+        composed.pop(overrides.VALID)
         assert dict(getattr(found, axis)) == composed
 
 
 def test_one_composition_per_distinct_option(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    real = config.compose
-    monkeypatch.setattr(config, "compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1])
-    with config.hydra_ready():
-        grid = config.expand(["method=finetune,random_labels,neggrad_plus", "seed=range(60)"])
-        found = config.cells(grid, ["original", "retrain"])
+    real = validate.hydra_compose
+    monkeypatch.setattr(
+        validate, "hydra_compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1]
+    )
+    with validate.hydra_ready():
+        grid = compose.expand(["method=finetune,random_labels,neggrad_plus", "seed=range(60)"])
+        found = compose.cells(grid, ["original", "retrain"])
     assert len(found) == 60 * 5
     assert len(calls) < 15
 
@@ -127,12 +129,12 @@ def test_one_composition_per_distinct_option(monkeypatch: pytest.MonkeyPatch) ->
 def test_top_level_shadows_reach_the_attacks_that_have_some() -> None:
     """One sweep of attacks with and without a population, as typed on the attacks themselves."""
     once = ["attack=umia,lira,ulira,rmia", "shadow_models.models=16"]
-    found = {one.attack["name"]: one for one in config.cells(config.expand(once))}
-    plain = {one.attack["name"]: one for one in config.cells(config.expand(once[:1]))}
+    found = {one.attack["name"]: one for one in compose.cells(compose.expand(once))}
+    plain = {one.attack["name"]: one for one in compose.cells(compose.expand(once[:1]))}
     assert found["umia"] == plain["umia"]
     assert found["umia"].overrides == ""
-    typed = config.expand(["attack=lira,ulira,rmia", "attack.shadow_models.models=16"])
-    for one in config.cells(typed):
+    typed = compose.expand(["attack=lira,ulira,rmia", "attack.shadow_models.models=16"])
+    for one in compose.cells(typed):
         name = one.attack["name"]
         assert one == found[name]
         assert one.attack["shadow_models"]["models"] == 16
@@ -145,16 +147,16 @@ def test_top_level_shadows_reach_the_attacks_that_have_some() -> None:
 
 def test_top_level_zoo_reaches_double_output_alone() -> None:
     words = ["attack=umia,double_output", "request_pairs.size=50", "request_pairs.online=true"]
-    umia, double = config.cells(config.expand(words))
+    umia, double = compose.cells(compose.expand(words))
     assert umia.overrides == ""
     assert double.overrides == "attack.request_pairs.size=50 attack.request_pairs.online=True"
-    (typed,) = config.cells([["attack=double_output", *(f"attack.{word}" for word in words[1:])]])
+    (typed,) = compose.cells([["attack=double_output", *(f"attack.{word}" for word in words[1:])]])
     assert typed == double
 
 
 def test_what_an_attack_says_itself_goes_before_the_top_level() -> None:
     words = ["attack=lira", "shadow_models.models=16", "attack.shadow_models.models=32"]
-    (one,) = config.cells([words])
+    (one,) = compose.cells([words])
     assert one.attack["shadow_models"]["models"] == 32
 
 
@@ -162,13 +164,15 @@ def test_compositions_do_not_grow_with_seeds_under_a_population(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
-    real = config.compose
-    monkeypatch.setattr(config, "compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1])
+    real = validate.hydra_compose
+    monkeypatch.setattr(
+        validate, "hydra_compose", lambda *a, **k: (calls.append(k), real(*a, **k))[1]
+    )
 
     def compositions(seeds: int) -> int:
         calls.clear()
         words = ["attack=lira,double_output", "shadow_models.models=16", "request_pairs.size=50"]
-        found = config.cells(config.expand([*words, f"seed=range({seeds})"]))
+        found = compose.cells(compose.expand([*words, f"seed=range({seeds})"]))
         assert len(found) == 2 * seeds
         return len(calls)
 
@@ -183,7 +187,7 @@ def test_compositions_do_not_grow_with_seeds_under_a_population(
     ],
 )
 def test_a_key_without_a_default_is_one_in_a_sweep_too(words: list[str], key: str) -> None:
-    grid = config.expand([*words, "seed=0,1"])
+    grid = compose.expand([*words, "seed=0,1"])
     assert all(any(word.startswith(f"{key}=") for word in one) for one in grid)
 
 
@@ -193,7 +197,7 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
         "defaults: [finetune, _self_]\nname: mine\ncall:\n  epochs: ${train.call.epochs}\n"
     )
     words = [f"hydra.searchpath=[file://{tmp_path}]", "method=mine"]
-    found = config.cells([[*words, "train.call.epochs=11"], [*words, "train.call.epochs=12"]])
+    found = compose.cells([[*words, "train.call.epochs=11"], [*words, "train.call.epochs=12"]])
     assert [one.method["call"]["epochs"] for one in found] == [11, 12]
 
 
@@ -226,16 +230,16 @@ def test_interpolation_to_another_axis_is_that_of_the_cell(tmp_path: Path) -> No
 )
 def test_mistakes_are_one_line_with_the_nearest_name(words: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.cells([words])
-    line = config.explain(caught.value, words)
+        compose.cells([words])
+    line = compose.explain(caught.value, words)
     assert told in line
     assert "\n" not in line
 
 
 def test_an_option_that_looks_outside_is_told_apart_by_what_it_sees() -> None:
     """``single_deletions.count`` is the attack's by interpolation, in whatever order."""
-    with config.hydra_ready():
-        parts = config.Parts()
+    with validate.hydra_ready():
+        parts = compose.Composer()
         counts = [
             parts.cell(("attack=hrec", *words)).attack["single_deletions"]["count"]
             for words in ((), ("single_deletions.count=3",), ("single_deletions.count=4",), ())
@@ -247,15 +251,15 @@ def test_a_key_of_what_a_study_chooses_needs_the_option_beside_it() -> None:
     """Hydra reads the command line with the default options, and so do we."""
     words = ["sweep=amnesiac_digits", "attack.call.starts=3"]
     with pytest.raises(ConfigError, match="name attack=… beside it, as sweep=amnesiac_digi"):
-        config.study(words)
-    assert "method=finetune,random_labels,wrong_labels,amnesiac" in config.study(
+        compose.study(words)
+    assert "method=finetune,random_labels,wrong_labels,amnesiac" in compose.study(
         [*words, "attack=model_inversion"]
     )
 
 
 def test_an_empty_sweep_is_told() -> None:
     with pytest.raises(ConfigError, match="a sweep is empty in seed=range"):
-        config.expand(["seed=range(0)"])
+        compose.expand(["seed=range(0)"])
 
 
 @pytest.mark.parametrize(
@@ -268,19 +272,19 @@ def test_an_empty_sweep_is_told() -> None:
     ],
 )
 def test_the_paper_s_training_has_the_epochs_of_its_data_set(words: list[str], epochs: int) -> None:
-    (cell,) = config.cells([["model=resnet18", "train=deep_unlearn", *words]])
+    (cell,) = compose.cells([["model=resnet18", "train=deep_unlearn", *words]])
     assert cell.train["call"]["epochs"] == epochs
 
 
 def test_a_study_stands_for_its_axes() -> None:
-    assert config.study(["seed=1"]) == []
-    assert config.study(["sweep=quickstart", "seed=1"]) == [
+    assert compose.study(["seed=1"]) == []
+    assert compose.study(["sweep=quickstart", "seed=1"]) == [
         "method=glob(*)",
         "tuned=digits_cnn",
         "seed=range(3)",
     ]
     with pytest.raises(ConfigError, match="did you mean quickstart"):
-        config.study(["sweep=quickstar"])
+        compose.study(["sweep=quickstar"])
 
 
 def test_content_fingerprint(tmp_path: Path) -> None:
@@ -288,14 +292,14 @@ def test_content_fingerprint(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a").write_bytes(b"1")
     (folder / "b").write_bytes(b"2")
-    first = config.content_fingerprint(folder)
+    first = compose.content_fingerprint(folder)
     (folder / "b").write_bytes(b"3")
-    second = config.content_fingerprint(folder)
+    second = compose.content_fingerprint(folder)
     (folder / "b").rename(folder / "c")
-    third = config.content_fingerprint(folder)
-    assert len({first, second, third, config.content_fingerprint(folder / "a")}) == 4
+    third = compose.content_fingerprint(folder)
+    assert len({first, second, third, compose.content_fingerprint(folder / "a")}) == 4
     with pytest.raises(FileNotFoundError):
-        config.content_fingerprint(tmp_path / "nowhere")
+        compose.content_fingerprint(tmp_path / "nowhere")
 
 
 def test_a_users_file_is_in_the_key(tmp_path: Path, cell: Cells) -> None:
@@ -342,7 +346,7 @@ def test_digest_is_of_canonical_json() -> None:
 def test_a_value_out_of_its_declared_range_is_refused(word: str, told: str) -> None:
     name, _, value = word.partition("=")
     with pytest.raises(ConfigError) as caught:
-        config.cells([[word]])
+        compose.cells([[word]])
     assert str(caught.value).startswith(f"{name}={value}: ")
     assert told in str(caught.value)
 
@@ -360,7 +364,7 @@ def test_a_value_out_of_its_declared_range_is_refused(word: str, told: str) -> N
 @pytest.mark.tried("a wrong word for a choice of an attack", "refused before a model is trained")
 def test_a_choice_is_checked_when_it_is_composed(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="must be"):
-        config.cells([words])
+        compose.cells([words])
 
 
 @pytest.mark.parametrize(
@@ -394,7 +398,7 @@ def test_a_choice_is_checked_when_it_is_composed(words: list[str]) -> None:
 )
 def test_a_value_of_another_kind_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.cells([words])
+        compose.cells([words])
     assert message in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -402,7 +406,7 @@ def test_a_value_of_another_kind_is_refused(words: list[str], message: str) -> N
 @pytest.mark.parametrize("names", ["[1,2]", "[finetun]"])
 def test_a_control_is_a_method(names: str) -> None:
     with pytest.raises(ConfigError, match=r"controls=\w+: no such method; "):
-        config.settings([f"controls={names}"])
+        compose.settings([f"controls={names}"])
 
 
 @pytest.mark.tried(
@@ -426,7 +430,7 @@ def test_an_option_of_ones_own_is_checked(text: str, message: str, tmp_path: Pat
     name = "" if "name:" in text else "name: own\n"
     (tmp_path / "method" / "own.yaml").write_text(f"{name}{text}\n")
     with pytest.raises(ConfigError, match=f"^{message}"):
-        config.cells([[f"hydra.searchpath=[file://{tmp_path}]", "method=own"]])
+        compose.cells([[f"hydra.searchpath=[file://{tmp_path}]", "method=own"]])
 
 
 def test_controls_have_the_overrides_of_their_cell(tmp_path: Path) -> None:
@@ -434,7 +438,7 @@ def test_controls_have_the_overrides_of_their_cell(tmp_path: Path) -> None:
     path = tmp_path / "a  method.b.npz"
     np.savez(path, x_train=np.zeros((5, 2)), y_train=np.array([0, 1, 0, 1, 0]))
     words = ["dataset=npz", f"dataset.path='{path}'"]
-    control, cell = config.cells([[*words, "method.call.epochs=1"]], ["retrain"])
+    control, cell = compose.cells([[*words, "method.call.epochs=1"]], ["retrain"])
     assert control.overrides == f"dataset.path='{path}'"
     assert cell.overrides == f"{control.overrides} method.call.epochs=1"
 
@@ -449,17 +453,17 @@ def test_controls_have_the_overrides_of_their_cell(tmp_path: Path) -> None:
     "recorded so that they can be typed again",
 )
 def test_recorded_overrides_can_be_typed_back(value: str) -> None:
-    words = ["model=timm", f"model.call.architecture={config.as_typed(value)}"]
-    (first,) = config.cells([words])
+    words = ["model=timm", f"model.call.architecture={overrides.as_typed(value)}"]
+    (first,) = compose.cells([words])
     assert first.model["call"]["architecture"] == value
-    (again,) = config.cells([["model=timm", first.overrides]])
+    (again,) = compose.cells([["model=timm", first.overrides]])
     assert again.key == first.key
     assert again.overrides == first.overrides
 
 
 @pytest.mark.parametrize("value", [None, True, 3, 1e-05, -2.5, [1, 2], ["a b", "c"], [None]])
 def test_values_are_typed_as_they_are_read(value: Any) -> None:
-    assert config.below([f"x.y={config.as_typed(value)}"], "x")["y"] == value
+    assert overrides.below([f"x.y={overrides.as_typed(value)}"], "x")["y"] == value
 
 
 @pytest.mark.tried("one file under several spellings of its path", "one data set")
@@ -470,9 +474,9 @@ def test_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     for name, label in (("a b", 0), ("ab", 1)):
         np.savez(tmp_path / name, x_train=np.zeros((5, 2)), y_train=np.array([0, 1, 0, 1, label]))
     texts = ["~/a b.npz", "a b.npz", "./a b.npz", "$OF_TEST/a b.npz", str(tmp_path / "a b.npz")]
-    cells = config.cells([["dataset=npz", f"dataset.path='{text}'"] for text in texts])
+    cells = compose.cells([["dataset=npz", f"dataset.path='{text}'"] for text in texts])
     assert len(cells) == 1
-    (other,) = config.cells([["dataset=npz", "dataset.path=ab.npz"]])
+    (other,) = compose.cells([["dataset=npz", "dataset.path=ab.npz"]])
     assert other.key != cells[0].key
     assert other.overrides != cells[0].overrides
 
@@ -481,17 +485,17 @@ def test_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.tried("a file that is not there", "refused, by its whole path")
 def test_a_missing_file_has_no_key(path: str) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.path=/.*nowhere\.npz: there is no such file"):
-        config.cells([["dataset=npz", f"dataset.path='{path}'"]])
+        compose.cells([["dataset=npz", f"dataset.path='{path}'"]])
 
 
 @pytest.mark.parametrize("sets", ["mnist,digits", "digits,mnist"])
 @pytest.mark.tried("dataset.root in a sweep over data sets", "holds for those that have a root")
 def test_a_setting_in_a_sweep_holds_where_it_applies(sets: str) -> None:
-    cells = config.cells(config.expand([f"dataset={sets}", "dataset.root=/d"]))
+    cells = compose.cells(compose.expand([f"dataset={sets}", "dataset.root=/d"]))
     roots = {one.dataset["name"]: one.dataset.get("root") for one in cells}
     assert roots == {"mnist": "/d", "digits": None}
     with pytest.raises(ConfigError, match=r"dataset\.root is no key here"):
-        config.expand(["dataset=wine,digits", "dataset.root=/d"])
+        compose.expand(["dataset=wine,digits", "dataset.root=/d"])
 
 
 @pytest.mark.parametrize(
@@ -501,5 +505,5 @@ def test_a_setting_in_a_sweep_holds_where_it_applies(sets: str) -> None:
 @pytest.mark.tried("interpolations of nothing, or of themselves", "one line")
 def test_what_cannot_be_composed_is_one_line(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.cells(config.expand([word]))
+        compose.cells(compose.expand([word]))
     assert "\n" not in str(caught.value)

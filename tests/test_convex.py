@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from unlearnbench import convex, newton
-from unlearnbench.objective import Array, Objective
-from unlearnbench.rff import median_gamma, rff
+from unlearnbench.convex import deletion, newton
+from unlearnbench.convex.features import median_gamma, rff
+from unlearnbench.convex.objective import Array, Objective
 
 N, WIDTH, CLASSES = 60, 6, 3
 LOSSES = {
@@ -55,7 +55,7 @@ def test_the_three_identities_of_ridge_regression(lam: float) -> None:
     x, y = data()
     objective = Objective("squared", lam, "penalised", "sum")
     x, t = objective.features(x), objective.targets(y, CLASSES)
-    found = convex.delete(objective, x, t, np.arange(N))
+    found = deletion.delete(objective, x, t, np.arange(N))
     before = found.theta_PC
     c = x.T @ x + lam * np.eye(WIDTH + 1)
     for row, delta in zip(found.rows_K, found.delta_KPC, strict=True):
@@ -77,7 +77,7 @@ def test_deletions_are_full_retrainings(loss: str, intercept: str, form: str) ->
     lam = 0.5 / N if form == "mean" else 0.5
     objective = Objective(loss, lam, intercept, form)
     x, t = objective.features(x), objective.targets(y, CLASSES)
-    found = convex.delete(objective, x, t, np.array([0, 7, 31]))
+    found = deletion.delete(objective, x, t, np.array([0, 7, 31]))
     assert found.n == N
     assert found.residual <= 1e-8
     assert (found.residual_K <= 1e-8).all()
@@ -86,7 +86,7 @@ def test_deletions_are_full_retrainings(loss: str, intercept: str, form: str) ->
         penalty[-1] = 0
     expected, _ = dense_optimum(loss, x, t, penalty)
     assert_allclose(found.theta_PC, expected, atol=1e-8)
-    assert_allclose(convex.fit(objective, x, t), expected, atol=1e-8)
+    assert_allclose(deletion.fit(objective, x, t), expected, atol=1e-8)
     for row, delta in zip(found.rows_K, found.delta_KPC, strict=True):
         rest = np.arange(N) != row
         share = (N - 1) / N if form == "mean" else 1
@@ -113,9 +113,9 @@ def test_deletions_do_not_depend_on_their_number(monkeypatch: pytest.MonkeyPatch
     x, y = data()
     objective = Objective("softmax", 0.5, "penalised", "sum")
     x, t = objective.features(x), objective.targets(y, CLASSES)
-    together = convex.delete(objective, x, t, np.arange(10))
-    monkeypatch.setattr("unlearnbench.objective.AT_ONCE", 3 * t.size)
-    in_parts = convex.delete(objective, x, t, np.arange(10))
+    together = deletion.delete(objective, x, t, np.arange(10))
+    monkeypatch.setattr("unlearnbench.convex.objective.AT_ONCE", 3 * t.size)
+    in_parts = deletion.delete(objective, x, t, np.arange(10))
     assert_allclose(together.delta_KPC, in_parts.delta_KPC, atol=1e-12)
 
 
@@ -128,10 +128,10 @@ def test_deletions_without_the_hessian_are_those_with_it(
     objective = Objective("softmax", 0.5 / N if form == "mean" else 0.5, intercept, form)
     x, t = objective.features(x), objective.targets(y, CLASSES)
     monkeypatch.setattr(newton, "PRECISION", 1e-12)
-    with_it = convex.delete(objective, x, t, np.arange(10))
-    monkeypatch.setattr(convex, "LARGEST", 10)
+    with_it = deletion.delete(objective, x, t, np.arange(10))
+    monkeypatch.setattr(deletion, "LARGEST", 10)
     monkeypatch.setattr(newton, "hessian_inverse", None)
-    without = convex.delete(objective, x, t, np.arange(10))
+    without = deletion.delete(objective, x, t, np.arange(10))
     assert max(without.residual, without.residual_K.max()) <= 1e-11
     for one, other in (
         (without.theta_PC, with_it.theta_PC),
@@ -196,7 +196,7 @@ def test_a_row_of_leverage_near_one_is_retrained_alone(loss: str, lam: float) ->
     x[3, 0], x[np.arange(N) != 3, 0] = 40.0, 0.0  # nobody else has this feature
     objective = Objective(loss, lam, "penalised", "sum")
     x, t = objective.features(x), objective.targets(y, CLASSES)
-    found = convex.delete(objective, x, t, np.array([3]))
+    found = deletion.delete(objective, x, t, np.array([3]))
     assert found.residual_K[0] <= 1e-7
     assert abs((found.theta_PC + found.delta_KPC[0])[0]).max() <= 1e-5, "no row left that uses it"
 
@@ -206,7 +206,7 @@ def test_least_squares_without_penalty_is_that_of_least_norm() -> None:
     x = np.concatenate([x, x[:, :2]], axis=1)
     objective = Objective("squared", 0.0, "none", "sum")
     t = objective.targets(y, CLASSES)
-    found = convex.delete(objective, x, t, np.array([5]))
+    found = deletion.delete(objective, x, t, np.array([5]))
     rest = np.arange(N) != 5
     assert_allclose(found.theta_PC, np.linalg.lstsq(x, t, rcond=None)[0], atol=1e-9)
     without = np.linalg.lstsq(x[rest], t[rest], rcond=None)[0]

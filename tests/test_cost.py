@@ -5,27 +5,28 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from unlearnbench import config, cost, record
-from unlearnbench.journal import Journal
-from unlearnbench.pack import Array, Request
-from unlearnbench.plan import Plan, plan
-from unlearnbench.store import Store
+from unlearnbench.config import compose
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep import cost, run_record
+from unlearnbench.sweep.journal import Journal
+from unlearnbench.sweep.packing import Array, Request
+from unlearnbench.sweep.plan import Plan, plan
 
 
 def planned(*words: str) -> Plan:
-    cells = config.cells(config.expand(["model=logreg", *words]), ["retrain"])
+    cells = compose.cells(compose.expand(["model=logreg", *words]), ["retrain"])
     return plan(cells, Store(Path("/nowhere")), set())
 
 
 def table(made: Plan) -> pd.DataFrame:
-    frame: pd.DataFrame = record.listed(made.jobs, {}).to_pandas()
+    frame: pd.DataFrame = run_record.listed(made.jobs, {}).to_pandas()
     return frame
 
 
 def took(folder: Path, made: Plan, seconds: dict[str, list[float]], device: str = "cpu") -> None:
     """A run in which the jobs of each kind took so many seconds, one after the other."""
-    run = record.begin("sweep", made, {"paths": {"results": folder, "store": folder}})
-    record.write_jobs(run, record.listed(made.jobs, {}))
+    run = run_record.begin("sweep", made, {"paths": {"results": folder, "store": folder}})
+    run_record.write_jobs(run, run_record.listed(made.jobs, {}))
     journal = Journal(run.folder, "local")
     for kind, times in seconds.items():
         chosen = [job for job in made.jobs if job.kind == kind]

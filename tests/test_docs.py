@@ -15,10 +15,20 @@ import pytest
 import yaml
 from hydra._internal.utils import get_args_parser
 
-from unlearnbench import check, cli, config, pipeline, results, table, tune
-from unlearnbench.cell import AXES, Cell
-from unlearnbench.report import glossary
-from unlearnbench.words import sorted_words
+from unlearnbench.check import properties, run
+from unlearnbench.check.subject import PASS, SKIP, subject_of
+from unlearnbench.cli import commands
+from unlearnbench.config import compose as compose_module
+from unlearnbench.config import validate
+from unlearnbench.config.arguments import parse_arguments
+from unlearnbench.config.compose import cells, expand, launcher
+from unlearnbench.config.overrides import without_launcher
+from unlearnbench.core.cell import AXES, Cell
+from unlearnbench.pipeline import rows as rows_module
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.report.page import glossary
+from unlearnbench.results import load
+from unlearnbench.tune import request
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -36,7 +46,7 @@ FENCED = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILIN
 def composed_once() -> Iterator[None]:
     """What many commands choose alike is composed once; checking only reads it."""
     found: dict[Any, Any] = {}
-    compose = config.compose
+    compose = validate.hydra_compose
 
     def once(name: str, overrides: Any = (), return_hydra_config: bool = False) -> Any:
         key = (name, *overrides, return_hydra_config)
@@ -45,7 +55,7 @@ def composed_once() -> Iterator[None]:
         return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "compose", once)
+        patch.setattr(validate, "hydra_compose", once)
         yield
 
 
@@ -65,7 +75,7 @@ def files(page: str) -> dict[str, str]:
 )
 @pytest.mark.parametrize("axis", OWN)
 def test_an_option_of_ones_own(
-    axis: str, new_lab: pipeline.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    axis: str, new_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = files(OWN[axis])
     told = shown.pop("run").replace("$PWD", str(tmp_path))
@@ -85,22 +95,22 @@ def test_an_option_of_ones_own(
             one()
         export, *lines = told.splitlines()
         assert export == f"export PYTHONPATH={tmp_path}"
-        used = [option for line in lines for option in worked(new_lab, line, axis)]
+        used = [option for line in lines for option in worked(new_workspace, line, axis)]
         assert name in used
         if axis == "attack":
-            held_to_controls(new_lab, lines[0])
+            held_to_controls(new_workspace, lines[0])
     finally:
         for one in (name, Path(test).stem):
             sys.modules.pop(one, None)
 
 
-def held_to_controls(lab: pipeline.Lab, line: str) -> None:
+def held_to_controls(workspace: Workspace, line: str) -> None:
     """Both ends of each method are the figures that the controls' own rows have."""
     _, *words = shlex.split(line, comments=True)
     figures = {}
     for method in ("original", "retrain", "finetune", "gradient_ascent"):
-        (cell,) = config.cells([[*words, f"method={method}", "forget.call.fraction=0.3"]])
-        rows = table.rows(lab, cell).rows
+        (cell,) = cells([[*words, f"method={method}", "forget.call.fraction=0.3"]])
+        rows = rows_module.rows_of(workspace, cell).rows
         figures[method] = {row["metric"]: row["value"] for row in rows if row["attack"] != "none"}
     floor, ceiling = (figures[control]["gap_bal_acc"] for control in ("retrain", "original"))
     assert len({one["gap_bal_acc"] for one in figures.values()}) > 2
@@ -112,17 +122,17 @@ def held_to_controls(lab: pipeline.Lab, line: str) -> None:
         assert one["gap_bal_acc_normalised"] == pytest.approx(share)
 
 
-def worked(lab: pipeline.Lab, line: str, axis: str) -> Iterator[str]:
+def worked(workspace: Workspace, line: str, axis: str) -> Iterator[str]:
     """Do what a command asks for, in this process; the options of an axis that it was done of."""
     _, *words = shlex.split(line, comments=True)
     if words[0] == "check":
         yield from examined(words[1:])
         return
     overrides = [word for word in words if word != "-m"]
-    grid = config.expand(overrides)
+    grid = expand(overrides)
     assert len(grid) == 1 or "-m" in words
-    for cell in config.cells(grid):
-        found = table.rows(lab, cell)
+    for cell in cells(grid):
+        found = rows_module.rows_of(workspace, cell)
         assert found.error is None, f"{line}: {found.error}"
         assert {"test_acc", "ret_dev"} <= {row["metric"] for row in found.rows}
         yield str(getattr(cell, axis)["name"])
@@ -130,11 +140,11 @@ def worked(lab: pipeline.Lab, line: str, axis: str) -> Iterator[str]:
 
 def examined(words: list[str]) -> list[str]:
     """The properties of a method that can be asked of it in no time; the suite has all of them."""
-    (option,) = check._options(words)
-    subject = check.subject(option)
-    quick = list(check.properties())[:2]
-    told = [check.verdict(subject, asked) for asked in quick]
-    assert {one.result for one in told} <= {check.PASS, check.SKIP}, told
+    (option,) = run._options(words)
+    subject = subject_of(option)
+    quick = list(properties.properties())[:2]
+    told = [run.verdict_of(subject, asked) for asked in quick]
+    assert {one.result for one in told} <= {PASS, SKIP}, told
     return [option["name"]]
 
 
@@ -156,7 +166,7 @@ def first_columns(page: str) -> list[str]:
 @pytest.mark.parametrize("axis", AXES)
 def test_every_option_is_on_its_page(axis: str) -> None:
     told = first_columns({**OWN, "train": "models"}[axis])
-    assert set(config.options(axis)) <= set(told), set(config.options(axis)) - set(told)
+    assert set(validate.options(axis)) <= set(told), set(validate.options(axis)) - set(told)
 
 
 def test_threats_are_as_the_options_have_them() -> None:
@@ -212,11 +222,11 @@ CELLS = {
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_metric_of_the_rows_is_in_the_glossary(
-    name: str, cell: Callable[..., Cell], lab: pipeline.Lab
+    name: str, cell: Callable[..., Cell], workspace: Workspace
 ) -> None:
     known = [re.sub(r"<[^>]+>", "*", one) for one in first_columns("glossary")]
-    (one,) = config.cells([CELLS[name]])
-    found = table.rows(lab, one)
+    (one,) = cells([CELLS[name]])
+    found = rows_module.rows_of(workspace, one)
     assert found.error is None, found.error
     metrics = {row["metric"] for row in found.rows}
     unknown = {one for one in metrics if not any(fnmatch.fnmatch(one, name) for name in known)}
@@ -289,11 +299,11 @@ def composes(words: tuple[str, ...]) -> None:
     if first == "check" and re.fullmatch(r"method=\w+\.\w+", rest[0]):
         return  # of a function that the example shows, where it is run
     if first == "tune":
-        assert rest == ["--help"] or tune.ask(rest).studies
+        assert rest == ["--help"] or request.ask(rest).studies
         return
-    if first in (*cli.COMMANDS, "report"):
-        named, _, overrides = sorted_words(first, rest)
-        kept = results.sweeps(ROOT / "results" / "reference")
+    if first in (*commands.COMMANDS, "report"):
+        named, _, overrides = parse_arguments(first, rest)
+        kept = load.sweeps(ROOT / "results" / "reference")
         of_reference = "paths.results=results/reference" in overrides
         assert named is None or named in (kept if of_reference else config_sweeps())
         swept = True
@@ -302,14 +312,14 @@ def composes(words: tuple[str, ...]) -> None:
         overrides, swept = given.overrides, given.multirun
     if not overrides or set(overrides) <= {f"sweep={name}" for name in config_sweeps()}:
         return  # a study as it is: that each composes is held elsewhere
-    config.launcher(overrides)
-    own = config.without_launcher(overrides)
+    launcher(overrides)
+    own = without_launcher(overrides)
     own = [word for word in own if not word.startswith("tuned=")]  # what a search has found
-    study = config.study(own)
-    grid = config.expand([*study, *own])
+    study = compose_module.study(own)
+    grid = expand([*study, *own])
     assert len(grid) == 1 or swept, "a sweep needs -m"
     if not any("path=" in word for word in own):  # of a file that is the reader's
-        assert config.cells(grid[:1])
+        assert cells(grid[:1])
 
 
 def config_sweeps() -> set[str]:
@@ -321,7 +331,7 @@ def test_options_and_sweeps_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     made_up = {Path(name).stem for page in OWN.values() for name in files(page)}
     for axis, name in re.findall(rf"\b({'|'.join(AXES)})=(\w+)", text):
-        assert name in {*config.options(axis), *made_up, "glob"}, f"{axis}={name}"
+        assert name in {*validate.options(axis), *made_up, "glob"}, f"{axis}={name}"
     assert set(re.findall(r"\bsweep=(\w+)", text)) <= config_sweeps()
 
 

@@ -13,15 +13,17 @@ from method.bench import close, same
 from opacus import PrivacyEngine
 from torch import Tensor, nn
 
-from unlearnbench import pipeline, train
-from unlearnbench.dp_sgd import dp_sgd, epsilon
+from unlearnbench.core.data import Batches, Compute, Dataset
+from unlearnbench.core.seeding import generator
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.logreg import logreg
 from unlearnbench.model.mlp import mlp
 from unlearnbench.model.resnet18 import resnet18
-from unlearnbench.pipeline import Lab
-from unlearnbench.seeding import generator
-from unlearnbench.values import Batches, Compute, Dataset
+from unlearnbench.pipeline import inputs, models
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train import loop
+from unlearnbench.train.dp_sgd import dp_sgd, epsilon
 
 PLAIN = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
 ONE = {"sgd": PLAIN, "epochs": 1, "max_grad_norm": 1.0}
@@ -65,7 +67,7 @@ def clipped_sum(model: nn.Module, part: Batches, bound: float) -> list[Tensor]:
     """Σ g_i · min(1, C / (‖g_i‖ + 1e-6)), Opacus' clipping, one row after the other."""
     sums = [torch.zeros_like(p) for p in model.parameters()]
     for row, label in zip(part.rows, part.y, strict=True):
-        loss = train.cross_entropy(model.train(), part.data.inputs(row[None]), label[None])
+        loss = loop.cross_entropy(model.train(), part.data.inputs(row[None]), label[None])
         found = torch.autograd.grad(loss, list(model.parameters()))
         norm = math.sqrt(sum(float(g.square().sum()) for g in found))
         for total, g in zip(sums, found, strict=True):
@@ -80,7 +82,7 @@ def test_without_noise_it_is_the_sum_of_clipped_gradients(name: str, bound: floa
     ended = dp_sgd(
         deepcopy(start),
         part,
-        train.cross_entropy,
+        loop.cross_entropy,
         **{**ONE, "max_grad_norm": bound},
         batch_size=5,
         noise_multiplier=0.0,
@@ -92,9 +94,9 @@ def test_without_noise_it_is_the_sum_of_clipped_gradients(name: str, bound: floa
 def test_gradients_of_a_step_do_not_depend_on_how_many_are_held(monkeypatch: Any) -> None:
     nets = []
     for held in (2**28, 1):
-        monkeypatch.setattr("unlearnbench.dp_sgd.NUMBERS_AT_ONCE", held)
+        monkeypatch.setattr("unlearnbench.train.dp_sgd.NUMBERS_AT_ONCE", held)
         settings = {**ONE, "epochs": 3, "batch_size": 4, "noise_multiplier": 0.1}
-        nets.append(dp_sgd(net("cnn"), batches(9), train.cross_entropy, **settings))
+        nets.append(dp_sgd(net("cnn"), batches(9), loop.cross_entropy, **settings))
     for one, other in zip(*(n.parameters() for n in nets), strict=True):
         close(one, other)
 
@@ -106,7 +108,7 @@ def test_squared_error_is_that_of_each_row() -> None:
     part = Batches(data, rows, y, 1000, generator(0, "order"), generator(0, "noise"), PRECISE)
     start = logreg((3,), 1).double()
     ended = dp_sgd(
-        deepcopy(start), part, train.squared_error, **ONE, batch_size=6, noise_multiplier=0.0
+        deepcopy(start), part, loop.squared_error, **ONE, batch_size=6, noise_multiplier=0.0
     )
     sums = [torch.zeros_like(p) for p in start.parameters()]
     for i in range(6):
@@ -125,20 +127,20 @@ def test_a_full_batch_without_noise_or_bound_is_plain_sgd() -> None:
     ended = dp_sgd(
         deepcopy(start),
         batches(12),
-        train.cross_entropy,
+        loop.cross_entropy,
         **whole,
         noise_multiplier=0.0,
         max_grad_norm=1e9,
     )
-    plain = train.descend(
-        deepcopy(start), batches(12).batched(12), train.cross_entropy, sgd=sgd, epochs=3
+    plain = loop.descend(
+        deepcopy(start), batches(12).batched(12), loop.cross_entropy, sgd=sgd, epochs=3
     )
     for one, other in zip(ended.parameters(), plain.parameters(), strict=True):
         close(one, other)
 
 
 def nothing(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return 0 * train.cross_entropy(net, x, y)
+    return 0 * loop.cross_entropy(net, x, y)
 
 
 def test_the_noise_is_sigma_times_the_bound_over_the_expected_batch_size() -> None:
@@ -162,7 +164,7 @@ def test_rows_are_drawn_on_their_own() -> None:
 
     part = batches(20).watched(counted)
     settings = {**ONE, "epochs": 50, "batch_size": 5, "noise_multiplier": 0.0}
-    dp_sgd(net("logreg"), part, train.cross_entropy, **settings)
+    dp_sgd(net("logreg"), part, loop.cross_entropy, **settings)
     found = torch.tensor(sizes).double()
     assert len(found) == 200
     assert float(found.mean()) == pytest.approx(5, abs=4 * math.sqrt(3.75 / 200))
@@ -171,12 +173,12 @@ def test_rows_are_drawn_on_their_own() -> None:
 
 @pytest.mark.parametrize("name", BUILD)
 def test_a_step_on_no_row_is_a_step_of_noise(name: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr("unlearnbench.dp_sgd._rate", lambda n, batch_size: 1e-9)
+    monkeypatch.setattr("unlearnbench.train.dp_sgd._rate", lambda n, batch_size: 1e-9)
     seen = []
     part = batches(8).watched(lambda rows: seen.append(len(rows)) or pytest.MonkeyPatch.context())
     start = net(name)
     settings = {**ONE, "sgd": {**PLAIN, "lr": 1e-10}, "batch_size": 4, "noise_multiplier": 1.0}
-    ended = dp_sgd(deepcopy(start), part, train.cross_entropy, **settings)
+    ended = dp_sgd(deepcopy(start), part, loop.cross_entropy, **settings)
     assert seen == [0, 0]
     assert not same(start.state_dict(), ended.state_dict())
 
@@ -184,11 +186,11 @@ def test_a_step_on_no_row_is_a_step_of_noise(name: str, monkeypatch: Any) -> Non
 def test_it_is_the_same_again_and_leaves_global_draws_alone() -> None:
     settings = {**ONE, "epochs": 2, "batch_size": 4, "noise_multiplier": 1.0}
     state = torch.random.get_rng_state()
-    nets = [dp_sgd(net("cnn"), batches(10), train.cross_entropy, **settings) for _ in range(2)]
+    nets = [dp_sgd(net("cnn"), batches(10), loop.cross_entropy, **settings) for _ in range(2)]
     assert torch.equal(torch.random.get_rng_state(), state)
     assert same(nets[0].state_dict(), nets[1].state_dict())
     other = batches(10, order=generator(1, "order"))
-    third = dp_sgd(net("cnn"), other, train.cross_entropy, **settings)
+    third = dp_sgd(net("cnn"), other, loop.cross_entropy, **settings)
     assert not same(nets[0].state_dict(), third.state_dict())
 
 
@@ -198,7 +200,7 @@ def test_what_comes_back_is_the_plain_model(name: str) -> None:
     attributes = [set(vars(module)) for module in start.modules()]
     before = deepcopy(start.state_dict())
     settings = {**ONE, "batch_size": 3, "noise_multiplier": 1.0}
-    ended = dp_sgd(start, batches(6), train.cross_entropy, **settings)
+    ended = dp_sgd(start, batches(6), loop.cross_entropy, **settings)
     assert ended is start
     assert not any(module.training for module in ended.modules())
     assert [set(vars(module)) for module in ended.modules()] == attributes
@@ -214,7 +216,7 @@ def test_what_is_frozen_stays_and_has_no_part_in_the_norm() -> None:
     for parameter in list(start.parameters())[:-2]:
         parameter.requires_grad_(False)
     settings = {**ONE, "batch_size": 5, "noise_multiplier": 0.0, "max_grad_norm": 1e6}
-    ended = dp_sgd(deepcopy(start), part, train.cross_entropy, **settings)
+    ended = dp_sgd(deepcopy(start), part, loop.cross_entropy, **settings)
     found = moved(start, ended)
     assert all(not g.any() for g in found[:-2])
     assert all(g.any() for g in found[-2:])
@@ -228,13 +230,13 @@ def test_rows_are_augmented_as_in_other_training() -> None:
         return x
 
     part = batches(6, augment=recorded)
-    dp_sgd(net("logreg"), part, train.cross_entropy, **ONE, batch_size=6, noise_multiplier=0.0)
+    dp_sgd(net("logreg"), part, loop.cross_entropy, **ONE, batch_size=6, noise_multiplier=0.0)
     assert seen == [(6, part.noise.initial_seed())]
 
 
 def test_a_net_that_mixes_rows_or_keeps_statistics_is_refused() -> None:
     def tried(model: nn.Module, part: Batches) -> None:
-        dp_sgd(model, part, train.cross_entropy, **ONE, batch_size=3, noise_multiplier=1.0)
+        dp_sgd(model, part, loop.cross_entropy, **ONE, batch_size=3, noise_multiplier=1.0)
 
     with pytest.raises(ValueError, match=r"^train=dp_sgd: .*model\.call\.norm=group$"):
         tried(cnn((3, 8, 8), 4, norm="batch"), batches(6))
@@ -244,12 +246,12 @@ def test_a_net_that_mixes_rows_or_keeps_statistics_is_refused() -> None:
         tried(net("cnn"), batches(6, compute=Compute("cpu", "bf16-mixed")))
 
 
-def test_it_trains_originals_and_retrained_models(lab: Lab, cell: Cells) -> None:
+def test_it_trains_originals_and_retrained_models(workspace: Workspace, cell: Cells) -> None:
     words = ["train=dp_sgd", "model.call.norm=group", "train.call.epochs=3"]
     one = cell(*words, "method=retrain")
-    data = pipeline.dataset(one)
-    rows = pipeline.split_of(one, data).retain
-    for model in pipeline.original(lab, one), pipeline.unlearned(lab, one):
+    data = inputs.dataset(one)
+    rows = split_of(one, data).retain
+    for model in models.original(workspace, one), models.unlearned(workspace, one):
         with torch.no_grad():
             right = (model(data.inputs(rows)).argmax(1) == data.y[rows]).float().mean()
         assert right > 0.5
@@ -295,7 +297,7 @@ def test_epsilon_is_what_opacus_says_of_a_training_of_its_own() -> None:
     model = nn.Linear(2, 2)
     data = torch.utils.data.TensorDataset(torch.randn(40, 2), torch.randint(2, (40,)))
     engine = PrivacyEngine(accountant="rdp")
-    model, stepper, loader = engine.make_private(
+    model, optimizer, loader = engine.make_private(
         module=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         data_loader=torch.utils.data.DataLoader(data, batch_size=8),
@@ -304,9 +306,9 @@ def test_epsilon_is_what_opacus_says_of_a_training_of_its_own() -> None:
     )
     for _ in range(3):
         for x, y in loader:
-            stepper.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
-            stepper.step()
+            optimizer.step()
     settings = {"epochs": 3, "batch_size": 8, "noise_multiplier": 1.2, "delta": 1e-5}
     assert epsilon(40, **settings) == pytest.approx(engine.get_epsilon(1e-5), rel=1e-12)
 
@@ -330,7 +332,7 @@ def test_epsilon_goes_the_right_way() -> None:
 def test_a_batch_larger_than_the_part_is_the_part() -> None:
     settings = {**ONE, "noise_multiplier": 0.5}
     nets = [
-        dp_sgd(net("mlp"), batches(6), train.cross_entropy, **settings, batch_size=size)
+        dp_sgd(net("mlp"), batches(6), loop.cross_entropy, **settings, batch_size=size)
         for size in (6, 60)
     ]
     assert same(nets[0].state_dict(), nets[1].state_dict())

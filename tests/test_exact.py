@@ -9,20 +9,22 @@ import torch
 from cells import composed
 from numpy.testing import assert_allclose
 
-from unlearnbench import convex, exact, pipeline
+from unlearnbench.convex import deletion
+from unlearnbench.convex.objective import Objective
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
 from unlearnbench.model.linear import Linear
-from unlearnbench.objective import Objective
-from unlearnbench.split import split_of
-from unlearnbench.values import Task
+from unlearnbench.pipeline import inputs
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.train import exact
 
 
 @cache
 def problem(*words: str) -> tuple[Linear, Task]:
     cell = composed("train=exact", "attack=none", *words)
-    data = pipeline.dataset(cell)
-    net = pipeline.fresh(cell, data)
-    return net, pipeline.task(cell, data, split_of(cell, data))  # type: ignore[return-value]
+    data = inputs.dataset(cell)
+    net = inputs.fresh(cell, data)
+    return net, inputs.task(cell, data, split_of(cell, data))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("model", ["ridge", "softmax_regression", "svm"])
@@ -48,7 +50,7 @@ def test_where_it_starts_has_no_say() -> None:
     task.fit(net, task.train)
     assert (net.theta_PC == first).all()
     goal = Objective("squared", 1.0, "penalised", "sum")
-    assert_allclose(convex.fit(goal, *exact.data(goal, net, task.train)), first)
+    assert_allclose(deletion.fit(goal, *exact.data(goal, net, task.train)), first)
 
 
 def test_what_a_training_minimises() -> None:

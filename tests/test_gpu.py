@@ -7,9 +7,11 @@ import pytest
 import torch
 from cells import Cells
 
-from unlearnbench import outputs, pipeline, table, train
-from unlearnbench.pipeline import Lab
-from unlearnbench.store import Store
+from unlearnbench.pipeline import inputs, models, outputs
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.store.artifacts import Store
+from unlearnbench.train import loop
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,24 +25,24 @@ def test_a_cell_twice(tmp_path: Path, cell: Cells, method: str, precision: str) 
     one = cell(f"method={method}", f"precision={precision}", "train.call.epochs=10")
     keys = []
     for place in ("first", "second"):
-        lab = Lab(Store(tmp_path / place), "cuda:0")
-        found = table.rows(lab, one)
+        workspace = Workspace(Store(tmp_path / place), "cuda:0")
+        found = rows_of(workspace, one)
         assert found.error is None
         told = {row["metric"]: row["value"] for row in found.rows}
         assert told["retain_acc"] > 0.9
         assert found.rows[0]["device"] == torch.cuda.get_device_name(0)
-        keys.append(lab.store.load(one.model_key).manifest["files"])
+        keys.append(workspace.store.load(one.model_key).manifest["files"])
     assert keys[0] == keys[1]
 
 
-def test_predictions_of_one_model_are_those_of_a_cpu(lab: Lab, cell: Cells) -> None:
+def test_predictions_of_one_model_are_those_of_a_cpu(workspace: Workspace, cell: Cells) -> None:
     one = cell("method=original")
-    net = pipeline.original(lab, one)
-    data = pipeline.dataset(one, "cuda:0")
+    net = models.original(workspace, one)
+    data = inputs.dataset(one, "cuda:0")
     torch.backends.cudnn.allow_tf32 = False
-    batches = pipeline.batches(one, data, torch.arange(500), "all")
-    found = pipeline.train.logits(net.cuda(), batches)
-    expected = outputs.predictions(lab, one).logits_MQNC[0, 0, :500]
+    batches = inputs.batches(one, data, torch.arange(500), "all")
+    found = loop.logits(net.cuda(), batches)
+    expected = outputs.predictions(workspace, one).logits_MQNC[0, 0, :500]
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
@@ -48,22 +50,22 @@ def test_predictions_of_one_model_are_those_of_a_cpu(lab: Lab, cell: Cells) -> N
 def test_replayed_steps_are_the_steps(cell: Cells, live: bool) -> None:
     """Full batches replayed, the last one run: as without graphs, up to the rate's float32."""
     one = cell("method=original")
-    data = pipeline.dataset(one, "cuda:0")
+    data = inputs.dataset(one, "cuda:0")
     rows = torch.arange(64 * 9 + 7, device="cuda:0")
     found = []
     for graphs in (True, False):
-        net = pipeline.fresh(one, data)
-        batches = pipeline.batches(replace(one, cuda_graphs=graphs), data, rows, "retain")
+        net = inputs.fresh(one, data)
+        batches = inputs.batches(replace(one, cuda_graphs=graphs), data, rows, "retain")
         sgd = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
-        mover = train.optimizer(net, sgd) if live else sgd
+        mover = loop.make_optimizer(net, sgd) if live else sgd
         for _ in range(2):
-            train.descend(
+            loop.descend(
                 net,
                 batches.batched(64),
-                train.cross_entropy,
+                loop.cross_entropy,
                 sgd=mover,
                 epochs=2,
-                schedule=train.cosine,
+                schedule=loop.cosine,
             )
         assert all(p.grad is None for p in net.parameters())
         found.append(net.state_dict())
@@ -77,14 +79,14 @@ def test_a_step_that_cannot_be_captured_says_what_to_do(cell: Cells) -> None:
             return super().forward(x.flatten(1)) + float(x.mean())
 
     one = cell("method=original")
-    data = pipeline.dataset(one, "cuda:0")
-    batches = pipeline.batches(one, data, torch.arange(640, device="cuda:0"), "retain")
+    data = inputs.dataset(one, "cuda:0")
+    batches = inputs.batches(one, data, torch.arange(640, device="cuda:0"), "retain")
     net = Stubborn(64, 10).cuda()
     with pytest.raises(RuntimeError, match="cuda_graphs=false"):
-        train.descend(
+        loop.descend(
             net,
             batches.batched(64),
-            train.cross_entropy,
+            loop.cross_entropy,
             sgd={"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0},
             epochs=1,
         )

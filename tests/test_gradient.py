@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from unlearnbench import gradient
-from unlearnbench.train import cross_entropy, squared_error
-from unlearnbench.values import Batches, Dataset, Loss
+from unlearnbench.core.data import Batches, Dataset, Loss
+from unlearnbench.train import gradient
+from unlearnbench.train.loop import cross_entropy, squared_error
 
 N = 11  # not a multiple of the batch sizes below
 

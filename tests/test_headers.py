@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from unlearnbench import config
-from unlearnbench.words import ConfigError
+from unlearnbench.config import compose
+from unlearnbench.core.errors import ConfigError
 
 X, Y = np.zeros((20, 3)), np.arange(20) % 2
 IMAGES = np.zeros((20, 3, 32, 32), np.uint8)
@@ -52,14 +52,14 @@ def test_an_archive_is_refused_by_its_headers(
 ) -> None:
     np.savez(tmp_path / "own.npz", **arrays)
     with pytest.raises(ConfigError, match=f"^dataset=npz: .*{message}"):
-        config.cells([["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"]])
+        compose.cells([["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"]])
 
 
 @pytest.mark.tried("a file that is no `npz`, as `dataset.path`", "refused when cells are composed")
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.npz").write_text("text")
     with pytest.raises(ConfigError, match="is no archive of plain arrays"):
-        config.cells([["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"]])
+        compose.cells([["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"]])
 
 
 @pytest.mark.tried(
@@ -71,16 +71,16 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
     for content in (b"", b"text of no use to anyone"):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=f"^train.path={path}: "):
-            config.cells([["train=checkpoint", f"train.path={path}"]])
+            compose.cells([["train=checkpoint", f"train.path={path}"]])
     if path.suffix == ".safetensors":
         save_file({"a": X}, path)
     else:
         torch.save({"a": torch.zeros(3)}, path)
-    assert config.cells([["train=checkpoint", f"train.path={path}"]])
+    assert compose.cells([["train=checkpoint", f"train.path={path}"]])
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(ConfigError, match=f"^train.path={path}: "):
-        config.cells([["train=checkpoint", f"train.path={path}"]])
+        compose.cells([["train=checkpoint", f"train.path={path}"]])
 
 
 @pytest.mark.parametrize("setting", ["augment=flip", "mean=[0.5]", "std=[0.5]"])
@@ -88,20 +88,20 @@ def test_a_table_takes_nothing_of_images(tmp_path: Path, setting: str) -> None:
     np.savez(tmp_path / "own.npz", x_train=X, y_train=Y)
     words = ["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}", f"dataset.call.{setting}"]
     with pytest.raises(ConfigError, match=r"^dataset\.call\..*: a table takes none"):
-        config.cells([words])
+        compose.cells([words])
 
 
 @pytest.mark.parametrize("word", ["count=3", "fraction=null"])
 def test_a_random_forget_set_has_one_size(word: str) -> None:
     with pytest.raises(ConfigError, match=r"^forget\.call\.fraction=.*, forget\.call\.count="):
-        config.cells([[f"forget.call.{word}"]])
+        compose.cells([[f"forget.call.{word}"]])
 
 
 def test_an_archive_of_arrays_is_no_checkpoint(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", x_train=X)
     path = (tmp_path / "own.npz").rename(tmp_path / "own.pt")
     with pytest.raises(ConfigError, match=f"^train.path={path}: "):
-        config.cells([["train=checkpoint", f"train.path={path}"]])
+        compose.cells([["train=checkpoint", f"train.path={path}"]])
 
 
 @pytest.mark.tried(
@@ -133,4 +133,4 @@ def test_rows_are_checked_before_anything_runs(tmp_path: Path, rows: Any, messag
         np.save(path, rows)
     words = ["dataset=npz", f"dataset.path={tmp_path / 'own.npz'}", "forget=rows"]
     with pytest.raises(ConfigError, match=f"^forget.path={path}: .*{message}"):
-        config.cells([[*words, f"forget.path={path}"]])
+        compose.cells([[*words, f"forget.path={path}"]])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from unlearnbench import damage, journal
-from unlearnbench.journal import Journal
+from unlearnbench.core import damage
+from unlearnbench.sweep import journal
+from unlearnbench.sweep.journal import Journal
 
 
 def test_a_second_go_knows_what_the_first_has_settled(tmp_path: Path) -> None:

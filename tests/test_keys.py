@@ -11,8 +11,8 @@ import pytest
 import yaml
 from cells import composed
 
-from unlearnbench.cell import AXES, Cell, identity, keyed
-from unlearnbench.words import options_folder
+from unlearnbench.core.cell import AXES, Cell, identity, keyed
+from unlearnbench.core.resources import options_folder
 
 GOLDEN = Path(__file__).parent / "keys.json"
 

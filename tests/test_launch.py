@@ -33,10 +33,17 @@ from sweeps import (
 )
 from test_store import GROUP
 
-from unlearnbench import __main__, cli, config, journal, launch, record, upkeep, worker
-from unlearnbench.results import compact, load_results
-from unlearnbench.store import Store
-from unlearnbench.words import ConfigError
+from unlearnbench import __main__
+from unlearnbench.cli.main import mistakes_in_one_line
+from unlearnbench.config import compose
+from unlearnbench.core import provenance
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.results.compact import compact
+from unlearnbench.results.load import load_results
+from unlearnbench.store import maintenance
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep import journal, run_record, scheduler
+from unlearnbench.sweep import local as launch
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -72,9 +79,9 @@ def test_killed_at_ten_moments_and_run_again(
     draw = random.Random(1)
     codes = []
     # Hydra's second and a half would be ten times the same; what is killed is all that comes after.
-    grid = config.expand([*SWEEP[1:], f"paths.results={tmp_path}"])
-    settings = {**config.settings(grid[0]), "workers": 2}
-    whole = partial(launch.run, config.cells(grid, settings["controls"]), settings)
+    grid = compose.expand([*SWEEP[1:], f"paths.results={tmp_path}"])
+    settings = {**compose.settings(grid[0]), "workers": 2}
+    whole = partial(launch.run, compose.cells(grid, settings["controls"]), settings)
     for moment in range(10):
         before = finished(tmp_path)
         wanted = draw.uniform(moment, moment + 1) / 10 * (ARTIFACTS + FILES_OF_ROWS)
@@ -104,9 +111,9 @@ def test_workers_killed_at_fifty_moments(
 ) -> None:
     """What they were at has failed; run again it has not, and what was finished stays."""
     draw, kills = random.Random(2), 0
-    grid = config.expand([*SWEEP[1:], f"paths.results={tmp_path}"])
-    settings = {**config.settings(grid[0]), "workers": 2}
-    whole = partial(launch.run, config.cells(grid, settings["controls"]), settings)
+    grid = compose.expand([*SWEEP[1:], f"paths.results={tmp_path}"])
+    settings = {**compose.settings(grid[0]), "workers": 2}
+    whole = partial(launch.run, compose.cells(grid, settings["controls"]), settings)
     while kills < 50:
         before = finished(tmp_path)
         sweep = preloaded.start([], tmp_path, whole)
@@ -188,8 +195,8 @@ def test_nothing_is_left_open(preloaded: Preloaded, tmp_path: Path) -> None:
 
 def watched(results: Path) -> None:
     warnings.simplefilter("always", ResourceWarning)
-    grid = config.expand([*TINY, "method.call.epochs=1", f"paths.results={results}"])
-    launch.run(config.cells(grid, ["original"]), config.settings(grid[0]))
+    grid = compose.expand([*TINY, "method.call.epochs=1", f"paths.results={results}"])
+    launch.run(compose.cells(grid, ["original"]), compose.settings(grid[0]))
     gc.collect()
 
 
@@ -199,7 +206,7 @@ def test_nothing_is_left_open_of_a_host_that_read_no_orders(
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     more_than_a_pipe_holds = b"." * 2**20
     with (tmp_path / "errors").open("w") as errors:
-        with launch.Host(more_than_a_pipe_holds, errors) as host:  # type: ignore[arg-type]
+        with launch.WorkerProcess(more_than_a_pipe_holds, errors) as host:  # type: ignore[arg-type]
             assert list(host) == []
         for pipe in (host.process.stdin, host.process.stdout):
             assert pipe is not None
@@ -252,12 +259,12 @@ CALLS = {
     "a touch of the journal": (journal.Journal, "beat"),
     "what failed before": (journal.Journal, "failures"),
     "a look into the store": (Store, "has"),
-    "a fork": (worker.Host, "_start"),
-    "an event": (worker.Host, "_tell"),
-    "a worker's answer": (worker.Host, "_settle"),
-    "listening": (worker, "wait"),
-    "counting devices": (worker, "devices"),
-    "the size of what was made": (worker, "_bytes"),
+    "a fork": (scheduler.Scheduler, "_start"),
+    "an event": (scheduler.Scheduler, "_tell"),
+    "a worker's answer": (scheduler.Scheduler, "_settle"),
+    "listening": (scheduler, "wait"),
+    "counting devices": (scheduler, "devices"),
+    "the size of what was made": (scheduler, "_bytes"),
 }
 ERRORS = {
     "a full disk": OSError(28, "No space left on device"),
@@ -268,7 +275,7 @@ ERRORS = {
 
 def breaking(call: str, error: str, results: Path) -> None:
     """A sweep whose host breaks off at a call; the launching process has no such call."""
-    (place, name), host = CALLS[call], worker.main
+    (place, name), host = CALLS[call], scheduler.main
 
     def broken(*_: object, **__: object) -> None:
         raise ERRORS[error]
@@ -277,11 +284,11 @@ def breaking(call: str, error: str, results: Path) -> None:
         setattr(place, name, broken)
         host()
 
-    worker.main = main
-    grid = config.expand([*TINY, "method.call.epochs=1", f"paths.results={results}"])
-    settings = {**config.settings(grid[0]), "workers": 2}
-    with cli.mistakes_in_one_line():
-        launch.run(config.cells(grid, ["original"]), settings)
+    scheduler.main = main
+    grid = compose.expand([*TINY, "method.call.epochs=1", f"paths.results={results}"])
+    settings = {**compose.settings(grid[0]), "workers": 2}
+    with mistakes_in_one_line():
+        launch.run(compose.cells(grid, ["original"]), settings)
 
 
 @pytest.mark.tried(
@@ -376,7 +383,7 @@ def test_a_full_disk_ends_the_sweep(preloaded: Preloaded, tmp_path: Path, size: 
 
 def as_member(uid: int, function: Callable[[], object]) -> None:
     """Call a function as a user of the group, with the umask that is documented."""
-    record.commit()  # kept: this user may have no access to where Python lies
+    provenance.commit()  # kept: this user may have no access to where Python lies
     os.setgroups([])
     os.setgid(GROUP)
     os.setuid(uid)
@@ -388,9 +395,9 @@ def looked_after(results: Path) -> None:
     """Compact the rows, read them, and delete every artifact."""
     compact(results)
     assert set(load_results(results)["status"]) == {"ok"}
-    assert len(record.runs(results)) >= 2
+    assert len(run_record.runs(results)) >= 2
     store = Store(results / "store")
-    for key in upkeep.waste(store, days=-1, keep="all").artifacts:
+    for key in maintenance.waste(store, days=-1, keep="all").artifacts:
         store.remove(key)
 
 
@@ -409,9 +416,9 @@ def test_two_users_share_a_results_folder(preloaded: Preloaded) -> None:
         options.mkdir(parents=True)
         (options / "raising.yaml").write_text(RAISING)
         words = [*TINY, "method=finetune,raising", f"paths.results={folder}"]
-        grid = config.expand([*words, f"hydra.searchpath=[file://{options.parent}]"])
-        settings = {**config.settings(grid[0]), "workers": 1}
-        cells = config.cells(grid, ["original"])
+        grid = compose.expand([*words, f"hydra.searchpath=[file://{options.parent}]"])
+        settings = {**compose.settings(grid[0]), "workers": 1}
+        cells = compose.cells(grid, ["original"])
         whole = partial(launch.run, cells, settings, sweep="shared")
         for uid, how in ((11111, "wild"), (22222, "calm")):
             code, sweep = preloaded.run([], folder, partial(as_member, uid, whole), UNRULY=how)

@@ -14,8 +14,10 @@ from report.studies import rows
 from safetensors.numpy import save_file
 
 import unlearnbench
-from unlearnbench import results
-from unlearnbench.store import Store
+from unlearnbench.results import parts
+from unlearnbench.results.load import default_folder, load_results
+from unlearnbench.results.schema import ROWS, SCHEMA_VERSION, SCORES
+from unlearnbench.store.artifacts import Store
 
 README = Path(__file__).parent.parent / "results" / "README.md"
 
@@ -43,15 +45,13 @@ EARLIER = (SCHEMA_1, SCHEMA_2, SCHEMA_3)
 """In which ``model_key`` held the key of the utility rows."""
 
 
-def write(
-    folder: Path, sweep: str, told: list[dict[str, Any]], schema: pa.Schema = results.ROWS
-) -> None:
-    results.write(folder / "rows", sweep, told, schema)
+def write(folder: Path, sweep: str, told: list[dict[str, Any]], schema: pa.Schema = ROWS) -> None:
+    parts.write(folder / "rows", sweep, told, schema)
     name = "model_key" if schema in EARLIER else "utility_key"
     cells = {row["key"]: row[name] for row in told}
     listed = [{"sweep": sweep, "key": key, name: model} for key, model in cells.items()]
     fields = [(field, pa.string()) for field in ("sweep", "key", name)]
-    results.write(folder / "sweeps", sweep, listed, pa.schema(fields))
+    parts.write(folder / "sweeps", sweep, listed, pa.schema(fields))
 
 
 def test_names_are_categories_and_counts_are_whole(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_names_are_categories_and_counts_are_whole(tmp_path: Path) -> None:
 
 
 def test_rows_of_several_machines_and_versions_stand_side_by_side(tmp_path: Path) -> None:
-    for number, schema in enumerate((SCHEMA_1, SCHEMA_2, SCHEMA_3, results.ROWS), 1):
+    for number, schema in enumerate((SCHEMA_1, SCHEMA_2, SCHEMA_3, ROWS), 1):
         told = rows(
             f"m{number}", {"test_acc": [0.1 * number]}, traits="uses_val", device=f"d{number}"
         )
@@ -88,7 +88,7 @@ def test_rows_of_several_machines_and_versions_stand_side_by_side(tmp_path: Path
     assert unlearnbench.load_results(everywhere, sweep="s", wide=True).shape[0] == 4
     alone = unlearnbench.load_results(tmp_path / "1")
     assert alone["traits"].tolist() == [""]
-    assert list(alone.columns) == results.ROWS.names
+    assert list(alone.columns) == ROWS.names
 
 
 def test_a_cell_computed_on_two_machines_stands_once(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_cell_computed_on_two_machines_stands_once(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_newer_version_are_refused(tmp_path: Path) -> None:
-    newer = [{**row, "schema": results.SCHEMA_VERSION + 1} for row in rows("a", {"x": [1.0]})]
+    newer = [{**row, "schema": SCHEMA_VERSION + 1} for row in rows("a", {"x": [1.0]})]
     write(tmp_path, "s", newer)
     with pytest.raises(ValueError, match="update unlearnbench"):
         unlearnbench.load_results(tmp_path)
@@ -116,7 +116,7 @@ def scored(folder: Path, *keys: str) -> None:
         for key in keys
         for row in range(4)
     ]
-    results.write(folder / "scores", "part", told, results.SCORES)
+    parts.write(folder / "scores", "part", told, SCORES)
 
 
 @pytest.mark.tried(
@@ -162,7 +162,7 @@ def test_a_folder_and_a_key_as_they_are_typed(
     key = unlearnbench.load_results("~/own")["key"].iloc[0]
     assert set(unlearnbench.load_results("~/own", keys=key)["key"]) == {key}
     monkeypatch.setenv("UNLEARNBENCH_RESULTS", "~/own")
-    assert results.default_folder() == tmp_path / "own"
+    assert default_folder() == tmp_path / "own"
     assert len(unlearnbench.load_results())
 
 
@@ -264,7 +264,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             attacked = rows(method, {"mia_test_auc": values}, "umia", train=train)
             told += [with_outputs(folder, row) for row in attacked]
         write(folder, sweep, told)
-    frame = results.load_results(folder)
+    frame = load_results(folder)
     scored(folder, *frame.loc[frame["attack"] == "umia", "key"].unique())
     return folder
 

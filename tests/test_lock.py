@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from unlearnbench import lock
+from unlearnbench.store import lock
 
 fork = multiprocessing.get_context("fork")
 
@@ -36,10 +36,10 @@ def elsewhere(**told: Any) -> lock.Owner:
     return replace(lock.me(), host="another machine", **told)
 
 
-def breaks(path: Path, known: lock.Known = lambda job: True) -> bool:
+def evict_if_stale(path: Path, known: lock.Known = lambda job: True) -> bool:
     """Whether somebody who comes now gets the lock, and need not wait after the first look."""
     looks = iter([False])
-    with lock.held(path, lambda: next(looks, True), known) as claim:
+    with lock.locked(path, lambda: next(looks, True), known) as claim:
         return claim is not None
 
 
@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_taken_and_given_back_nothing_is_left(path: Path) -> None:
-    with lock.held(path, never) as claim:
+    with lock.locked(path, never) as claim:
         assert claim is not None
         assert [mark.name for mark in path.iterdir()] == [claim.token]
         assert not claim.lost
@@ -60,7 +60,7 @@ def _hold(path: Path, log: Path, rounds: int, seed: int) -> None:
     """Be in the lock some times; sometimes die in it."""
     draw = random.Random(seed)
     for _ in range(rounds):
-        with lock.held(path, never):
+        with lock.locked(path, never):
             inside = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(inside, b"in\n")
             time.sleep(draw.uniform(0, 0.002))
@@ -95,7 +95,7 @@ def test_a_killed_holders_lock_is_broken_at_once(path: Path) -> None:
     ready = fork.Event()
 
     def hold() -> None:
-        with lock.held(path, never):
+        with lock.locked(path, never):
             ready.set()
             time.sleep(60)
 
@@ -105,7 +105,7 @@ def test_a_killed_holders_lock_is_broken_at_once(path: Path) -> None:
     (token,) = (mark.name for mark in path.iterdir())
     process.kill()
     process.join()
-    with lock.held(path, never) as claim:
+    with lock.locked(path, never) as claim:
         assert claim is not None
         assert [mark.name for mark in path.iterdir()] == [claim.token] != [token]
 
@@ -129,9 +129,9 @@ def test_another_process_of_the_holders_number_is_not_the_holder(path: Path) -> 
     mine = lock.me()
     assert mine.start is not None
     put(path, mine)
-    assert not breaks(path)
+    assert not evict_if_stale(path)
     put(path, replace(mine, start=mine.start - 1))
-    assert breaks(path)
+    assert evict_if_stale(path)
 
 
 def test_a_living_holder_elsewhere_is_waited_for(path: Path) -> None:
@@ -140,17 +140,17 @@ def test_a_living_holder_elsewhere_is_waited_for(path: Path) -> None:
     dead.join()
     assert dead.pid is not None
     put(path, replace(elsewhere(), pid=dead.pid))
-    assert not breaks(path)
+    assert not evict_if_stale(path)
     put(path, replace(lock.me(), pid=dead.pid))
-    assert breaks(path)
+    assert evict_if_stale(path)
 
 
 @pytest.mark.parametrize("owner", [elsewhere(), None], ids=["elsewhere", "unreadable"])
 def test_a_stale_heartbeat_is_broken(path: Path, owner: lock.Owner | None) -> None:
     put(path, owner, age=lock.LIMIT - 5)
-    assert not breaks(path)
+    assert not evict_if_stale(path)
     put(path, owner, age=lock.LIMIT + 5)
-    assert breaks(path)
+    assert evict_if_stale(path)
 
 
 def test_ages_are_those_of_the_file_system(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,15 +165,15 @@ def test_ages_are_those_of_the_file_system(path: Path, monkeypatch: pytest.Monke
 
     put(path, elsewhere())
     monkeypatch.setattr(lock, "os", Slow())
-    assert not breaks(path)
+    assert not evict_if_stale(path)
     put(path, elsewhere(), age=lock.LIMIT + 5)
-    assert breaks(path)
+    assert evict_if_stale(path)
     assert list(path.parent.iterdir()) == []
 
 
 def test_the_holder_is_heard_of_while_it_works(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.01)
-    with lock.held(path, never) as claim:
+    with lock.locked(path, never) as claim:
         assert claim is not None
         mark = path / claim.token
         os.utime(mark, (0, 0))
@@ -196,9 +196,9 @@ def test_a_job_that_slurm_no_longer_knows_is_gone(
     assert (lock.me().cluster, lock.me().job) == ("here", "7")
     asked: list[str] = []
     put(path, elsewhere(cluster="here", job="12_3"))
-    assert not breaks(path, lambda number: asked.append(number) or True)
+    assert not evict_if_stale(path, lambda number: asked.append(number) or True)
     assert asked == ["12_3"]
-    assert breaks(path, lambda number: number != "12_3")
+    assert evict_if_stale(path, lambda number: number != "12_3")
 
 
 @pytest.mark.parametrize("cluster", ["there", None])
@@ -207,7 +207,7 @@ def test_another_clusters_slurm_is_not_asked(
 ) -> None:
     job(monkeypatch, cluster)
     put(path, elsewhere(cluster="here", job="12_3"))
-    assert not breaks(path, lambda number: False)
+    assert not evict_if_stale(path, lambda number: False)
 
 
 def test_who_is_late_to_break_a_lock_does_not_break_the_next_one(
@@ -221,18 +221,18 @@ def test_who_is_late_to_break_a_lock_does_not_break_the_next_one(
 
     def interrupted(folder: Path) -> float:
         monkeypatch.setattr(lock, "clock", clock)
-        assert quick.breaks("theirs")
+        assert quick.evict_if_stale("theirs")
         assert quick.take()
         return clock(folder)
 
     monkeypatch.setattr(lock, "clock", interrupted)
-    assert not late.breaks("theirs")
+    assert not late.evict_if_stale("theirs")
     assert not late.take()
     assert late.holder() == quick.token
 
 
 def test_who_has_lost_the_lock_leaves_the_next_holders_alone(path: Path) -> None:
-    with lock.held(path, never) as claim:
+    with lock.locked(path, never) as claim:
         assert claim is not None
         (path / claim.token).unlink()
         put(path, elsewhere(), "next")
@@ -249,7 +249,7 @@ def test_a_lost_answer_of_the_file_server(path: Path, monkeypatch: pytest.Monkey
         raise FileNotFoundError(source)
 
     monkeypatch.setattr(Path, "rename", unanswered)
-    with lock.held(path, never) as claim:
+    with lock.locked(path, never) as claim:
         assert claim is not None
         assert not claim.lost
 
@@ -271,7 +271,7 @@ def naps(path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[fl
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
     monkeypatch.setattr(lock, "time", clock)
-    with lock.held(path, lambda: sum(slept) > seconds) as claim:
+    with lock.locked(path, lambda: sum(slept) > seconds) as claim:
         assert claim is None
     return slept
 
@@ -294,7 +294,7 @@ def test_an_old_listing_is_not_looked_at_again_at_once(
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
     monkeypatch.setattr(lock, "time", clock)
-    with lock.held(path, lambda: next(looks) == 5) as claim:
+    with lock.locked(path, lambda: next(looks) == 5) as claim:
         assert claim is None
     assert len(slept) == 5
     assert [one.name for one in path.parent.iterdir()] == [path.name]
@@ -313,11 +313,11 @@ def test_slurm_is_asked_once_a_beat(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_lock_that_cannot_be_written_is_told(path: Path) -> None:
-    with pytest.raises(FileNotFoundError), lock.held(path.parent / "no" / "x.held", never):
+    with pytest.raises(FileNotFoundError), lock.locked(path.parent / "no" / "x.held", never):
         pass
 
 
 def test_a_failure_inside_gives_the_lock_back(path: Path) -> None:
-    with suppress(KeyError), lock.held(path, never):
+    with suppress(KeyError), lock.locked(path, never):
         raise KeyError
     assert not path.exists()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from unlearnbench import commands, machine
-from unlearnbench.pack import Request
-from unlearnbench.plan import Plan
+from unlearnbench.sweep import estimate, machine
+from unlearnbench.sweep import packing as pack
+from unlearnbench.sweep.packing import Request
+from unlearnbench.sweep.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_the_plan_counts_as_the_worker_does(
     monkeypatch.setattr(machine, "gpus", lambda: gpus)
     assert len(machine.places("auto", None, gpus)) == workers
     seen: list[Mapping[bool, Request]] = []
-    monkeypatch.setattr(commands.pack, "arrays", lambda *given: seen.append(given[3]) or [])
+    monkeypatch.setattr(pack, "arrays", lambda *given: seen.append(given[3]) or [])
     settings = {"device": "auto", "workers": None, "paths": {"results": str(tmp_path)}}
-    commands._prepared(Plan((), 0, {}), [], settings, "x")
+    estimate.prepared_plan(Plan((), 0, {}), [], settings, "x")
     assert seen[0][True] == seen[0][False] == Request(workers, workers, gpus)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from unlearnbench import config, record
-from unlearnbench.results import load_results
+from unlearnbench.config import compose
+from unlearnbench.results.load import load_results
+from unlearnbench.sweep import run_record
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 nbclient = pytest.importorskip("nbclient", reason="the notebook runs with it; extra dev")
@@ -51,8 +52,8 @@ def test_recipes_for_pandas(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """All of them, in their order, where the sweep they name is there."""
     words = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=5", "seed=range(3)"]
     words += ["method=finetune,random_labels,gradient_ascent", "method.call.sgd.lr=0.1"]
-    cells = config.cells(config.expand(words), ["original", "retrain"])
-    record.write_cells(tour / "results", "quickstart", cells)
+    cells = compose.cells(compose.expand(words), ["original", "retrain"])
+    run_record.write_cells(tour / "results", "quickstart", cells)
     monkeypatch.chdir(tour)
     monkeypatch.delenv("UNLEARNBENCH_RESULTS", raising=False)
     names: dict[str, Any] = {}

@@ -9,17 +9,18 @@ from cells import compose
 from method.bench import Bench, same, weights
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.seeding import generator
+from unlearnbench.method import _ops as ops
+from unlearnbench.method import _rewind as rewind
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.resnet18 import resnet18
-from unlearnbench.pipeline import Lab
-from unlearnbench.seeding import generator
+from unlearnbench.pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def bench(lab: Lab) -> Bench:
-    return Bench(lab, compose())
+def bench(workspace: Workspace) -> Bench:
+    return Bench(workspace, compose())
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_error_is_the_share_of_wrong_rows(bench: Bench) -> None:
 
 
 def test_a_record_returns_to_the_epoch_that_errs_most_alike(bench: Bench) -> None:
-    record, net = ops.Record(bench.original, bench.task), bench.original
+    record, net = rewind.Record(bench.original, bench.task), bench.original
     for epoch in (1, 2):
         with torch.no_grad():
             next(net.parameters()).zero_()
@@ -100,12 +101,12 @@ def test_a_record_returns_to_the_epoch_that_errs_most_alike(bench: Bench) -> Non
 def test_a_record_compares_with_validation_rows_of_the_forgotten_classes(bench: Bench) -> None:
     task = bench.task
     fives = task.forget.chosen((task.forget.y == 5).nonzero().flatten())
-    record = ops.Record(bench.original, replace(task, forget=fives))
+    record = rewind.Record(bench.original, replace(task, forget=fives))
     assert len(record.val.rows) == int((task.val.y == 5).sum())
     assert set(record.val.y.tolist()) == {5}
     nines = task.val.chosen((task.val.y == 9).nonzero().flatten())
     with pytest.raises(Skip, match="validation rows"):
-        ops.Record(bench.original, replace(task, forget=fives, val=nines))
+        rewind.Record(bench.original, replace(task, forget=fives, val=nines))
 
 
 def test_the_tail_counts_stages_from_the_head(net: nn.Module) -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from unlearnbench import config, pack
-from unlearnbench.pack import Request
-from unlearnbench.plan import Job, plan
-from unlearnbench.store import Store
+from unlearnbench.config import compose
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep import packing as pack
+from unlearnbench.sweep.packing import Request
+from unlearnbench.sweep.plan import Job, plan
 
 REQUESTS = {True: Request(2, 2, 1), False: Request(2, 2, 0)}
 
@@ -18,7 +19,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ...]:
         "dataset=wine,digits",
         "seed=range(5)",
     ]
-    cells = config.cells(config.expand(words), ["retrain"])
+    cells = compose.cells(compose.expand(words), ["retrain"])
     return plan(cells, Store(tmp_path_factory.mktemp("store")), set()).jobs
 
 
@@ -85,7 +86,7 @@ def test_arrays_are_one_a_wave_and_request_and_no_longer_than_allowed(
 def test_only_attacks_on_stored_outputs_need_no_gpu() -> None:
     told = {}
     for attack in ("umia", "none", "model_inversion"):
-        (cell,) = config.cells([[f"attack={attack}"]])
+        (cell,) = compose.cells([[f"attack={attack}"]])
         told[attack] = pack.on_gpu(Job("rows", "", (cell,), (), 3))
         assert pack.on_gpu(Job("unlearned", "", (cell,), (), 2))
     assert told == {"umia": False, "none": False, "model_inversion": True}

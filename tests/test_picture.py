@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlearnbench import picture
+from unlearnbench.core import picture
 
 
 def test_a_grid_has_each_image_in_its_place() -> None:

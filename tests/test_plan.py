@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from unlearnbench import config, plan
-from unlearnbench.cell import NOTHING, UNTOUCHED, Cell
-from unlearnbench.plan import Job
+from unlearnbench.config import compose as compose_module
+from unlearnbench.config import validate
+from unlearnbench.config.compose import expand
+from unlearnbench.core.cell import NOTHING, ORIGINAL, Cell
 from unlearnbench.protocol.request_pairs import RequestPair
-from unlearnbench.store import Store
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep import plan
+from unlearnbench.sweep.plan import Job
 
 CONTROLS = ["original", "retrain", "second_retrain"]
 METHODS = ["finetune", "gradient_ascent", "neggrad_plus", "random_labels"]
@@ -23,7 +26,7 @@ METHODS = ["finetune", "gradient_ascent", "neggrad_plus", "random_labels"]
 
 def grid(*words: str, controls: list[str] = CONTROLS) -> list[Cell]:
     axes = [f"method={','.join(METHODS)}", "seed=range(10)"]
-    return config.cells(config.expand(["attack=none", *axes, *words]), controls)
+    return compose_module.cells(expand(["attack=none", *axes, *words]), controls)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_rows_need_every_output_that_they_read(cells: list[Cell], tmp_path: Path
 
 def test_rows_are_written_fifty_cells_a_file(tmp_path: Path) -> None:
     words = ["seed=0", f"method.call.epochs=range(1,{plan.ROWS_AT_ONCE})"]
-    many = config.cells(config.expand(["attack=none", "method=finetune", *words]), CONTROLS)
+    many = compose_module.cells(expand(["attack=none", "method=finetune", *words]), CONTROLS)
     rows = [job for job in plan.plan(many, Store(tmp_path), set()).jobs if job.kind == "rows"]
     assert [len(job.cells) for job in rows] == [plan.ROWS_AT_ONCE, 2]
 
@@ -123,7 +126,7 @@ def test_finished_cells_are_not_planned_nor_what_only_they_need(
 
 
 def test_a_cell_is_finished_with_its_models_utility_only(tmp_path: Path) -> None:
-    (cell,) = config.cells([["attack=umia"]])
+    (cell,) = compose_module.cells([["attack=umia"]])
     for finished in ({cell.key}, {cell.utility_key}):
         assert plan.plan([cell], Store(tmp_path), finished).jobs
     assert not plan.plan([cell], Store(tmp_path), {cell.key, cell.utility_key}).jobs
@@ -133,13 +136,15 @@ def test_compositions_are_one_a_distinct_option_not_one_a_cell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full composition takes 50 ms; a sweep of 180 cells must plan while one watches."""
-    compose, asked = config.compose, []
-    monkeypatch.setattr(config, "compose", lambda *a, **k: asked.append(k) or compose(*a, **k))
+    compose, asked = validate.hydra_compose, []
+    monkeypatch.setattr(
+        validate, "hydra_compose", lambda *a, **k: asked.append(k) or compose(*a, **k)
+    )
 
     def compositions(methods: list[str], seeds: int) -> int:
         asked.clear()
         words = [f"method={','.join(methods)}", f"seed=range({seeds})"]
-        assert len(config.cells(config.expand(words))) == len(methods) * seeds
+        assert len(compose_module.cells(expand(words))) == len(methods) * seeds
         return len(asked)
 
     few = compositions(METHODS[:2], 2)
@@ -165,7 +170,7 @@ def calls(function: Callable[[], object]) -> int:
 
 def test_no_step_is_quadratic_in_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each twenty seeds more cost what the twenty before did, from words to jobs."""
-    store, composed, real = Store(tmp_path), dict[str, Any](), config.compose
+    store, composed, real = Store(tmp_path), dict[str, Any](), validate.hydra_compose
 
     def once(name: str, overrides: list[str], **more: Any) -> Any:
         asked = str(overrides)
@@ -173,16 +178,16 @@ def test_no_step_is_quadratic_in_cells(tmp_path: Path, monkeypatch: pytest.Monke
             composed[asked] = real(name, overrides=overrides, **more)
         return composed[asked]
 
-    monkeypatch.setattr(config, "compose", once)  # of which there are as many for one seed
+    monkeypatch.setattr(validate, "hydra_compose", once)  # of which there are as many for one seed
     each: dict[str, list[int]] = {name: [] for name in ("cells", "plan", "needed")}
     for seeds in (1, 20, 40, 60):
         typed = ["attack=umia", "method=finetune,gradient_ascent", f"seed=range({seeds})"]
-        words, made = config.expand(typed), dict[str, Any]()
+        words, made = expand(typed), dict[str, Any]()
 
         def step(name: str, function: Callable[[], object], made: Any = made) -> None:
             each[name].append(calls(lambda: made.__setitem__(name, function())))
 
-        step("cells", lambda words=words: config.cells(words, CONTROLS))
+        step("cells", lambda words=words: compose_module.cells(words, CONTROLS))
         step("plan", lambda made=made: plan.plan(made["cells"], store, set()))
         step("needed", lambda made=made: plan.needed(made["cells"]))
         assert len(made["cells"]) == 5 * seeds
@@ -197,8 +202,8 @@ def test_digests_and_looks_at_the_store_are_few_a_cell(
     real, sha256 = Store._listed, hashlib.sha256
     monkeypatch.setattr(Store, "_listed", lambda *a: listed.append(a) or real(*a))
     monkeypatch.setattr(hashlib, "sha256", lambda text: hashed.append(text) or sha256(text))
-    cells = config.cells(
-        config.expand(["attack=none", "forget.call.seed=range(5)", "seed=range(60)"]), ["retrain"]
+    cells = compose_module.cells(
+        expand(["attack=none", "forget.call.seed=range(5)", "seed=range(60)"]), ["retrain"]
     )
     plan.plan(cells, Store(tmp_path), set())
     assert len(cells) == 2 * 300
@@ -210,11 +215,14 @@ def test_planning_imports_no_torch(tmp_path: Path) -> None:
     text = f"""
 import sys
 from pathlib import Path
-from unlearnbench import cli, config, launch, results
-from unlearnbench.plan import plan
-from unlearnbench.store import Store
-grid = config.cells([["method=finetune", "seed=1"]], {CONTROLS})
-print(plan(grid, Store(Path({str(tmp_path)!r})), results.finished(Path({str(tmp_path)!r}))))
+from unlearnbench.cli import main
+from unlearnbench.config import compose
+from unlearnbench.results import load
+from unlearnbench.sweep import local
+from unlearnbench.sweep.plan import plan
+from unlearnbench.store.artifacts import Store
+grid = compose.cells([["method=finetune", "seed=1"]], {CONTROLS})
+print(plan(grid, Store(Path({str(tmp_path)!r})), load.finished(Path({str(tmp_path)!r}))))
 print(sys.modules.keys() & {{"torch", "lightning", "sklearn", "torchvision"}})
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
@@ -225,7 +233,9 @@ print(sys.modules.keys() & {{"torch", "lightning", "sklearn", "torchvision"}})
 def test_an_attack_on_a_population_needs_its_shadows_once(tmp_path: Path) -> None:
     """Originals and retrained models of the population serve every method and attack."""
     words = ["attack=ulira", "attack.shadow_models.models=8"]
-    cells = config.cells([[*words, f"method={name}"] for name in ("finetune", "gradient_ascent")])
+    cells = compose_module.cells(
+        [[*words, f"method={name}"] for name in ("finetune", "gradient_ascent")]
+    )
     made = plan.plan(cells, Store(tmp_path), set())
     assert kinds(made.jobs) == {
         "original": 1 + 8,
@@ -246,7 +256,7 @@ def test_an_ensemble_needs_what_it_was_before_a_request(method: str) -> None:
         "request_pairs.originals=1",
         "request_pairs.requests=2",
     ]
-    (one,) = config.cells([words])
+    (one,) = compose_module.cells([words])
     before = [replace(each, forget=NOTHING) for each in RequestPair.models(one)]
     found = plan.needed([one])
     assert {each.model_key for each in before} <= found
@@ -259,9 +269,9 @@ def test_an_ensemble_needs_what_it_was_before_a_request(method: str) -> None:
     "the original is planned and made by a job of its own, not while rows are computed",
 )
 def test_the_ceiling_of_an_attack_on_one_output_is_planned() -> None:
-    (plain,) = config.cells([["attack=umia", "method=retrain"]])
+    (plain,) = compose_module.cells([["attack=umia", "method=retrain"]])
     traits = {"headline": ["mia_test_auc"], "ends": {"floor": "retrain", "ceiling": "original"}}
     asked = replace(plain, attack={**plain.attack, "traits": traits})
-    original = replace(plain, method=UNTOUCHED).predictions_key
+    original = replace(plain, method=ORIGINAL).predictions_key
     assert original in plan.needed([asked])
     assert original not in plan.needed([plain])

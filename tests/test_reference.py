@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 import unlearnbench
-from unlearnbench import results
-from unlearnbench.report import leaderboard
+from unlearnbench.report.tables import leaderboard
+from unlearnbench.results import load
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 MANIFEST = OmegaConf.load(REFERENCE / "manifest.yaml")
@@ -27,7 +27,7 @@ COSTS = ["rte", "rte_tuned", "peak_bytes"]
 
 @pytest.mark.parametrize("sweep", TABLES)
 def test_a_table_is_that_of_its_rows_to_the_byte(sweep: str) -> None:
-    wide = results.load_results(REFERENCE, sweep=sweep, wide=True)
+    wide = load.load_results(REFERENCE, sweep=sweep, wide=True)
     assert (REFERENCE / f"{TABLES[sweep]}.md").read_text().endswith(leaderboard.markdown(wide))
 
 
@@ -37,7 +37,7 @@ def test_the_manifest_says_of_all_rows_what_made_them() -> None:
         # Of this file: cells of two sweeps stand in both, and are loaded once.
         rows = pd.read_parquet(REFERENCE / "rows" / f"{sweep}.parquet")
         assert (len(rows), set(rows["commit"])) == (told.rows, set(told.commits))
-        assert len(results.load_sweep(REFERENCE, sweep)) == told.cells
+        assert len(load.load_sweep(REFERENCE, sweep)) == told.cells
         page = (REFERENCE / f"{TABLES[sweep]}.md").read_text()
         assert told.command in page
 

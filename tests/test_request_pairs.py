@@ -14,17 +14,21 @@ import torch
 from cells import compose
 from safetensors.numpy import load as load_arrays
 
-from unlearnbench import config, outputs, pipeline, table
-from unlearnbench.cell import NOTHING, Cell
+from unlearnbench.config.compose import cells
+from unlearnbench.core.cell import NOTHING, Cell
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.pipeline import Lab
-from unlearnbench.plan import plan
+from unlearnbench.pipeline import inputs, outputs
+from unlearnbench.pipeline import models as models_module
+from unlearnbench.pipeline.models import ephemeral_model, unlearned
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.split import records_of, split_of
+from unlearnbench.pipeline.workspace import Workspace
 from unlearnbench.protocol import protocol_of
 from unlearnbench.protocol.request_pairs import HALVES, Pools, RequestPair, pools
 from unlearnbench.protocol.shadow_models import ShadowModel
-from unlearnbench.split import records_of, split_of
-from unlearnbench.store import Store
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep.plan import plan
 
 ROWS = np.arange(500, 1500)
 requests = RequestPair.models
@@ -38,7 +42,7 @@ def composed() -> dict[str, Cell]:
     """Cells of the same pairs by method; composing takes longer than training on 60 rows."""
     words = ["attack=double_output", "model=logreg", "train.call.epochs=1"]
     words += [f"attack.request_pairs.{name}={value}" for name, value in SMALL.items()]
-    every = config.cells([[*words, f"method={name}"] for name in METHODS])
+    every = cells([[*words, f"method={name}"] for name in METHODS])
     return dict(zip(METHODS, every, strict=True))
 
 
@@ -48,9 +52,9 @@ def cell(method: str = "retrain", **changed: Any) -> Cell:
     return replace(one, attack={**one.attack, "request_pairs": {**SMALL, **changed}})
 
 
-def by_half(lab: Lab, one: Cell) -> dict[str, Predictions]:
+def by_half(workspace: Workspace, one: Cell) -> dict[str, Predictions]:
     """What the cell's attack gets."""
-    target, shadow = outputs.gathered(lab, one)[0]
+    target, shadow = outputs.gathered(workspace, one)[0]
     return {"target": target, "shadow": shadow}
 
 
@@ -98,7 +102,7 @@ def test_shares_of_a_half(half: str) -> None:
 
 def test_all_rows_but_validation_are_in_a_half() -> None:
     target, shadow = (member(cell(), half) for half in ("target", "shadow"))
-    data = pipeline.dataset(target)
+    data = inputs.dataset(target)
     found = [one.pools(records_of(one, data)) for one in (target, shadow)]
     every = [rows for one in found for rows in (one.positive, one.negative, one.replacement)]
     val = split_of(composed()["retrain"], data).val
@@ -201,7 +205,7 @@ def test_impossible_settings_are_named(changed: dict[str, Any], told: str) -> No
 @pytest.mark.parametrize("online", [False, True])
 def test_split_of_a_request(online: bool) -> None:
     one = member(cell(online=online), index=1, number=2)
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     parts, found = split_of(one, data), one.request(one.pools(records_of(one, data)))
     trained = one.training_rows(one.pools(records_of(one, data))).tolist()
     assert parts.train.tolist() == trained + (found.added.tolist() if online else [])
@@ -258,14 +262,16 @@ def test_every_request_has_outputs_of_its_own() -> None:
     assert len(set(more) & set(found)) == per_cell, "more requests leave the others as they are"
 
 
-def test_a_second_retrain_is_compared_with_the_original_of_its_own_seed(lab: Lab) -> None:
+def test_a_second_retrain_is_compared_with_the_original_of_its_own_seed(
+    workspace: Workspace,
+) -> None:
     first, second = (member(cell(name)) for name in ("retrain", "second_retrain"))
     assert second.original().predictions_key == first.original().predictions_key
     assert second.original().model_seed == second.seed == second.model_seed - 1
     later = replace(first, seed=first.seed + 1)
     assert later.model_key == second.model_key
     assert later.predictions_key != second.predictions_key, "what was before is another"
-    found = [by_half(lab, cell(name))["target"] for name in METHODS[2:4]]
+    found = [by_half(workspace, cell(name))["target"] for name in METHODS[2:4]]
     assert (found[0].logits_MQNC[0] == found[1].logits_MQNC[0]).all()
     assert (found[0].logits_MQNC[1] != found[1].logits_MQNC[1]).any()
 
@@ -310,12 +316,12 @@ def test_a_cell_without_a_zoo_has_none() -> None:
 # Outputs before and after.
 
 
-def test_shapes_and_parts(lab: Lab) -> None:
+def test_shapes_and_parts(workspace: Workspace) -> None:
     """Two originals, three requests each; of each two deleted rows, one that stays, two unseen."""
     one = cell("finetune")
-    found = by_half(lab, one)
+    found = by_half(workspace, one)
     assert set(found) == set(HALVES)
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     for half, said in found.items():
         asked = [each for each in requests(one) if each.split["half"] == half]
         own_N = np.concatenate(
@@ -337,28 +343,32 @@ def test_shapes_and_parts(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("method", ["finetune", "retrain"])
-def test_first_the_originals_outputs_then_those_of_what_became_of_it(lab: Lab, method: str) -> None:
-    found = by_half(lab, cell(method))
-    data = pipeline.dataset(cell(method))
+def test_first_the_originals_outputs_then_those_of_what_became_of_it(
+    workspace: Workspace, method: str
+) -> None:
+    found = by_half(workspace, cell(method))
+    data = inputs.dataset(cell(method))
     for half, index, number in (("shadow", 0, 2), ("target", 1, 1)):
         one, said = member(cell(method), half, index, number), found[half]
         here_N = (said.model_N == index) & (said.request_N == number)
         x = data.inputs(torch.from_numpy(said.rows_N[here_N]))
-        for place, net in enumerate((pipeline.original(lab, one), pipeline.passing(lab, one))):
+        for place, net in enumerate(
+            (models_module.original(workspace, one), ephemeral_model(workspace, one))
+        ):
             with torch.no_grad():
                 expected = net(x).numpy()
             np.testing.assert_allclose(said.logits_MQNC[place, 0, here_N], expected, atol=1e-5)
         assert np.abs(np.subtract(*said.logits_MQNC[:, 0, here_N])).max() > 1e-3
 
 
-def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
+def test_before_is_what_is_stored_of_the_original(workspace: Workspace) -> None:
     """Beside its requests an original has outputs on what it was and was not trained on."""
     one = member(cell())
-    said = by_half(lab, cell())["target"]
-    outputs.predict(lab, one.original())
-    stored = lab.store.load(one.original().predictions_key)
+    said = by_half(workspace, cell())["target"]
+    outputs.predict(workspace, one.original())
+    stored = workspace.store.load(one.original().predictions_key)
     arrays = load_arrays(stored.read(outputs.OUTPUTS))
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     trained = one.training_rows(one.pools(records_of(one, data))).tolist()
     assert arrays["trained_N"].tolist() == [True] * 60 + [False] * 60
     assert arrays["y_N"][:60].tolist() == data.y[trained].tolist()
@@ -368,16 +378,16 @@ def test_before_is_what_is_stored_of_the_original(lab: Lab) -> None:
     np.testing.assert_allclose(before, arrays["logits_NC"][places], atol=1e-5)
 
 
-def test_accuracies_are_of_the_originals_under_attack(lab: Lab) -> None:
+def test_accuracies_are_of_the_originals_under_attack(workspace: Workspace) -> None:
     """By the models themselves, on the rows they were trained on and on as many unseen ones."""
-    told = outputs.gathered(lab, cell())[1]
+    told = outputs.gathered(workspace, cell())[1]
     originals = {
         one.original().model_key: one for one in requests(cell()) if one.split["half"] == "target"
     }
     trained, unseen = [], []
     for one in originals.values():
-        data, own = pipeline.dataset(one), one.pools(records_of(one, pipeline.dataset(one)))
-        net = pipeline.original(lab, one)
+        data, own = inputs.dataset(one), one.pools(records_of(one, inputs.dataset(one)))
+        net = models_module.original(workspace, one)
         for rows, right in ((one.training_rows(own), trained), (own.negative[:60], unseen)):
             with torch.no_grad():
                 said = net(data.inputs(torch.from_numpy(rows))).argmax(dim=1)
@@ -388,8 +398,8 @@ def test_accuracies_are_of_the_originals_under_attack(lab: Lab) -> None:
     }
 
 
-def test_the_original_is_compared_with_itself(lab: Lab) -> None:
-    same, retrained = (by_half(lab, cell(name)) for name in ("original", "retrain"))
+def test_the_original_is_compared_with_itself(workspace: Workspace) -> None:
+    same, retrained = (by_half(workspace, cell(name)) for name in ("original", "retrain"))
     for half in HALVES:
         assert same[half].kind_M == ("original", "original")
         assert (same[half].logits_MQNC[0] == same[half].logits_MQNC[1]).all()
@@ -397,13 +407,15 @@ def test_the_original_is_compared_with_itself(lab: Lab) -> None:
         assert (same[half].rows_N == retrained[half].rows_N).all()
 
 
-def test_sisa_was_its_own_ensemble_before_and_a_deletion_changes_one_shard(new_lab: Lab) -> None:
+def test_sisa_was_its_own_ensemble_before_and_a_deletion_changes_one_shard(
+    new_workspace: Workspace,
+) -> None:
     small = {"originals": 1, "requests": 2, "deletions": 1}
-    said = by_half(new_lab, cell("sisa", **small))["target"]
+    said = by_half(new_workspace, cell("sisa", **small))["target"]
     one = member(cell("sisa", **small), number=1)
-    data = pipeline.dataset(one)
-    before = pipeline.unlearned(new_lab, replace(one, forget=NOTHING))
-    after = pipeline.passing(new_lab, one)
+    data = inputs.dataset(one)
+    before = unlearned(new_workspace, replace(one, forget=NOTHING))
+    after = ephemeral_model(new_workspace, one)
     assert isinstance(before, Ensemble)
     assert isinstance(after, Ensemble)
     here_N = said.request_N == 1
@@ -412,7 +424,7 @@ def test_sisa_was_its_own_ensemble_before_and_a_deletion_changes_one_shard(new_l
         for place, net in enumerate((before, after)):
             expected = net(x).numpy()
             np.testing.assert_allclose(said.logits_MQNC[place, 0, here_N], expected, atol=1e-5)
-        plain = pipeline.original(new_lab, one)(x).numpy()
+        plain = models_module.original(new_workspace, one)(x).numpy()
     assert np.abs(said.logits_MQNC[0, 0, here_N] - plain).max() > 1e-2
     changed = [
         any(not torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
@@ -422,19 +434,19 @@ def test_sisa_was_its_own_ensemble_before_and_a_deletion_changes_one_shard(new_l
     assert len(changed) == 5
 
 
-def test_what_has_prepared_cannot_take_in_new_records(lab: Lab) -> None:
+def test_what_has_prepared_cannot_take_in_new_records(workspace: Workspace) -> None:
     small = {"originals": 1, "requests": 1, "online": True}
     for method in ("sisa", "amnesiac"):
-        found = table.rows(lab, cell(method, **small))
+        found = rows_of(workspace, cell(method, **small))
         attacked = [row for row in found.rows if row["attack"] != "none"]
         assert [row["status"] for row in attacked] == ["skipped"]
         assert attacked[0]["reason"] == f"method={method} has no step that takes in new records"
-    offline = by_half(lab, cell("amnesiac", **{**small, "online": False}))
+    offline = by_half(workspace, cell("amnesiac", **{**small, "online": False}))
     assert np.isfinite(offline["target"].logits_MQNC).all()
 
 
-def test_new_records_are_learned(lab: Lab) -> None:
-    plain, online = (by_half(lab, cell("retrain", online=online)) for online in (False, True))
+def test_new_records_are_learned(workspace: Workspace) -> None:
+    plain, online = (by_half(workspace, cell("retrain", online=online)) for online in (False, True))
     for half in HALVES:
         assert (plain[half].rows_N == online[half].rows_N).all()
         assert (plain[half].logits_MQNC[0] == online[half].logits_MQNC[0]).all()
@@ -454,7 +466,7 @@ def transferred() -> tuple[Cell, Cell]:
         "attack.request_pairs.size=40",
     ]
     other = ["attack.transfer.model=decision_tree", "attack.transfer.train=estimator"]
-    data, model = config.cells([[*words, "attack.transfer.dataset=wine"], [*words, *other]])
+    data, model = cells([[*words, "attack.transfer.dataset=wine"], [*words, *other]])
     return data, model
 
 
@@ -462,25 +474,25 @@ def told(found: dict[str, Predictions]) -> list[tuple[int, ...]]:
     return [found[half].logits_MQNC.shape for half in HALVES]
 
 
-def test_the_attackers_half_is_on_his_own_data_set(lab: Lab) -> None:
+def test_the_attackers_half_is_on_his_own_data_set(workspace: Workspace) -> None:
     one, _ = transferred()
     assert {(each.split["half"], each.dataset["name"]) for each in requests(one)} == {
         ("shadow", "wine"),
         ("target", "digits"),
     }
-    found = by_half(lab, one)
+    found = by_half(workspace, one)
     assert told(found) == [(2, 1, 6, 3), (2, 1, 6, 10)]
-    wine = pipeline.dataset(one.attackers())
+    wine = inputs.dataset(one.attackers())
     assert found["shadow"].y_N.tolist() == wine.y[found["shadow"].rows_N].tolist()
 
 
-def test_the_attackers_half_is_of_his_own_model(lab: Lab) -> None:
+def test_the_attackers_half_is_of_his_own_model(workspace: Workspace) -> None:
     _, one = transferred()
     for each in requests(one):
         mine = {"shadow": ("decision_tree", "estimator"), "target": ("logreg", "default")}
         assert (each.model["name"], each.train["name"]) == mine[each.split["half"]]
         assert (each.train["call"].get("epochs") == 1) == (each.split["half"] == "target")
-    attacked = table.rows(lab, one)
+    attacked = rows_of(workspace, one)
     assert attacked.error is None
 
 

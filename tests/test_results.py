@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from test_store import as_user
 
-from unlearnbench import damage, record, results
-from unlearnbench.lock import me
-from unlearnbench.results import load_results
+from unlearnbench.core import damage
+from unlearnbench.results import compact, load, schema
+from unlearnbench.results import frame as frame_module
+from unlearnbench.results import parts as parts_module
+from unlearnbench.results.frame import deduplicated
+from unlearnbench.results.load import load_results
+from unlearnbench.results.parts import readable_parts
+from unlearnbench.store.lock import me
+from unlearnbench.sweep import run_record
 
 ABOUT: dict[str, Any] = {
     "dataset": "digits",
@@ -47,12 +54,12 @@ def failed(key: str, reason: str = "it broke", **changed: Any) -> dict[str, Any]
 
 
 def write(folder: Path, name: str, *rows: dict[str, Any]) -> Path:
-    return results.write(folder / "rows", name, rows, results.ROWS)
+    return parts_module.write(folder / "rows", name, rows, schema.ROWS)
 
 
 def sweep(folder: Path, name: str, *keys: tuple[str, str]) -> None:
     listed = [{"sweep": name, "key": key, "utility_key": model} for key, model in keys]
-    results.write(folder / "sweeps", name, listed, results.SWEEP)
+    parts_module.write(folder / "sweeps", name, listed, schema.SWEEP)
 
 
 UTILITY = [row("u", "test_acc", 0.9), row("u", "forget_acc", 0.8)]
@@ -62,7 +69,7 @@ ATTACKED = row("a", "mia_test", 0.6, attack="umia", utility_key="u")
 def test_rows_come_back_as_written(tmp_path: Path) -> None:
     write(tmp_path, "p", row("k", "test_acc", 0.25, step=3, overrides="split.val=0.3"))
     (found,) = load_results(tmp_path).to_dict("records")
-    assert list(found) == results.ROWS.names
+    assert list(found) == schema.ROWS.names
     told = {name: found[name] for name in (*ABOUT, "metric", "value", "step")}
     assert told == {
         **ABOUT,
@@ -170,17 +177,17 @@ def test_no_results_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_finished_are_computed_or_skipped(tmp_path: Path) -> None:
-    assert results.finished(tmp_path) == set()
+    assert load.finished(tmp_path) == set()
     skipped = row("s", None, status="skipped", reason="on principle")
     write(tmp_path, "p", *UTILITY, failed("w"), skipped)
-    assert results.finished(tmp_path) == {"u", "s"}
+    assert load.finished(tmp_path) == {"u", "s"}
 
 
 def test_a_part_that_is_being_written_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, "p", *UTILITY)
     (tmp_path / "rows" / ".q.123.tmp").write_bytes(b"half a fi")
     assert len(load_results(tmp_path)) == 2
-    assert results.finished(tmp_path) == {"u"}
+    assert load.finished(tmp_path) == {"u"}
 
 
 def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_a_write_that_fails_leaves_what_was_there(
         file.write(b"half a fi")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.pq, "write_table", disk_full)
+    monkeypatch.setattr(pq, "write_table", disk_full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, "p", ATTACKED)
     assert path.read_bytes() == before
@@ -211,7 +218,7 @@ def by_pandas(frame: pd.DataFrame) -> pd.DataFrame:
     """What loading must come to, in pandas' own words."""
     best = frame["status"].map({"ok": 0, "skipped": 1, "failed": 2})
     frame = frame[best == best.groupby(frame["key"]).transform("min")]
-    order = [*results.CELL, "key", "metric", "step"]
+    order = [*schema.CELL, "key", "metric", "step"]
     frame = frame.sort_values(order, kind="stable", na_position="first")
     return frame.drop_duplicates(["key", "metric", "step"]).reset_index(drop=True)
 
@@ -222,7 +229,7 @@ def test_loaded_rows_are_those_of_pandas(
     tmp_path: Path, seed: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows twice and three times, nulls everywhere, columns that differ where keys do not."""
-    monkeypatch.setattr(results, "LARGEST", most)
+    monkeypatch.setattr(frame_module, "LARGEST", most)
     draw = random.Random(seed)
     words = [None, "", "a", "B", "é", "ab", "a b"]
     for name in "pqrs":
@@ -238,7 +245,7 @@ def test_loaded_rows_are_those_of_pandas(
             )
             for _ in range(40)
         ]
-        results.write(tmp_path / "rows", name, rows, results.ROWS)
+        parts_module.write(tmp_path / "rows", name, rows, schema.ROWS)
     paths = sorted((tmp_path / "rows").glob("*.parquet"))
     expected = by_pandas(pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))
     pd.testing.assert_frame_equal(load_results(tmp_path), expected, check_dtype=False)
@@ -247,15 +254,15 @@ def test_loaded_rows_are_those_of_pandas(
 
 def test_an_empty_folder_of_rows_is_an_empty_frame(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    assert list(load_results(tmp_path).columns) == results.ROWS.names
+    assert list(load_results(tmp_path).columns) == schema.ROWS.names
     assert len(load_results(tmp_path, keys=["a"])) == 0
-    assert results.finished(tmp_path) == set()
+    assert load.finished(tmp_path) == set()
 
 
 def test_rows_of_an_earlier_schema_are_read(tmp_path: Path) -> None:
     """Columns that are new since are null."""
-    old = results.ROWS.remove(results.ROWS.names.index("threat"))
-    results.write(tmp_path / "rows", "p", [row("k", "x", 1.0)], old)
+    old = schema.ROWS.remove(schema.ROWS.names.index("threat"))
+    parts_module.write(tmp_path / "rows", "p", [row("k", "x", 1.0)], old)
     write(tmp_path, "q", row("l", "x", 1.0, threat="all"))
     assert load_results(tmp_path).set_index("key")["threat"].to_dict() == {
         "k": pytest.approx(float("nan"), nan_ok=True),
@@ -292,7 +299,7 @@ def _writes(folder: Path, reads: int, seed: int) -> None:
 def _reads(folder: Path, reads: int, lost: Any) -> None:
     keys = {f"k{number}" for number in range(KEYS)}
     for _ in range(reads):
-        lost.value += results.finished(folder) != keys
+        lost.value += load.finished(folder) != keys
         lost.value += set(load_results(folder)["status"]) != {"ok"}
 
 
@@ -315,13 +322,13 @@ def test_nothing_is_lost_beside_compactions(tmp_path: Path, times: int, compacti
     for process in beside:
         process.start()
     for _ in range(compactions):
-        results.compact(tmp_path)
+        compact.compact(tmp_path)
         time.sleep(0.01)
     for process in beside:
         process.join()
     assert [process.exitcode for process in beside] == [0, 0]
     assert lost.value == 0
-    assert results.finished(tmp_path) == {f"k{number}" for number in range(KEYS)}
+    assert load.finished(tmp_path) == {f"k{number}" for number in range(KEYS)}
 
 
 @pytest.mark.tried(
@@ -333,17 +340,17 @@ def test_a_part_written_again_since_it_was_read_is_kept(
 ) -> None:
     write(tmp_path, "p", failed("k"))
     write(tmp_path, "q", row("l", "x", 1.0))
-    merge = results._deduplicated
+    merge = deduplicated
 
     def retried(table: Any) -> Any:
         write(tmp_path, "p", row("k", "x", 2.0))
         return merge(table)
 
-    monkeypatch.setattr(results, "_deduplicated", retried)
-    results.compact(tmp_path)
+    monkeypatch.setattr(compact, "deduplicated", retried)
+    compact.compact(tmp_path)
     monkeypatch.undo()
     assert load_results(tmp_path).set_index("key")["value"].to_dict() == {"k": 2.0, "l": 1.0}
-    assert results.compact(tmp_path)["rows"] == 2
+    assert compact.compact(tmp_path)["rows"] == 2
     assert load_results(tmp_path).set_index("key")["value"].to_dict() == {"k": 2.0, "l": 1.0}
 
 
@@ -368,16 +375,16 @@ def test_a_compaction_interrupted_at_each_step_loses_nothing(
                 write(tmp_path, "k", row("k", "x", 2.0), row("new", "x", 3.0))
                 after.add("new")
             elif len(calls) == number + 1:
-                results.compact(tmp_path)
-            assert results.finished(tmp_path) >= after
+                compact.compact(tmp_path)
+            assert load.finished(tmp_path) >= after
         return plain(path, *about, **more)
 
     monkeypatch.setattr(Path, call, between)
-    results.compact(tmp_path)
+    compact.compact(tmp_path)
     monkeypatch.undo()
     for _ in range(2):
-        assert results.finished(tmp_path) == after
-        results.compact(tmp_path)
+        assert load.finished(tmp_path) == after
+        compact.compact(tmp_path)
 
 
 @pytest.mark.tried("a listed part has gone when it is read", "the table is listed and read again")
@@ -386,17 +393,17 @@ def test_a_reader_lists_again_where_a_part_has_gone(
 ) -> None:
     write(tmp_path, "p", row("k", "x", 1.0))
     write(tmp_path, "q", row("l", "x", 1.0))
-    parts, compacted = results._parts, []
+    parts, compacted = readable_parts, []
 
     def late(folders: Any) -> Any:
         paths = parts(folders)
         if not compacted:
             compacted.append(True)
-            results.compact(tmp_path)
+            compact.compact(tmp_path)
         return paths
 
-    monkeypatch.setattr(results, "_parts", late)
-    assert results.finished(tmp_path) == {"k", "l"}
+    monkeypatch.setattr(parts_module, "readable_parts", late)
+    assert load.finished(tmp_path) == {"k", "l"}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -443,9 +450,9 @@ def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path: Path, name: str)
         assert set(load_results(tmp_path)["key"]) == {*"abde"}
     if name not in ("flipped bytes", "other types"):  # in columns that are not read for this
         with pytest.warns(damage.DamagedFile):
-            assert results.finished(tmp_path) == {*"abde"}
+            assert load.finished(tmp_path) == {*"abde"}
     with pytest.warns(damage.DamagedFile):
-        assert results.compact(tmp_path)["rows"] == 4
+        assert compact.compact(tmp_path)["rows"] == 4
     assert path.exists()
 
 
@@ -478,7 +485,7 @@ def test_a_damaged_run_is_named_and_the_rest_is_read(tmp_path: Path, content: st
     (tmp_path / "runs" / "2-x" / "run.json").write_text(content, encoding="latin-1")
     (tmp_path / "runs" / "1-x" / "run.json").write_text(json.dumps(TOLD))
     with pytest.warns(damage.DamagedFile, match=r"2-x/run.json is passed over"):
-        assert [run.folder.name for run in record.runs(tmp_path, "x")] == ["1-x"]
+        assert [run.folder.name for run in run_record.runs(tmp_path, "x")] == ["1-x"]
 
 
 @pytest.mark.tried(
@@ -487,19 +494,19 @@ def test_a_damaged_run_is_named_and_the_rest_is_read(tmp_path: Path, content: st
 )
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_table_of_jobs_is_named(tmp_path: Path, name: str) -> None:
-    run = record.Run(tmp_path, {})
-    assert record.jobs(run).empty  # of a run that was killed before it wrote the table
-    job = dict.fromkeys(record.JOBS.names, "x") | {"wave": 1, "seed": 0, "cells": []}
-    path = results.write(tmp_path, "jobs", [job], record.JOBS)
-    assert len(record.jobs(run)) == 1
+    run = run_record.Run(tmp_path, {})
+    assert run_record.jobs(run).empty  # of a run that was killed before it wrote the table
+    job = dict.fromkeys(run_record.JOBS.names, "x") | {"wave": 1, "seed": 0, "cells": []}
+    path = parts_module.write(tmp_path, "jobs", [job], run_record.JOBS)
+    assert len(run_record.jobs(run)) == 1
     DAMAGE[name](path)
     with pytest.warns(
         damage.DamagedFile, match=rf"jobs.parquet is passed over: .*delete {run.folder}"
     ):
-        assert record.jobs(run).empty
-    results.write(tmp_path / "half", "jobs", [{"key": "k"}], record.JOBS)
+        assert run_record.jobs(run).empty
+    parts_module.write(tmp_path / "half", "jobs", [{"key": "k"}], run_record.JOBS)
     with pytest.warns(damage.DamagedFile, match=r"the column \w+ is missing"):
-        assert record.jobs(record.Run(tmp_path / "half", {})).empty
+        assert run_record.jobs(run_record.Run(tmp_path / "half", {})).empty
 
 
 @pytest.mark.tried(
@@ -540,14 +547,14 @@ def test_what_may_not_be_read_is_named(tmp_path_factory: pytest.TempPathFactory)
             pytest.warns(damage.DamagedFile, match=r"run.json .*give this user permission"),
             pytest.raises(ValueError, match="no sweep has been run"),
         ):
-            record.runs(folder)
+            run_record.runs(folder)
 
     assert as_user(11111, reads) == 0
     (folder / "rows").chmod(0o700)
 
     def finds_none() -> None:
         with pytest.raises(PermissionError, match="rows"):
-            results.finished(folder)
+            load.finished(folder)
 
     assert as_user(11111, finds_none) == 0
 

@@ -18,12 +18,13 @@ from method.bench import same
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unlearnbench import checkpoint, outputs, pipeline, train
-from unlearnbench.cell import Cell
-from unlearnbench.checkpoint import Interrupted, Keeper
-from unlearnbench.pipeline import Lab
-from unlearnbench.store import Store
-from unlearnbench.values import Batches, Hooks
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.data import Batches, Hooks
+from unlearnbench.pipeline import inputs, models, outputs
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.store.artifacts import Store
+from unlearnbench.train import checkpoint, loop
+from unlearnbench.train.checkpoint import Interrupted, Keeper
 
 fork = multiprocessing.get_context("fork")
 
@@ -46,7 +47,7 @@ class Stop:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch, self.at, self.steps = monkeypatch, -1, 0
-        real = pipeline.train.cross_entropy
+        real = loop.cross_entropy
 
         def counted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             self.steps += 1
@@ -54,7 +55,7 @@ class Stop:
                 checkpoint.request()
             return real(model, x, y)
 
-        monkeypatch.setattr(pipeline.train, "cross_entropy", counted)
+        monkeypatch.setattr(loop, "cross_entropy", counted)
 
     def after(self, steps: int) -> None:
         """In a new process, that is told to stop in this step; 0 for never."""
@@ -67,11 +68,11 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
     return Stop(monkeypatch)
 
 
-def files(lab: Lab, key: str) -> Any:
-    return lab.store.load(key).manifest["files"]
+def files(workspace: Workspace, key: str) -> Any:
+    return workspace.store.load(key).manifest["files"]
 
 
-Make = Callable[[Lab, Cell], object]
+Make = Callable[[Workspace, Cell], object]
 
 
 CASES = {
@@ -89,39 +90,39 @@ def one(request: pytest.FixtureRequest, cell: Cells) -> Cell:
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 11, 12])
 def test_stopped_once_it_comes_to_the_same_bits(
-    lab: Lab, new_lab: Lab, one: Cell, stop: Stop, step: int
+    workspace: Workspace, new_workspace: Workspace, one: Cell, stop: Stop, step: int
 ) -> None:
     """In the first step, inside an epoch, at its end, after the first of another, in the last."""
-    pipeline.unlearned(lab, one)
+    models.unlearned(workspace, one)
     stop.after(step)
     with pytest.raises(Interrupted):
-        pipeline.unlearned(new_lab, one)
-    assert not new_lab.store.has(one.model_key)
-    assert new_lab.store.unfinished(one.model_key).is_file()
+        models.unlearned(new_workspace, one)
+    assert not new_workspace.store.has(one.model_key)
+    assert new_workspace.store.unfinished(one.model_key).is_file()
     stop.after(0)
-    pipeline.unlearned(new_lab, one)
-    assert files(new_lab, one.model_key) == files(lab, one.model_key)
-    left = [path.name for path in new_lab.store.root.glob("*/*")]
+    models.unlearned(new_workspace, one)
+    assert files(new_workspace, one.model_key) == files(workspace, one.model_key)
+    left = [path.name for path in new_workspace.store.root.glob("*/*")]
     assert left == [one.model_key]
 
 
 def test_stopped_in_every_step_each_is_walked_once(
-    lab: Lab, new_lab: Lab, one: Cell, stop: Stop
+    workspace: Workspace, new_workspace: Workspace, one: Cell, stop: Stop
 ) -> None:
-    undisturbed = Lab(Store(new_lab.store.root.with_name("undisturbed")), "cpu")
+    undisturbed = Workspace(Store(new_workspace.store.root.with_name("undisturbed")), "cpu")
     stop.after(0)
-    pipeline.unlearned(undisturbed, one)
+    models.unlearned(undisturbed, one)
     steps = stop.steps
     assert steps >= STEPS
     for _ in range(steps):
         stop.after(1)
         with pytest.raises(Interrupted):
-            pipeline.unlearned(new_lab, one)
+            models.unlearned(new_workspace, one)
         assert stop.steps == 1
     stop.after(0)
-    pipeline.unlearned(new_lab, one)
+    models.unlearned(new_workspace, one)
     assert stop.steps == 0
-    assert files(new_lab, one.model_key) == files(undisturbed, one.model_key)
+    assert files(new_workspace, one.model_key) == files(undisturbed, one.model_key)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -130,16 +131,16 @@ def test_stopped_in_every_step_each_is_walked_once(
 
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_goes_on_from_the_last_minute(
-    lab: Lab, new_lab: Lab, cell: Cells, kills: int
+    workspace: Workspace, new_workspace: Workspace, cell: Cells, kills: int
 ) -> None:
     """A minute of a few milliseconds; each process is killed some time after it has written."""
     words = [*SMALL, f"train.call.epochs={10 * kills}", "train.checkpoint_minutes=0.0002"]
     one, draw = cell(*words, "method=original"), random.Random(kills)
-    pipeline.original(lab, one)
-    path, killed = new_lab.store.unfinished(one.model_key), 0
+    models.original(workspace, one)
+    path, killed = new_workspace.store.unfinished(one.model_key), 0
     while killed < kills:
         before = path.stat().st_mtime_ns if path.is_file() else 0
-        process = fork.Process(target=pipeline.original, args=(new_lab, one))
+        process = fork.Process(target=models.original, args=(new_workspace, one))
         process.start()
         while process.is_alive() and not (path.is_file() and path.stat().st_mtime_ns > before):
             time.sleep(0.001)
@@ -147,16 +148,18 @@ def test_killed_at_random_points_it_goes_on_from_the_last_minute(
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
-        assert not new_lab.store.has(one.model_key), "it was done before it was killed"
-    pipeline.original(new_lab, one)
-    assert files(new_lab, one.model_key) == files(lab, one.model_key)
+        assert not new_workspace.store.has(one.model_key), "it was done before it was killed"
+    models.original(new_workspace, one)
+    assert files(new_workspace, one.model_key) == files(workspace, one.model_key)
     assert [each.name for each in path.parent.iterdir()] == [one.model_key]
 
 
-def test_nothing_is_written_in_less_time(new_lab: Lab, cell: Cells, monkeypatch: Any) -> None:
+def test_nothing_is_written_in_less_time(
+    new_workspace: Workspace, cell: Cells, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(Keeper, "keep", lambda *a, **k: pytest.fail("written"))
-    pipeline.original(new_lab, cell(*SMALL, "method=original"))
-    pipeline.original(new_lab, cell(*SMALL, "train.checkpoint_minutes=null", "seed=1"))
+    models.original(new_workspace, cell(*SMALL, "method=original"))
+    models.original(new_workspace, cell(*SMALL, "train.checkpoint_minutes=null", "seed=1"))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -164,7 +167,7 @@ def test_nothing_is_written_in_less_time(new_lab: Lab, cell: Cells, monkeypatch:
 
 
 def test_seconds_before_the_stop_count_and_those_of_writing_do_not(
-    new_lab: Lab, cell: Cells, stop: Stop, monkeypatch: pytest.MonkeyPatch
+    new_workspace: Workspace, cell: Cells, stop: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, real = cell(*SMALL, "method=original"), checkpoint._write
 
@@ -177,22 +180,22 @@ def test_seconds_before_the_stop_count_and_those_of_writing_do_not(
     monkeypatch.setattr(checkpoint, "_write", slowly)
     stop.after(12)
     with pytest.raises(Interrupted):
-        pipeline.original(new_lab, one)
-    keeper = Keeper(new_lab.store.unfinished(one.model_key))
+        models.original(new_workspace, one)
+    keeper = Keeper(new_workspace.store.unfinished(one.model_key))
     with keeper:
         assert 0 < keeper.earlier < 2.5
     stop.after(0)
-    pipeline.original(new_lab, one)
-    assert keeper.earlier < new_lab.store.load(one.model_key).manifest["seconds"] < 2.9
+    models.original(new_workspace, one)
+    assert keeper.earlier < new_workspace.store.load(one.model_key).manifest["seconds"] < 2.9
 
 
-def test_a_method_begins_again(new_lab: Lab, cell: Cells, stop: Stop) -> None:
+def test_a_method_begins_again(new_workspace: Workspace, cell: Cells, stop: Stop) -> None:
     """It is asked in the middle of a finetuning, and in that of a prepare step that watches."""
     for method in ("finetune", "amnesiac"):
         one = cell(*SMALL, f"method={method}", "method.call.epochs=2")
-        pipeline.original(new_lab, one)
+        models.original(new_workspace, one)
         stop.after(1)
-        pipeline.unlearned(new_lab, one)
+        models.unlearned(new_workspace, one)
         assert checkpoint._asked
         stop.after(0)
 
@@ -203,10 +206,10 @@ def test_what_somebody_gathers_on_the_way_is_not_gone_on_from(
 ) -> None:
     """An edit, or a context around each batch, would miss the steps before the stop."""
     one = cell(*SMALL)
-    data = pipeline.dataset(one)
-    net, steps = pipeline.fresh(one, data), list[int]()
+    data = inputs.dataset(one)
+    net, steps = inputs.fresh(one, data), list[int]()
     with Keeper(tmp_path / "x", 1e-6) as keeper:
-        part = pipeline.batches(one, data, torch.arange(64), "x", Hooks(keeper=keeper))
+        part = inputs.batches(one, data, torch.arange(64), "x", Hooks(keeper=keeper))
         part = part.batched(16)
 
         def log(_: object) -> Any:
@@ -217,22 +220,24 @@ def test_what_somebody_gathers_on_the_way_is_not_gone_on_from(
         sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
         edit = log if who == "edit" else None
         time.sleep(0.01)  # so that it is due from the first step on
-        train.descend(net, watched, train.cross_entropy, sgd=sgd, epochs=2, edit=edit)
+        loop.descend(net, watched, loop.cross_entropy, sgd=sgd, epochs=2, grad_hook=edit)
     assert len(steps) == (0 if who == "plain" else 8)
     assert (tmp_path / "x").is_file() == (who == "plain")
 
 
 def test_asked_between_two_trainings_the_next_one_stops(
-    new_lab: Lab, cell: Cells, stop: Stop
+    new_workspace: Workspace, cell: Cells, stop: Stop
 ) -> None:
     stop.after(0)
     checkpoint.request()
     with pytest.raises(Interrupted):
-        pipeline.original(new_lab, cell(*SMALL, "method=original"))
+        models.original(new_workspace, cell(*SMALL, "method=original"))
     assert stop.steps == 1
 
 
-def test_a_model_of_a_population_goes_on(lab: Lab, new_lab: Lab, cell: Cells, stop: Stop) -> None:
+def test_a_model_of_a_population_goes_on(
+    workspace: Workspace, new_workspace: Workspace, cell: Cells, stop: Stop
+) -> None:
     """Only its outputs are stored, and it is their making that is gone on with."""
     from unlearnbench.protocol.shadow_models import ShadowModel
 
@@ -240,14 +245,14 @@ def test_a_model_of_a_population_goes_on(lab: Lab, new_lab: Lab, cell: Cells, st
     shadow = ShadowModel.models(cell(*SMALL, *words))[1]
     stop.after(7)
     with pytest.raises(Interrupted):
-        outputs.predict(new_lab, shadow)
-    assert new_lab.store.unfinished(shadow.predictions_key).is_file()
+        outputs.predict(new_workspace, shadow)
+    assert new_workspace.store.unfinished(shadow.predictions_key).is_file()
     stop.after(0)
-    outputs.predict(new_lab, shadow)
+    outputs.predict(new_workspace, shadow)
     assert stop.steps < 7
-    outputs.predict(lab, shadow)
-    assert files(new_lab, shadow.predictions_key) == files(lab, shadow.predictions_key)
-    assert not new_lab.store.unfinished(shadow.predictions_key).exists()
+    outputs.predict(workspace, shadow)
+    assert files(new_workspace, shadow.predictions_key) == files(workspace, shadow.predictions_key)
+    assert not new_workspace.store.unfinished(shadow.predictions_key).exists()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -255,13 +260,13 @@ def test_a_model_of_a_population_goes_on(lab: Lab, new_lab: Lab, cell: Cells, st
 
 
 @pytest.fixture
-def half(new_lab: Lab, cell: Cells, stop: Stop) -> tuple[Lab, Cell, Path]:
+def half(new_workspace: Workspace, cell: Cells, stop: Stop) -> tuple[Workspace, Cell, Path]:
     one = cell(*SMALL, "method=original")
     stop.after(6)
     with pytest.raises(Interrupted):
-        pipeline.original(new_lab, one)
+        models.original(new_workspace, one)
     stop.after(0)
-    return new_lab, one, new_lab.store.unfinished(one.model_key)
+    return new_workspace, one, new_workspace.store.unfinished(one.model_key)
 
 
 def flipped(path: Path) -> None:
@@ -280,71 +285,71 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_no_beginning(
-    lab: Lab, half: tuple[Lab, Cell, Path], stop: Stop, damage: str
+    workspace: Workspace, half: tuple[Workspace, Cell, Path], stop: Stop, damage: str
 ) -> None:
-    new_lab, one, path = half
+    new_workspace, one, path = half
     DAMAGE[damage](path)
-    pipeline.original(new_lab, one)
+    models.original(new_workspace, one)
     assert stop.steps == STEPS
-    pipeline.original(lab, one)
-    assert files(new_lab, one.model_key) == files(lab, one.model_key)
+    models.original(workspace, one)
+    assert files(new_workspace, one.model_key) == files(workspace, one.model_key)
 
 
 def test_another_nets_file_is_no_beginning(
-    half: tuple[Lab, Cell, Path], stop: Stop, cell: Cells, lab: Lab
+    half: tuple[Workspace, Cell, Path], stop: Stop, cell: Cells, workspace: Workspace
 ) -> None:
     """Of a net that its user has edited since."""
-    new_lab, _, path = half
+    new_workspace, _, path = half
     other = cell(*SMALL, "model.call.norm=group", "method=original")
-    path.rename(new_lab.store.unfinished(other.model_key).parent.parent / "moved")
-    new_lab.store.unfinished(other.model_key).parent.mkdir(exist_ok=True)
-    (new_lab.store.root / "moved").rename(new_lab.store.unfinished(other.model_key))
-    pipeline.original(new_lab, other)
+    path.rename(new_workspace.store.unfinished(other.model_key).parent.parent / "moved")
+    new_workspace.store.unfinished(other.model_key).parent.mkdir(exist_ok=True)
+    (new_workspace.store.root / "moved").rename(new_workspace.store.unfinished(other.model_key))
+    models.original(new_workspace, other)
     assert stop.steps == STEPS
-    pipeline.original(lab, other)
-    assert files(new_lab, other.model_key) == files(lab, other.model_key)
+    models.original(workspace, other)
+    assert files(new_workspace, other.model_key) == files(workspace, other.model_key)
 
 
 def test_a_training_that_fails_leaves_no_file(
-    half: tuple[Lab, Cell, Path], monkeypatch: pytest.MonkeyPatch
+    half: tuple[Workspace, Cell, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_lab, one, path = half
+    new_workspace, one, path = half
 
     def broken(*_: object) -> Tensor:
         raise ValueError("wrong")
 
-    monkeypatch.setattr(train, "cross_entropy", broken)
+    monkeypatch.setattr(loop, "cross_entropy", broken)
     with pytest.raises(ValueError, match="wrong"):
-        pipeline.original(new_lab, one)
+        models.original(new_workspace, one)
     assert not path.exists()
 
 
 def test_one_that_lacked_memory_goes_on_where_there_is_more(
-    half: tuple[Lab, Cell, Path], monkeypatch: pytest.MonkeyPatch
+    half: tuple[Workspace, Cell, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_lab, one, path = half
+    new_workspace, one, path = half
 
     def large(*_: object) -> Tensor:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(train, "cross_entropy", large)
+    monkeypatch.setattr(loop, "cross_entropy", large)
     with pytest.raises(torch.OutOfMemoryError):
-        pipeline.original(new_lab, one)
+        models.original(new_workspace, one)
     assert path.exists()
 
 
 def test_a_full_disk_does_not_stop_a_training(
-    lab: Lab, cell: Cells, stop: Stop, tmp_path: Path
+    workspace: Workspace, cell: Cells, stop: Stop, tmp_path: Path
 ) -> None:
     """It could not be written where it is; the disk has room again when the training is over."""
     one = cell(*SMALL, "method=original")
-    pipeline.original(lab, one)
+    models.original(workspace, one)
     with full(tmp_path / "disk", "200k") as root:
         (root / "ballast").write_bytes(b"1" * 190 * 1024)
         with pytest.warns(UserWarning, match="No space left"):
-            net, _ = pipeline._trained(lab, one, keeper=Keeper(root / "x", 1e-6))
+            net, _ = models._trained(workspace, one, keeper=Keeper(root / "x", 1e-6))
         assert [each.name for each in root.iterdir()] == ["ballast"]
-    assert same(net.state_dict(), pipeline.original(lab, one).state_dict())
+    assert same(net.state_dict(), models.original(workspace, one).state_dict())
 
 
 # ---------------------------------------------------------------------------------------------
@@ -368,15 +373,15 @@ def test_minutes_are_in_no_key_and_in_no_row(cell: Cells) -> None:
 @pytest.mark.parametrize("limit", [None, 3])
 def test_a_walk_from_a_batch_on_is_the_rest_of_the_walk(cell: Cells, limit: int | None) -> None:
     one = cell(*SMALL)
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
 
     def part() -> Batches:
         rows = torch.arange(100)
-        return replace(pipeline.batches(one, data, rows, "x").batched(32), limit=limit)
+        return replace(inputs.batches(one, data, rows, "x").batched(32), limit=limit)
 
     whole = [y for _, y in part()]
     for first in range(len(whole) + 1):
-        rest = [y for _, y in part().walk(first)]
+        rest = [y for _, y in part().epoch(first)]
         assert len(rest) == len(whole) - first
         assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from cells import Cells
 
-from unlearnbench import damage, search
-from unlearnbench.cell import Cell
-from unlearnbench.search import COMPLETE, FAILED, PRUNED, SKIPPED, Outcome
-from unlearnbench.study import Settings, Slot, Study
+from unlearnbench.core import damage
+from unlearnbench.core.cell import Cell
+from unlearnbench.search import journal_study as search
+from unlearnbench.search.journal_study import COMPLETE, FAILED, PRUNED, SKIPPED, Outcome
+from unlearnbench.search.study import Settings, Slot, Study
 
 fork = multiprocessing.get_context("fork")
 

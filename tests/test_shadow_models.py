@@ -12,12 +12,14 @@ import pytest
 import torch
 from cells import Cells, compose
 
-from unlearnbench import outputs, pipeline
 from unlearnbench.attack.ulira import ulira
-from unlearnbench.cell import UNTOUCHED, Cell
+from unlearnbench.core.cell import ORIGINAL, Cell
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
-from unlearnbench.pipeline import Lab
-from unlearnbench.plan import plan
+from unlearnbench.core.seeding import generator
+from unlearnbench.pipeline import inputs, outputs
+from unlearnbench.pipeline.models import original
+from unlearnbench.pipeline.split import records_of, split_of
+from unlearnbench.pipeline.workspace import Workspace
 from unlearnbench.protocol import protocol_of
 from unlearnbench.protocol.shadow_models import (
     RandomHalves,
@@ -26,9 +28,8 @@ from unlearnbench.protocol.shadow_models import (
     audit_pool,
     half_splits,
 )
-from unlearnbench.seeding import generator
-from unlearnbench.split import records_of, split_of
-from unlearnbench.store import Store
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep.plan import plan
 
 ROWS = np.arange(1000, 2000)
 shadows, originals = ShadowModel.models, ShadowModel.originals
@@ -41,9 +42,9 @@ def small(*words: str) -> Cell:
     return compose("train.call.epochs=1", "method.call.epochs=1", *words)
 
 
-def predictions(lab: Lab, one: Cell) -> Predictions:
+def predictions(workspace: Workspace, one: Cell) -> Predictions:
     """What the cell's attack gets."""
-    ((found,), _) = outputs.gathered(lab, one)
+    ((found,), _) = outputs.gathered(workspace, one)
     assert isinstance(found, Predictions)
     return found
 
@@ -114,7 +115,7 @@ def test_a_cell_whose_attack_draws_no_models_has_no_protocol(cell: Cells) -> Non
 
 def test_splits_follow_the_matrix() -> None:
     one = audited()
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     plain = split_of(one, data)
     for index, shadow in enumerate(shadows(one)[:3]):
         parts = split_of(shadow, data)
@@ -127,31 +128,36 @@ def test_splits_follow_the_matrix() -> None:
         assert parts.test.tolist() == plain.test.tolist()
 
 
-def test_predictions_of_a_population(new_lab: Lab) -> None:
+def test_predictions_of_a_population(new_workspace: Workspace) -> None:
     """Unlearned, original, retrained; on audited records alone, and no unlearned weights kept."""
     one = audited()
-    found = predictions(new_lab, one)
+    found = predictions(new_workspace, one)
     n = len(found.rows_N)
     assert found.logits_MQNC.shape == (24, 1, n, 10)
     assert found.kind_M == ("unlearned",) * 8 + ("original",) * 8 + ("retrained",) * 8
     assert found.audited_M == (True,) * 8 + (False,) * 16
     assert found.parent_M == (*range(8, 16), *[-1] * 16)
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     assert found.y_N.tolist() == data.y[found.rows_N].tolist()
     models = [
-        new_lab.store.load(path.parent.name).manifest for path in new_lab.store.root.rglob("*.json")
+        new_workspace.store.load(path.parent.name).manifest
+        for path in new_workspace.store.root.rglob("*.json")
     ]
     assert sum(told["kind"] == "model" for told in models) == 8  # the originals
     shadow = shadows(one)[3]
-    net = pipeline.original(new_lab, shadow)
+    net = original(new_workspace, shadow)
     expected = net(data.inputs(torch.from_numpy(found.rows_N))).detach().numpy()
     np.testing.assert_allclose(found.logits_MQNC[8 + 3, 0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["original", "retrain"])
-def test_controls_under_attack_are_not_there_twice(new_lab: Lab, cell: Cells, method: str) -> None:
+def test_controls_under_attack_are_not_there_twice(
+    new_workspace: Workspace, cell: Cells, method: str
+) -> None:
     one = cell("model=mlp", "train.call.epochs=1", f"method={method}")
-    found = predictions(new_lab, replace(one, attack={**one.attack, "shadow_models": SETTINGS}))
+    found = predictions(
+        new_workspace, replace(one, attack={**one.attack, "shadow_models": SETTINGS})
+    )
     assert sorted(set(found.kind_M)) == ["original", "retrained"]
     assert len(found.kind_M) == 16
     assert found.audited_M == (True,) * 8 + (False,) * 8
@@ -207,7 +213,7 @@ def test_forget_sets_of_a_half_share_its_original() -> None:
 
 def test_splits_of_halves() -> None:
     one = halved()
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     found = half_splits(data.train_rows.numpy())
     for shadow in shadows(one):
         s, f = shadow.split["index"], shadow.forget["set"]
@@ -239,40 +245,41 @@ def test_a_plan_has_each_model_of_the_halves_once(tmp_path: Path) -> None:
     assert len({job.key for job in made.jobs}) == len(made.jobs)
 
 
-def test_predictions_of_halves(new_lab: Lab) -> None:
+def test_predictions_of_halves(new_workspace: Workspace) -> None:
     """Six unlearned models, then the three originals they come from, then six retrained ones."""
     one = halved()
-    found = predictions(new_lab, one)
+    found = predictions(new_workspace, one)
     assert found.logits_MQNC.shape == (15, 1, len(found.rows_N), 10)
     assert found.kind_M == ("unlearned",) * 6 + ("original",) * 3 + ("retrained",) * 6
     assert found.parent_M == (6, 6, 7, 7, 8, 8, *[-1] * 9)
     assert found.audited_M == (True,) * 6 + (False,) * 9
-    models, data = shadows(one), pipeline.dataset(one)
+    models, data = shadows(one), inputs.dataset(one)
     of_sets = [shadow.status_N(records_of(shadow, data)) for shadow in models]
     expected = [*of_sets, *of_sets[::2], *of_sets]
     assert (found.status_MN == np.stack(expected)).all()
     for m, parent in enumerate(found.parent_M[:6]):
-        net = pipeline.original(new_lab, models[m])
+        net = original(new_workspace, models[m])
         with torch.no_grad():
             logits_NC = net(data.inputs(torch.from_numpy(found.rows_N))).numpy()
         np.testing.assert_allclose(found.logits_MQNC[parent, 0], logits_NC, atol=1e-5)
         assert np.abs(found.logits_MQNC[m, 0] - logits_NC).max() > 1e-3
     stored = [
-        new_lab.store.load(p.parent.name).manifest for p in new_lab.store.root.rglob("*.json")
+        new_workspace.store.load(p.parent.name).manifest
+        for p in new_workspace.store.root.rglob("*.json")
     ]
     assert Counter(told["kind"] for told in stored) == {"model": 3, "predictions": 15}
 
 
-def test_originals_of_halves_under_attack_stand_once_a_forget_set(new_lab: Lab) -> None:
-    one = replace(halved(), method=UNTOUCHED)
-    found = predictions(new_lab, one)
+def test_originals_of_halves_under_attack_stand_once_a_forget_set(new_workspace: Workspace) -> None:
+    one = replace(halved(), method=ORIGINAL)
+    found = predictions(new_workspace, one)
     assert found.kind_M == ("original",) * 6 + ("retrained",) * 6
     assert (found.logits_MQNC[0:6:2] == found.logits_MQNC[1:6:2]).all()
     assert (found.status_MN[0:6:2] != found.status_MN[1:6:2]).any()
 
 
-def test_ulira_takes_models_of_one_half_as_one_target(new_lab: Lab) -> None:
-    found = predictions(new_lab, halved(splits=6, forgets=3))
+def test_ulira_takes_models_of_one_half_as_one_target(new_workspace: Workspace) -> None:
+    found = predictions(new_workspace, halved(splits=6, forgets=3))
     scores = ulira(found, reference="unlearned_out", variance="per_record")
     assert set(scores.pool) == {f"model {m:02d}" for m in range(0, 18, 3)}
     assert np.isfinite(scores.score).all()
@@ -351,7 +358,7 @@ def test_targets_are_under_attack_and_the_attackers_own_models_are_not() -> None
     assert [shadow.split["index"] for shadow in shadows(one)] == [0, 1]
     every = originals(one)
     assert [shadow.split["index"] for shadow in every] == [0, 1, 2, 3, 4]
-    assert all(shadow.untouched for shadow in every)
+    assert all(shadow.is_original for shadow in every)
     assert len({shadow.original_key for shadow in every}) == 5
     assert [a.original_key for a in shadows(one)] == [b.original_key for b in every[:2]]
 
@@ -378,7 +385,7 @@ def test_originals_on_halves_serve_all_forget_sets_methods_and_counts() -> None:
 
 def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None:
     one = apart()
-    data, plain = pipeline.dataset(one), split_of(one, pipeline.dataset(one))
+    data, plain = inputs.dataset(one), split_of(one, inputs.dataset(one))
     y = data.y.numpy()
     for shadow in (*shadows(one), *originals(one)):
         parts, found = split_of(shadow, data), shadow.draw(records_of(shadow, data))
@@ -398,11 +405,11 @@ def test_a_target_forgets_what_the_cell_forgets_of_its_half(cell: Cells) -> None
     assert len(parts.forget) == -(-of_class // 2)
 
 
-def test_predictions_of_halves_apart(new_lab: Lab) -> None:
+def test_predictions_of_halves_apart(new_workspace: Workspace) -> None:
     """Two unlearned models, the five originals, two retrained ones; on all training rows."""
     one = apart()
-    found = predictions(new_lab, one)
-    data = pipeline.dataset(one)
+    found = predictions(new_workspace, one)
+    data = inputs.dataset(one)
     assert found.logits_MQNC.shape == (9, 1, len(split_of(one, data).train), 10)
     assert found.kind_M == ("unlearned",) * 2 + ("original",) * 5 + ("retrained",) * 2
     assert found.parent_M == (2, 3, *[-1] * 7)
@@ -414,7 +421,7 @@ def test_predictions_of_halves_apart(new_lab: Lab) -> None:
     ]
     for m, shadow in enumerate(every):
         assert (found.status_MN[m] == shadow.status_N(records_of(shadow, data))).all()
-    net = pipeline.original(new_lab, originals(one)[4])
+    net = original(new_workspace, originals(one)[4])
     with torch.no_grad():
         logits_NC = net(data.inputs(torch.from_numpy(found.rows_N))).numpy()
     np.testing.assert_allclose(found.logits_MQNC[2 + 4, 0], logits_NC, atol=1e-5)
@@ -429,9 +436,9 @@ def test_predictions_of_halves_apart(new_lab: Lab) -> None:
     ],
 )
 def test_controls_on_halves_are_not_there_twice(
-    new_lab: Lab, method: str, kinds: tuple[str, ...]
+    new_workspace: Workspace, method: str, kinds: tuple[str, ...]
 ) -> None:
-    found = predictions(new_lab, apart(f"method={method}"))
+    found = predictions(new_workspace, apart(f"method={method}"))
     assert found.kind_M == kinds
     assert found.audited_M == (True,) * 2 + (False,) * (len(kinds) - 2)
 
@@ -538,21 +545,21 @@ def images(tmp_path: Path) -> Cell:
 
 
 def test_queries_are_the_records_as_they_are_then_the_same_views_for_all_models(
-    new_lab: Lab, images: Cell
+    new_workspace: Workspace, images: Cell
 ) -> None:
-    once, twice = (predictions(new_lab, asked(images, q)) for q in (1, 2))
+    once, twice = (predictions(new_workspace, asked(images, q)) for q in (1, 2))
     n = len(once.rows_N)
     assert once.logits_MQNC.shape == (12, 1, n, 3)
     assert twice.logits_MQNC.shape == (12, 2, n, 3)
     assert (twice.logits_MQNC[:, 0] == once.logits_MQNC[:, 0]).all()
-    data = pipeline.dataset(images)
+    data = inputs.dataset(images)
     assert data.augment is not None
     plain = data.inputs(torch.from_numpy(once.rows_N))
     view = data.augment(plain.clone(), generator(1, "view"))
     flipped = (view != plain).flatten(1).any(1).numpy()
     assert 0 < flipped.sum() < n
     for place, shadow in enumerate(shadows(asked(images, 2))):
-        net = pipeline.original(new_lab, shadow)
+        net = original(new_workspace, shadow)
         with torch.no_grad():
             expected = net(view).numpy()
         np.testing.assert_allclose(twice.logits_MQNC[4 + place, 1], expected, atol=1e-5)
@@ -573,7 +580,7 @@ def test_queries_are_in_the_outputs_key_and_not_in_the_models(images: Cell) -> N
     assert cells_[0].key != cells_[1].key
 
 
-def test_there_is_one_view_of_what_is_not_augmented(new_lab: Lab) -> None:
+def test_there_is_one_view_of_what_is_not_augmented(new_workspace: Workspace) -> None:
     one = asked(small("model=logreg"), 2)
     with pytest.raises(ValueError, match=r"attack\.queries=2: dataset=digits is not augmented"):
-        predictions(new_lab, one)
+        predictions(new_workspace, one)

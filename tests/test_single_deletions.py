@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlearnbench import config, pipeline
-from unlearnbench.cell import Cell
-from unlearnbench.plan import plan
+from unlearnbench.config import compose
+from unlearnbench.core.cell import Cell
+from unlearnbench.pipeline import inputs
+from unlearnbench.pipeline.split import split_of
 from unlearnbench.protocol import protocol_of
 from unlearnbench.protocol.single_deletions import SingleDeletions
-from unlearnbench.split import split_of
-from unlearnbench.store import Store
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep.plan import plan
 
 ROWS = np.arange(500, 700)
 METHODS = ["retrain", "finetune", "ssd", "original"]
@@ -25,7 +26,7 @@ SETTINGS = {"private": 0.5, "public": 0.25, "count": 10, "together": 1, "seed": 
 @cache
 def composed() -> dict[str, Cell]:
     words = ["dataset=diabetes", "model=ridge", "train=exact", "attack=hrec"]
-    every = config.cells([[*words, f"method={name}"] for name in METHODS])
+    every = compose.cells([[*words, f"method={name}"] for name in METHODS])
     return dict(zip(METHODS, every, strict=True))
 
 
@@ -71,7 +72,7 @@ def test_what_cannot_be_drawn_is_told(changed: dict[str, Any], told: str) -> Non
 
 def test_a_split_has_private_rows_to_train_on_and_public_ones_instead_of_a_test() -> None:
     each = cell()
-    data = pipeline.dataset(each)
+    data = inputs.dataset(each)
     whole, third = split_of(each, data), split_of(each.only(3), data)
     assert len(whole.train) == 150
     assert whole.forget.tolist() == whole.train[:10].tolist()
@@ -100,13 +101,13 @@ def test_every_setting_is_in_the_key_of_what_is_stored(method: str) -> None:
 
 
 def test_another_attack_has_none() -> None:
-    (plain,) = config.cells([["attack=umia"]])
+    (plain,) = compose.cells([["attack=umia"]])
     assert protocol_of(plain.attack) is None
 
 
 def test_settings_of_the_top_level_reach_the_attack() -> None:
     words = ["dataset=diabetes", "model=ridge", "train=exact", "attack=hrec"]
-    one_way, other = config.cells(
+    one_way, other = compose.cells(
         [
             [*words, "single_deletions.count=7"],
             [*words, "attack.single_deletions.count=7", "seed=1"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from commands_of_slurm import Commands
 
-from unlearnbench import slurm
+from unlearnbench.sweep import slurm
 
 
 @pytest.fixture

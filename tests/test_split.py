@@ -8,16 +8,18 @@ import pytest
 import torch
 from cells import Cells
 
-from unlearnbench import loading, outputs, pipeline, table
 from unlearnbench.core.outputs import FORGET
-from unlearnbench.pipeline import Lab
+from unlearnbench.pipeline import inputs, models, outputs
+from unlearnbench.pipeline import rows as rows_module
+from unlearnbench.pipeline.split import records_of, split_of
+from unlearnbench.pipeline.workspace import Workspace
 from unlearnbench.protocol.shadow_models import ShadowModel
-from unlearnbench.split import records_of, split_of
+from unlearnbench.results import public as loading
 
 
 def test_without_validation_rows_all_the_others_are_trained_on(cell: Cells) -> None:
     one = cell("split.val=0")
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     parts, usual = split_of(one, data), split_of(cell(), data)
     assert not len(parts.val)
     assert len(usual.val)
@@ -32,15 +34,15 @@ def test_a_population_without_validation_rows(cell: Cells) -> None:
     one = cell("split.val=0")
     settings = {"protocol": "audit_pool", "models": 4, "pool": 1.0, "seed": 0}
     shadow = ShadowModel.models(replace(one, attack={**one.attack, "shadow_models": settings}))[0]
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     found = shadow.draw(records_of(shadow, data))
     assert sorted(found.rows_N) == sorted(data.train_rows.tolist())
     assert not len(split_of(shadow, data).val)
 
 
-def test_a_cell_without_validation_rows_runs(new_lab: Lab, cell: Cells) -> None:
+def test_a_cell_without_validation_rows_runs(new_workspace: Workspace, cell: Cells) -> None:
     words = "model=logreg", "train.call.epochs=1", "method.call.epochs=1"
-    found = table.rows(new_lab, cell("split.val=0", *words))
+    found = rows_module.rows_of(new_workspace, cell("split.val=0", *words))
     assert found.error is None
     told = {row["metric"]: (row["value"], row["n"]) for row in found.rows}
     assert told["val_acc"][0] != told["val_acc"][0], "NaN"
@@ -72,36 +74,36 @@ def own(folder: Path, n: int, *, tested: int = 0) -> Path:
 @pytest.mark.parametrize("words", [(), ("split.seed=7",), ("split.val=0",), ("dataset.limit=160",)])
 @pytest.mark.parametrize("tested", [0, 40])
 def test_row_numbers_are_those_of_the_users_file(
-    new_lab: Lab, tmp_path: Path, cell: Cells, tested: int, words: tuple[str, ...]
+    new_workspace: Workspace, tmp_path: Path, cell: Cells, tested: int, words: tuple[str, ...]
 ) -> None:
     file, rows = own(tmp_path, 240, tested=tested), tmp_path / "rows.txt"
     given = (*FAST, "dataset=npz", f"dataset.path='{file}'", *words)
-    trained = split_of(plain := cell(*given), pipeline.dataset(plain)).train
+    trained = split_of(plain := cell(*given), inputs.dataset(plain)).train
     wanted = sorted(trained.tolist())[:25]
     rows.write_text("\n".join(map(str, wanted)))
     one = cell(*given, "forget=rows", f"forget.path={rows}", "attack=umia")
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     assert data.x[:, 0].argsort().tolist() == list(range(240)), "the feature of record k was k"
     parts = split_of(one, data)
     assert sorted(parts.forget.tolist()) == wanted
 
-    found = outputs.predictions(new_lab, one)
+    found = outputs.predictions(new_workspace, one)
     forgotten_N = found.split_N == FORGET
     assert sorted(found.rows_N[forgotten_N].tolist()) == wanted
     assert (found.y_N == found.rows_N % 2).all()
     (tmp_path / "rows").mkdir()
-    told = loading.load_predictions(one.predictions_key, tmp_path, store=new_lab.store.root)
+    told = loading.load_predictions(one.predictions_key, tmp_path, store=new_workspace.store.root)
     assert told["rows_N"].tolist() == sorted(data.rows.tolist())
     assert (told["y_N"] == told["rows_N"] % 2).all()
     assert told["is_test_N"].tolist() == [row in data.test_rows for row in told["rows_N"]]
-    net = pipeline.unlearned(new_lab, one)
+    net = models.unlearned(new_workspace, one)
     with torch.no_grad():
         logits_NC = net(data.inputs(torch.from_numpy(told["rows_N"]))).numpy()
     np.testing.assert_allclose(told["logits_NC"], logits_NC, atol=1e-5)
     if not words:
         assert told["y_N"].tolist() == [k % 2 for k in range(240)]
 
-    rows_of = table.rows(new_lab, one)
+    rows_of = rows_module.rows_of(new_workspace, one)
     assert rows_of.error is None
     scores = rows_of.scores.to_pandas()
     assert set(scores.loc[scores["member"], "row"]) == set(wanted)
@@ -114,7 +116,7 @@ def test_row_numbers_are_those_of_the_users_file(
     "it is given the labels of the records that are left, in training and in every later step",
 )
 def test_a_forget_function_sees_the_same_in_every_step(
-    new_lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch
+    new_workspace: Workspace, cell: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
@@ -126,11 +128,11 @@ def test_a_forget_function_sees_the_same_in_every_step(
     one = cell(*FAST, "dataset.limit=100")
     call = {"_target_": "unlearnbench.forget.random.mine"}
     one = replace(one, forget={"name": "mine", "version": 1, "call": call})
-    outputs.predictions(new_lab, one)
-    outputs.predictions(new_lab, one)
+    outputs.predictions(new_workspace, one)
+    outputs.predictions(new_workspace, one)
     assert len(seen) > 2
     assert all(labels == seen[0] for labels in seen)
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     assert {row for row, label in enumerate(seen[0]) if label >= 0} == set(data.rows.tolist())
 
 
@@ -138,6 +140,6 @@ def test_a_forget_function_sees_the_same_in_every_step(
 @pytest.mark.parametrize("words", [["split.val=0.999"], ["dataset.limit=1"]])
 def test_a_split_without_training_rows_is_refused(words: list[str], cell: Cells) -> None:
     one = cell("dataset=wine", *words)
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     with pytest.raises(ValueError, match=r"^split\.val=.*: leaves none of \d+ rows to train on"):
         split_of(one, data)

@@ -21,8 +21,8 @@ from disks import full, read_only
 from safetensors.numpy import save_file
 from test_lock import elsewhere, put
 
-from unlearnbench import lock
-from unlearnbench.store import FEW, MANIFEST, Damaged, Store
+from unlearnbench.store import lock
+from unlearnbench.store.artifacts import FEW, MANIFEST, Damaged, Store
 
 KEY = "ab" * 32
 fork = multiprocessing.get_context("fork")

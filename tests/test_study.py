@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from cells import Cells
 
-from unlearnbench import config
-from unlearnbench.cell import Cell
-from unlearnbench.study import Axis, Slot, Study, changed, space
+from unlearnbench.config import validate
+from unlearnbench.core.cell import Cell
+from unlearnbench.search.study import Axis, Slot, Study, changed, space
 
 OPTION = {
     "name": "toy",
@@ -48,7 +48,7 @@ def test_settings_change_a_copy() -> None:
     assert OPTION["call"]["sgd"]["lr"] == 0.5  # type: ignore[index]
 
 
-@pytest.mark.parametrize("method", config.options("method"))
+@pytest.mark.parametrize("method", validate.options("method"))
 def test_every_method_space_can_be_searched(cell: Cells, method: str) -> None:
     option = cell(f"method={method}").method
     for axis in (space(option) if option["call"] else {}).values():

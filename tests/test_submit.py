@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from commands_of_slurm import Commands
 
-from unlearnbench import commands, config, launch, record, submit
-from unlearnbench.pack import Request
-from unlearnbench.slurm import Refused
-from unlearnbench.submit import Options, Task
-from unlearnbench.words import ConfigError
+from unlearnbench.cli import status
+from unlearnbench.config import compose
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.sweep import local as launch
+from unlearnbench.sweep import run_record, submit
+from unlearnbench.sweep.packing import Request
+from unlearnbench.sweep.slurm import Refused
+from unlearnbench.sweep.submit import Options, Task
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_what_is_refused_leaves_nothing_in_the_queue(cluster: Commands) -> None:
     (name,) = (cluster.folder.parent / "cancelled").read_text().split()
     assert name.startswith("--name=study-")
     with pytest.raises(ValueError, match="no sweep has been run"):
-        commands.status(None, [])
+        status.status(None, [])
 
 
 @pytest.mark.tried(
@@ -113,7 +116,7 @@ def test_what_is_refused_leaves_nothing_in_the_queue(cluster: Commands) -> None:
 def test_a_submission_that_breaks_off_leaves_nothing_in_the_queue(
     cluster: Commands, monkeypatch: pytest.MonkeyPatch, error: BaseException, call: str
 ) -> None:
-    tell, mapped = record.Run.tell, submit._Executor.map_array
+    tell, mapped = run_record.Run.tell, submit._Executor.map_array
 
     def breaks(*arguments: Any, **told: Any) -> Any:
         if call == "mapped":
@@ -122,14 +125,14 @@ def test_a_submission_that_breaks_off_leaves_nothing_in_the_queue(
             raise error
         return tell(*arguments, **told)
 
-    place, name = (record.Run, "tell") if call == "told" else (submit._Executor, "map_array")
+    place, name = (run_record.Run, "tell") if call == "told" else (submit._Executor, "map_array")
     monkeypatch.setattr(place, name, breaks)
     with pytest.raises((type(error), Refused)):
         cluster.submit()
     monkeypatch.undo()
     assert "--name=study-" in (cluster.folder.parent / "cancelled").read_text()
     with pytest.raises(ValueError, match="no sweep has been run"):
-        record.runs(cluster.results)
+        run_record.runs(cluster.results)
 
 
 def test_without_slurm_it_is_told(cluster: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +188,7 @@ time.sleep(60)
     process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
-    task.host = launch.Host.__new__(launch.Host)
+    task.host = launch.WorkerProcess.__new__(launch.WorkerProcess)
     task.host.process = process
     task.checkpoint("orders")  # type: ignore[arg-type]
     assert told.read_text() == "stopped"
@@ -209,13 +212,13 @@ def test_a_host_that_ends_with_work_left_is_an_error(monkeypatch: pytest.MonkeyP
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(submit, "Host", Dead)
+    monkeypatch.setattr(submit, "WorkerProcess", Dead)
     with pytest.raises(RuntimeError, match="2 jobs are left"):
         Task()(SimpleNamespace(jobs=[1, 2]))  # type: ignore[arg-type]
 
 
 def test_options_are_what_the_yaml_says() -> None:
-    _, told = config.launcher(["hydra/launcher=slurm"])
+    _, told = compose.launcher(["hydra/launcher=slurm"])
     assert Options(**told).requests("cpu")[True] == Request(1, 1, 0)
     assert signal.SIGUSR2 in {-code for code in launch.STOPPED[1:]}
 
@@ -233,4 +236,4 @@ def test_what_jobs_unpickle_lies_in_a_folder_of_its_owner_alone(cluster: Command
     folders = {path.parent for path in pickles(cluster)}
     assert {folder.stat().st_mode & 0o7777 for folder in folders} == {0o700}
     for one in cluster.batches():
-        assert "-m unlearnbench.trusted" in one["command"]
+        assert "-m unlearnbench.sweep.trusted" in one["command"]

@@ -11,14 +11,22 @@ import pandas as pd
 import pytest
 from cells import Cells
 
-from unlearnbench import config, metric, pipeline, results, table
-from unlearnbench.cell import Cell
+from unlearnbench.config import compose, validate
+from unlearnbench.core.cell import Cell
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGET, RETAIN, TEST, Predictions, Scores
-from unlearnbench.dp_sgd import epsilon
-from unlearnbench.outputs import predictions
-from unlearnbench.pipeline import Lab
-from unlearnbench.report import leaderboard
+from unlearnbench.metric import distance, membership
+from unlearnbench.pipeline import inputs, scoring
+from unlearnbench.pipeline import models as models_module
+from unlearnbench.pipeline import rows as rows_module
+from unlearnbench.pipeline.outputs import predictions
+from unlearnbench.pipeline.rows import Found, reason, rows_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.report.tables import leaderboard
+from unlearnbench.results import parts, schema
+from unlearnbench.results.frame import widen
+from unlearnbench.results.load import load_scores
+from unlearnbench.train.dp_sgd import epsilon
 
 METHODS = ("original", "retrain", "finetune")
 ENDS = {"lira": ("floor", "ceiling"), "double_output": ("null", "reference")}
@@ -37,31 +45,33 @@ def composed() -> dict[tuple[str, str], Cell]:
         "request_pairs.size=40",
     ]
     names = [(attack, method) for attack in ENDS for method in METHODS]
-    every = config.cells(
+    every = compose.cells(
         [[*words, *small, f"attack={attack}", f"method={method}"] for attack, method in names]
     )
     return dict(zip(names, every, strict=True))
 
 
 @pytest.fixture(scope="module")
-def found(lab: Lab) -> dict[tuple[str, str], table.Found]:
-    every = {name: table.rows(lab, one) for name, one in composed().items()}
+def found(workspace: Workspace) -> dict[tuple[str, str], Found]:
+    every = {name: rows_of(workspace, one) for name, one in composed().items()}
     assert all(one.error is None for one in every.values())
     return every
 
 
-Tables = dict[tuple[str, str], table.Found]
+Tables = dict[tuple[str, str], Found]
 
 
-def told(one: table.Found) -> dict[str, float]:
+def told(one: Found) -> dict[str, float]:
     return {row["metric"]: row["value"] for row in one.rows}
 
 
-def per_model(one: table.Found) -> dict[str, float]:
+def per_model(one: Found) -> dict[str, float]:
     """AUC of each target model, from the scores that are written."""
     frame = one.scores.to_pandas()
     return {
-        pool: metric.auc(*(group.score[group.member == side].to_numpy() for side in (True, False)))
+        pool: membership.auc(
+            *(group.score[group.member == side].to_numpy() for side in (True, False))
+        )
         for pool, group in frame.groupby("pool")
     }
 
@@ -128,17 +138,17 @@ INPUTS: dict[str, tuple[list[str], list[str], dict[str, str]]] = {
 )
 @pytest.mark.parametrize("name", INPUTS)
 def test_ends_of_an_attack_on_any_input_are_the_figures_of_the_controls(
-    lab: Lab, name: str
+    workspace: Workspace, name: str
 ) -> None:
     words, headline, ends = INPUTS[name]
     attack = name.split(",")[0]
     rows = {}
     for method in ("finetune", *{"retrain", "original"} & {*ends.values()}):
         tabular = TABULAR if method == "finetune" else TABULAR[:-1]
-        (plain,) = config.cells([[*tabular, f"attack={attack}", f"method={method}", *words]])
+        (plain,) = compose.cells([[*tabular, f"attack={attack}", f"method={method}", *words]])
         traits = {**(plain.attack.get("traits") or {}), "headline": headline, "ends": ends}
         cell = replace(plain, attack={**plain.attack, "traits": traits})
-        one = table.rows(lab, cell)
+        one = rows_of(workspace, cell)
         assert one.error is None, one.error
         rows[method] = {row["metric"]: row["value"] for row in one.rows}
     for figure in headline:
@@ -155,14 +165,14 @@ def test_ends_of_an_attack_on_any_input_are_the_figures_of_the_controls(
         assert own[f"{headline[0]}_gap"] == pytest.approx(gap, abs=1e-12)
 
 
-def test_ends_are_kept_apart_by_the_figure_whose_gap_is_told(lab: Lab) -> None:
+def test_ends_are_kept_apart_by_the_figure_whose_gap_is_told(workspace: Workspace) -> None:
     """In one process: the same attack, once of its first figure and once of its second."""
-    (plain,) = config.cells([[*TABULAR, "attack=umia", "method=finetune"]])
+    (plain,) = compose.cells([[*TABULAR, "attack=umia", "method=finetune"]])
     gaps = []
     for figure in ("mia_test_auc", "mia_val_auc"):
         traits = {"headline": [figure], "ends": BOTH}
         cell = replace(plain, attack={**plain.attack, "traits": traits})
-        told = table.attacked(lab, cell).metrics
+        told = scoring.attacked(workspace, cell).metrics
         gaps.append(told[f"{figure}_gap"][0])
         assert gaps[-1] == pytest.approx(told[figure][0] - told[f"{figure}_floor"][0])
     assert gaps[0] != gaps[1]
@@ -189,7 +199,7 @@ UNSCORED = {"none", "model_inversion", "relearn", "weights", "zrf", "klom"}
 
 
 def test_every_attack_is_held_to_its_scores_or_has_none() -> None:
-    assert {*SCORED} | UNSCORED == {*config.options("attack")}
+    assert {*SCORED} | UNSCORED == {*validate.options("attack")}
 
 
 @pytest.mark.tried(
@@ -199,11 +209,11 @@ def test_every_attack_is_held_to_its_scores_or_has_none() -> None:
 @pytest.mark.parametrize("sure", [1, 100])
 @pytest.mark.parametrize("name", SCORED)
 def test_scores_that_are_stored_give_the_figures_that_are_reported(
-    lab: Lab, name: str, sure: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, name: str, sure: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Written to Parquet and read again, by both of those who compute a cell at the same time."""
     words, aucs = SCORED[name]
-    (cell,) = config.cells([[*TABULAR, f"attack={name}", "method=finetune", *words]])
+    (cell,) = compose.cells([[*TABULAR, f"attack={name}", "method=finetune", *words]])
 
     def louder(found: Any) -> Any:
         if isinstance(found, tuple):
@@ -212,23 +222,23 @@ def test_scores_that_are_stored_give_the_figures_that_are_reported(
             return found  # changes of parameters
         return replace(found, logits_MQNC=found.logits_MQNC * np.float32(sure))
 
-    plain = table.gathered
-    monkeypatch.setattr(table, "gathered", lambda *of: louder(plain(*of)))
-    one = table.rows(Lab(lab.store, lab.device), cell)
+    plain = scoring.gathered
+    monkeypatch.setattr(scoring, "gathered", lambda *of: louder(plain(*of)))
+    one = rows_of(Workspace(workspace.store, workspace.device), cell)
     assert one.error is None, one.error
     for part in "ab":
-        results.write(tmp_path / "scores", part, one.scores, results.SCORES)
-    frame, figures = results.load_scores(tmp_path), told(one)
+        parts.write(tmp_path / "scores", part, one.scores, schema.SCORES)
+    frame, figures = load_scores(tmp_path), told(one)
     assert len(frame) == len(one.scores)
     for figure, pool in aucs.items():
         mine = frame if pool is None else frame[frame.pool == pool]
         sides = (mine.score[mine.member == side].to_numpy() for side in (True, False))
-        assert metric.auc(*sides) == pytest.approx(figures[figure], abs=1e-12)
+        assert membership.auc(*sides) == pytest.approx(figures[figure], abs=1e-12)
     if name == "hrec":
         assert frame.score[frame.pool == "hrec"].mean() == pytest.approx(figures["hrec_cos"])
     if name.startswith("ulira"):
         sides = (frame.score[frame.member == side].to_numpy() for side in (True, False))
-        half = metric.balanced_accuracy(*sides, 0.0)
+        half = membership.balanced_accuracy(*sides, 0.0)
         assert half == pytest.approx(figures["ulira_bal_acc_half"])
 
 
@@ -282,8 +292,8 @@ def test_what_the_attacker_holds_stands_with_attacks_alone(found: Tables) -> Non
 @pytest.mark.parametrize("attack", ENDS)
 def test_curves(found: Tables, attack: str, tmp_path: Path) -> None:
     one = found[attack, "finetune"]
-    path = results.write(tmp_path / "roc", "p", one.roc, results.ROC)
-    curve: Any = results._read(path.parent, results.ROC).to_pandas()
+    path = parts.write(tmp_path / "roc", "p", one.roc, schema.ROC)
+    curve: Any = parts.read_table(path.parent, schema.ROC).to_pandas()
     assert curve.key.unique().tolist() == [composed()[attack, "finetune"].key]
     n = int((~one.scores.to_pandas().member).sum())
     assert set(curve.others) == {n}
@@ -296,28 +306,28 @@ def test_curves(found: Tables, attack: str, tmp_path: Path) -> None:
     inside, outside = (frame.score[frame.member == side].to_numpy() for side in (True, False))
     for alpha in (0.3, 0.7):
         last = curve[curve.fpr <= alpha].iloc[-1]
-        assert last.tpr == metric.tpr_at_fpr(inside, outside, last.fpr)
+        assert last.tpr == membership.tpr_at_fpr(inside, outside, last.fpr)
 
 
 def test_rows_from_what_is_stored_load_no_weights(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, found: Tables
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, found: Tables
 ) -> None:
     """Every attack on outputs runs from the predictions alone."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(pipeline, "_load_model", refuse)
-    monkeypatch.setattr(pipeline, "fresh", refuse)
-    again = Lab(lab.store, lab.device)
+    monkeypatch.setattr(models_module, "_load_model", refuse)
+    monkeypatch.setattr(inputs, "fresh", refuse)
+    again = Workspace(workspace.store, workspace.device)
     for name, one in composed().items():
-        assert told(table.rows(again, one)) == pytest.approx(told(found[name]), nan_ok=True)
+        assert told(rows_of(again, one)) == pytest.approx(told(found[name]), nan_ok=True)
 
 
-def test_private_training_tells_its_epsilon(lab: Lab) -> None:
+def test_private_training_tells_its_epsilon(workspace: Workspace) -> None:
     words = ["train=dp_sgd", "model=logreg", "train.call.epochs=1", "attack=none"]
     rows = {
-        method: told(table.rows(lab, config.cells([[*words, f"method={method}"]])[0]))
+        method: told(rows_of(workspace, compose.cells([[*words, f"method={method}"]])[0]))
         for method in ("original", "retrain", "finetune")
     }
     settings = {"epochs": 1, "batch_size": 64, "noise_multiplier": 1.2, "delta": 1e-5}
@@ -327,11 +337,15 @@ def test_private_training_tells_its_epsilon(lab: Lab) -> None:
     assert "epsilon" not in rows["finetune"], "its steps see the rows as they are"
 
 
-def test_divergence_from_retraining_is_that_of_the_outputs(lab: Lab, found: Tables) -> None:
+def test_divergence_from_retraining_is_that_of_the_outputs(
+    workspace: Workspace, found: Tables
+) -> None:
     """Of each part's records in the stored outputs; of retraining to itself none."""
     rows = told(found["lira", "finetune"])
-    ours, theirs = (predictions(lab, composed()["lira", name]) for name in ("finetune", "retrain"))
-    js_N = metric.js_divergence(ours.logits_MQNC[0, 0], theirs.logits_MQNC[0, 0])
+    ours, theirs = (
+        predictions(workspace, composed()["lira", name]) for name in ("finetune", "retrain")
+    )
+    js_N = distance.js_divergence(ours.logits_MQNC[0, 0], theirs.logits_MQNC[0, 0])
     for part, code in (("retain", RETAIN), ("forget", FORGET), ("test", TEST)):
         assert rows[f"js_{part}"] == pytest.approx(js_N[ours.split_N == code].mean())
     assert len({rows[f"js_{part}"] for part in ("retain", "forget", "test")}) == 3
@@ -339,21 +353,21 @@ def test_divergence_from_retraining_is_that_of_the_outputs(lab: Lab, found: Tabl
     assert [itself[f"js_{part}"] for part in ("retain", "forget", "test")] == pytest.approx([0] * 3)
 
 
-def test_rows_name_the_outputs_they_are_of(lab: Lab, found: Tables) -> None:
+def test_rows_name_the_outputs_they_are_of(workspace: Workspace, found: Tables) -> None:
     one = composed()["lira", "finetune"]
     assert {row["predictions_key"] for row in found["lira", "finetune"].rows} == {
         one.predictions_key
     }
-    assert lab.store.has(one.predictions_key)
+    assert workspace.store.has(one.predictions_key)
 
 
-def test_what_is_prepared_counts_against_a_method(lab: Lab) -> None:
+def test_what_is_prepared_counts_against_a_method(workspace: Workspace) -> None:
     """Its seconds are its own, and with those of preparing it is that much slower."""
     words = ["model=mlp", "train.call.epochs=2", "method=amnesiac"]
-    (cell,) = config.cells([words])
-    rows = told(table.rows(lab, cell))
-    own = lab.store.load(cell.model_key).manifest["seconds"]
-    prepared = lab.store.load(cell.prepared_key).manifest["seconds"]
+    (cell,) = compose.cells([words])
+    rows = told(rows_of(workspace, cell))
+    own = workspace.store.load(cell.model_key).manifest["seconds"]
+    prepared = workspace.store.load(cell.prepared_key).manifest["seconds"]
     assert rows["prepared_seconds"] == prepared
     assert rows["rte_prepared"] == pytest.approx(rows["rte"] * own / (own + prepared))
 
@@ -367,11 +381,13 @@ def test_what_is_prepared_counts_against_a_method(lab: Lab) -> None:
     "the store has the model under it; `utility_key` is what a model's rows are joined on",
 )
 @pytest.mark.parametrize("place", [("lira", "original"), ("lira", "finetune"), ("lira", "retrain")])
-def test_rows_name_the_model_in_the_store(lab: Lab, found: Tables, place: tuple[str, str]) -> None:
+def test_rows_name_the_model_in_the_store(
+    workspace: Workspace, found: Tables, place: tuple[str, str]
+) -> None:
     one = composed()[place]
     rows = found[place].rows
     assert {row["model_key"] for row in rows} == {one.model_key}
-    assert lab.store.load(one.model_key).manifest["kind"] == "model"
+    assert workspace.store.load(one.model_key).manifest["kind"] == "model"
     assert {row["utility_key"] for row in rows} == {one.utility_key}
     assert {row["key"] for row in rows} == {one.key, one.utility_key}
 
@@ -410,8 +426,8 @@ WAYS = [
 )
 def test_lines_are_apart_where_cells_are() -> None:
     words = ["method=finetune", "attack=umia"]
-    cells = [config.cells([[*words, *way, "seed=1"]])[0] for way in [[], *WAYS, []]]
-    later = [config.cells([[*words, *way, "seed=2"]])[0] for way in [[], *WAYS, []]]
+    cells = [compose.cells([[*words, *way, "seed=1"]])[0] for way in [[], *WAYS, []]]
+    later = [compose.cells([[*words, *way, "seed=2"]])[0] for way in [[], *WAYS, []]]
     for one, other in itertools.combinations(cells, 2):
         same_names = one.names == other.names
         assert (one.key == other.key) == (same_names and grouped(one) == grouped(other))
@@ -430,25 +446,25 @@ def own_arrays(path: Path, seed: int) -> str:
 OWN = ["dataset=npz", "model=logreg", "train.call.epochs=1", "attack=none"]
 
 
-def tables_of(lab: Lab, *cells: Cell) -> list[tuple[str, Any]]:
-    rows = [row for cell in cells for row in table.rows(lab, cell).rows]
-    frame = pd.DataFrame(rows).reindex(columns=results.ROWS.names)
-    return list(leaderboard.tables(results.widen(frame)))
+def tables_of(workspace: Workspace, *cells: Cell) -> list[tuple[str, Any]]:
+    rows = [row for cell in cells for row in rows_of(workspace, cell).rows]
+    frame = pd.DataFrame(rows).reindex(columns=schema.ROWS.names)
+    return list(leaderboard.tables(widen(frame)))
 
 
 @pytest.mark.tried(
     "one file under two spellings of its path",
     "one table: methods stand beside their controls",
 )
-def test_one_file_is_one_table_however_it_is_spelled(lab: Lab, tmp_path: Path) -> None:
+def test_one_file_is_one_table_however_it_is_spelled(workspace: Workspace, tmp_path: Path) -> None:
     plain = own_arrays(tmp_path / "a.npz", 0)
     (tmp_path / "to").mkdir()
     other = plain.replace("a.npz", "to/../a.npz")
-    (retrain,) = config.cells([[*OWN, plain, "method=retrain"]])
-    (method,) = config.cells([[*OWN, other, "method=finetune"]])
+    (retrain,) = compose.cells([[*OWN, plain, "method=retrain"]])
+    (method,) = compose.cells([[*OWN, other, "method=finetune"]])
     method = replace(method, overrides=method.overrides.replace("a.npz", "to/../a.npz"))
     assert retrain.setup_key == method.setup_key
-    ((_, told),) = tables_of(lab, retrain, method)
+    ((_, told),) = tables_of(workspace, retrain, method)
     assert told["method"].tolist() == ["retrain", "finetune"]
 
 
@@ -456,10 +472,10 @@ def test_one_file_is_one_table_however_it_is_spelled(lab: Lab, tmp_path: Path) -
     "two files of other content with like names, `a b.npz` and `ab.npz`",
     "two tables: no mean is over both",
 )
-def test_two_files_are_two_tables(lab: Lab, tmp_path: Path) -> None:
+def test_two_files_are_two_tables(workspace: Workspace, tmp_path: Path) -> None:
     paths = [own_arrays(tmp_path / name, seed) for seed, name in enumerate(("a b.npz", "ab.npz"))]
-    cells = [config.cells([[*OWN, path, "method=retrain"]])[0] for path in paths]
-    told = tables_of(lab, *(replace(one, overrides="dataset.path=ab.npz") for one in cells))
+    cells = [compose.cells([[*OWN, path, "method=retrain"]])[0] for path in paths]
+    told = tables_of(workspace, *(replace(one, overrides="dataset.path=ab.npz") for one in cells))
     assert [len(one) for _, one in told] == [1, 1]
     assert len({title for title, _ in told}) == 2  # some digits of the key tell them apart
     assert {tuple(one["n"]) for _, one in told} == {("1",)}
@@ -470,9 +486,9 @@ def test_two_files_are_two_tables(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def on_devices(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Any:
+def on_devices(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``on_devices({key: device})``: what manifests say they were measured on."""
-    real = lab.store.load
+    real = workspace.store.load
 
     def on_devices(devices: dict[str, str | None]) -> None:
         def load(key: str) -> Any:
@@ -481,12 +497,12 @@ def on_devices(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Any:
                 return entry
             return replace(entry, manifest={**entry.manifest, "measured_on": devices[key]})
 
-        monkeypatch.setattr(lab.store, "load", load)
+        monkeypatch.setattr(workspace.store, "load", load)
 
     return on_devices
 
 
-def test_rows_say_what_their_costs_were_measured_by(lab: Lab, found: Tables) -> None:
+def test_rows_say_what_their_costs_were_measured_by(workspace: Workspace, found: Tables) -> None:
     for row in found["lira", "finetune"].rows:
         assert (row["measured_on"], row["clock"], row["memory"]) == ("cpu", "processor", "process")
     assert "clock" not in found["lira", "original"].rows[0]  # nothing was called
@@ -500,11 +516,11 @@ def test_rows_say_what_their_costs_were_measured_by(lab: Lab, found: Tables) -> 
     ("retrain", "own"), [("NVIDIA H200", "cpu"), ("cpu", "NVIDIA H200"), (None, None)]
 )
 def test_times_of_two_devices_are_not_divided(
-    lab: Lab, on_devices: Any, found: Tables, retrain: str | None, own: str | None
+    workspace: Workspace, on_devices: Any, found: Tables, retrain: str | None, own: str | None
 ) -> None:
     cell = composed()["lira", "finetune"]
     on_devices({replace(cell, method=cell.reference).model_key: retrain, cell.model_key: own})
-    rows = {row["metric"]: row for row in table.rows(lab, cell).rows}
+    rows = {row["metric"]: row for row in rows_of(workspace, cell).rows}
     assert rows["rte"]["value"] is None
     assert rows["rte"]["status"] == "ok"
     assert rows["rte"]["reason"].startswith("seconds of several devices are not compared: ")
@@ -514,22 +530,24 @@ def test_times_of_two_devices_are_not_divided(
     assert said == clocks.get(str(own), (None, None))
 
 
-def test_times_of_one_device_are_divided(lab: Lab, on_devices: Any, found: Tables) -> None:
+def test_times_of_one_device_are_divided(
+    workspace: Workspace, on_devices: Any, found: Tables
+) -> None:
     cell = composed()["lira", "finetune"]
     keys = replace(cell, method=cell.reference).model_key, cell.model_key
     on_devices(dict.fromkeys(keys, "NVIDIA H200"))
-    rows = {row["metric"]: row for row in table.rows(lab, cell).rows}
+    rows = {row["metric"]: row for row in rows_of(workspace, cell).rows}
     assert rows["rte"]["value"] > 0
     assert (rows["rte"]["clock"], rows["rte"]["measured_on"]) == ("wall", "NVIDIA H200")
 
 
 @pytest.mark.tried("settings found on another device", "no RTE with tuning, with the reason")
-def test_a_search_on_another_device_is_not_added(lab: Lab, found: Tables) -> None:
+def test_a_search_on_another_device_is_not_added(workspace: Workspace, found: Tables) -> None:
     cell = composed()["lira", "finetune"]
     tuned = {"name": "mine", "seconds": 10.0}
     for where, there in (("cpu", True), ("NVIDIA H200", False), (None, False)):
         one = replace(cell, tuned={**tuned, "measured_on": where})
-        rows = {row["metric"]: row for row in table.rows(lab, one).rows}
+        rows = {row["metric"]: row for row in rows_of(workspace, one).rows}
         assert (rows["rte_tuned"]["value"] is not None) == there
         assert there or "the search on " in rows["rte_tuned"]["reason"]
 
@@ -541,10 +559,10 @@ def test_a_search_on_another_device_is_not_added(lab: Lab, found: Tables) -> Non
 @pytest.mark.tried("an error of a million characters", "a reason of 2,000, with an ellipsis")
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, Skip, KeyError])
 def test_a_reason_is_cut(kind: type[Exception]) -> None:
-    told = table.reason(kind("much " * 200_000))
+    told = reason(kind("much " * 200_000))
     assert len(told) == 2000
     assert told.endswith("…")
-    assert "…" not in table.reason(kind("much"))
+    assert "…" not in reason(kind("much"))
 
 
 @pytest.mark.tried(
@@ -556,7 +574,7 @@ def test_a_reason_is_never_empty(kind: type[Exception]) -> None:
     try:
         raise kind
     except Exception as error:  # noqa: BLE001
-        told = table.reason(error)
+        told = reason(error)
     assert told.startswith(f"{kind.__name__}: ")
     assert "in test_table.py, line " in told
     assert ("not enough memory" in told) == (kind is MemoryError)
@@ -564,7 +582,7 @@ def test_a_reason_is_never_empty(kind: type[Exception]) -> None:
 
 @pytest.mark.tried("escape sequences in an error", "shown by their numbers")
 def test_a_reason_is_text() -> None:
-    assert table.reason(ValueError("a\x1b[31mred\nb")) == "a\\x1b[31mred b"
+    assert reason(ValueError("a\x1b[31mred\nb")) == "a\\x1b[31mred b"
 
 
 @pytest.mark.tried(
@@ -573,7 +591,7 @@ def test_a_reason_is_text() -> None:
 )
 @pytest.mark.parametrize("fault", ["misshapen", "exits"])
 def test_what_an_attack_returns_is_its_own_row(
-    lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch, fault: str
+    workspace: Workspace, cell: Cells, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     def attacked(*_: object) -> Scores:
         if fault == "exits":
@@ -581,8 +599,8 @@ def test_what_an_attack_returns_is_its_own_row(
         row = np.arange(4)
         return Scores({"auc": (0.5, 1)}, ["a"] * 4, row, np.ones(3, bool), np.zeros(4))
 
-    monkeypatch.setattr(table, "attacked", attacked)
-    found = table.rows(lab, cell("dataset=breast_cancer", "model=logreg", "attack=umia"))
+    monkeypatch.setattr(rows_module, "attacked", attacked)
+    found = rows_of(workspace, cell("dataset=breast_cancer", "model=logreg", "attack=umia"))
     assert {row["status"] for row in found.rows} == {"ok", "failed"}
     (failed,) = (row for row in found.rows if row["status"] == "failed")
     assert failed["attack"] == "umia"

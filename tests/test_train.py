@@ -14,115 +14,117 @@ from cells import compose, composed
 from method.bench import SGD, Bench, same
 from torch import nn
 
-from unlearnbench import pipeline, train
-from unlearnbench.pipeline import Lab, dataset
-from unlearnbench.split import split_of
-from unlearnbench.values import Compute
+from unlearnbench.core.data import Compute
+from unlearnbench.pipeline import inputs
+from unlearnbench.pipeline.inputs import dataset
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train import loop
 
 
 @pytest.fixture(scope="module")
-def bench(lab: Lab) -> Bench:
-    return Bench(lab, compose())
+def bench(workspace: Workspace) -> Bench:
+    return Bench(workspace, compose())
 
 
 def test_is_bit_equal_to_the_plain_loop(bench: Bench) -> None:
-    net = train.descend(
+    net = loop.descend(
         bench.original, bench.task.retain.batched(64), bench.task.loss, sgd=SGD, epochs=2
     )
     other = bench.original.train()
-    stepper = torch.optim.SGD(other.parameters(), **SGD, fused=True)
+    optimizer = torch.optim.SGD(other.parameters(), **SGD, fused=True)
     batches = bench.task.retain.batched(64)
     for _ in range(2):
         for x, y in batches:
-            stepper.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(other(x), y).backward()
-            stepper.step()
+            optimizer.step()
     assert same(net.state_dict(), other.state_dict())
     assert not net.training
 
 
 def test_cosine_never_reaches_zero() -> None:
-    factors = [train.cosine(e, 4) for e in range(4)]
+    factors = [loop.cosine(e, 4) for e in range(4)]
     assert factors == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
 
 
 def test_step_decay_counts_the_thresholds_that_are_over() -> None:
     """Of ten epochs from 0: once after the fifth, again after the eighth and the ninth."""
-    schedule = train.step_decay(0.1)
+    schedule = loop.step_decay(0.1)
     powers = [round(-math.log10(schedule(e, 10))) for e in range(11)]
     assert powers == [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3]
-    assert [train.step_decay(0.5)(e, 3) for e in range(4)] == [1.0, 1.0, 0.5, 0.125]
+    assert [loop.step_decay(0.5)(e, 3) for e in range(4)] == [1.0, 1.0, 0.5, 0.125]
 
 
 def test_one_epoch_of_a_longer_schedule() -> None:
-    assert train.at(train.cosine, 2, 4)(0, 1) == pytest.approx(0.5)
+    assert loop.at(loop.cosine, 2, 4)(0, 1) == pytest.approx(0.5)
 
 
 def test_a_live_walk_epoch_by_epoch_is_the_whole_schedule(bench: Bench) -> None:
     task = bench.task
-    once = train.descend(
-        bench.original, task.retain.batched(64), task.loss, sgd=SGD, epochs=3, schedule=train.cosine
+    once = loop.descend(
+        bench.original, task.retain.batched(64), task.loss, sgd=SGD, epochs=3, schedule=loop.cosine
     )
     net, retain = bench.original, bench.task.retain.batched(64)
-    stepper = train.optimizer(net, SGD)
+    optimizer = loop.make_optimizer(net, SGD)
     for e in range(3):
-        rate = train.at(train.cosine, e, 3)
-        train.descend(net, retain, task.loss, sgd=stepper, epochs=1, schedule=rate)
+        rate = loop.at(loop.cosine, e, 3)
+        loop.descend(net, retain, task.loss, sgd=optimizer, epochs=1, schedule=rate)
     assert same(once.state_dict(), net.state_dict())
 
 
 def test_a_step_schedule_counts_the_steps_of_all_epochs(bench: Bench) -> None:
     net, asked, seen = bench.original, list[tuple[int, int]](), list[float]()
-    stepper = train.optimizer(net, SGD)
+    optimizer = loop.make_optimizer(net, SGD)
 
     def falling(step: int, steps: int) -> float:
         asked.append((step, steps))
         return 1 - step / steps
 
-    train.descend(
+    loop.descend(
         net,
         bench.task.forget.batched(50),
         bench.task.loss,
-        sgd=stepper,
+        sgd=optimizer,
         epochs=2,
-        schedule=train.cosine,
+        schedule=loop.cosine,
         step_schedule=falling,
-        edit=lambda _: seen.append(stepper.param_groups[0]["lr"]),
+        grad_hook=lambda _: seen.append(optimizer.param_groups[0]["lr"]),
     )
     assert asked == [(step, 6) for step in range(6)]
     epochs = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
     assert seen == pytest.approx([SGD["lr"] * e * (1 - s / 6) for s, e in enumerate(epochs)])
-    assert stepper.param_groups[0]["lr"] == SGD["lr"]
+    assert optimizer.param_groups[0]["lr"] == SGD["lr"]
 
 
 def test_schedule_sets_the_rate_of_each_epoch_and_puts_it_back(bench: Bench) -> None:
     net = bench.original
-    stepper = train.optimizer(net, SGD)
+    optimizer = loop.make_optimizer(net, SGD)
     seen = []
-    train.descend(
+    loop.descend(
         net,
         bench.task.forget.batched(1000),
         bench.task.loss,
-        sgd=stepper,
+        sgd=optimizer,
         epochs=3,
-        schedule=train.cosine,
-        edit=lambda _: seen.append(stepper.param_groups[0]["lr"]),
+        schedule=loop.cosine,
+        grad_hook=lambda _: seen.append(optimizer.param_groups[0]["lr"]),
     )
     assert seen == pytest.approx([SGD["lr"] * f for f in (1.0, 0.75, 0.25)])
-    assert stepper.param_groups[0]["lr"] == SGD["lr"]
+    assert optimizer.param_groups[0]["lr"] == SGD["lr"]
 
 
 def test_a_live_optimizer_keeps_its_momentum(bench: Bench) -> None:
-    once = train.descend(
+    once = loop.descend(
         bench.original, bench.task.retain.batched(64), bench.task.loss, sgd=SGD, epochs=2
     )
     nets = []
     for live in (True, False):
         net = bench.original
-        batches, stepper = bench.task.retain.batched(64), train.optimizer(net, SGD)
+        batches, optimizer = bench.task.retain.batched(64), loop.make_optimizer(net, SGD)
         for _ in range(2):
-            given = stepper if live else SGD
-            train.descend(net, batches, bench.task.loss, sgd=given, epochs=1)
+            given = optimizer if live else SGD
+            loop.descend(net, batches, bench.task.loss, sgd=given, epochs=1)
         nets.append(net)
     assert same(once.state_dict(), nets[0].state_dict())
     assert not same(once.state_dict(), nets[1].state_dict())
@@ -136,13 +138,13 @@ def test_edit_changes_gradients(bench: Bench) -> None:
 
     plain = {**SGD, "weight_decay": 0.0}
     start = bench.original
-    net = train.descend(
+    net = loop.descend(
         deepcopy(start),
         bench.task.retain.batched(64),
         bench.task.loss,
         sgd=plain,
         epochs=1,
-        edit=none,
+        grad_hook=none,
     )
     assert same(dict(net.named_parameters()), dict(start.named_parameters()))
 
@@ -150,7 +152,7 @@ def test_edit_changes_gradients(bench: Bench) -> None:
 def test_eval_mode_leaves_running_statistics(bench: Bench) -> None:
     start = bench.original
     for training in (True, False):
-        net = train.descend(
+        net = loop.descend(
             deepcopy(start),
             bench.task.retain.batched(64),
             bench.task.loss,
@@ -161,16 +163,16 @@ def test_eval_mode_leaves_running_statistics(bench: Bench) -> None:
         assert same(dict(net.named_buffers()), dict(start.named_buffers())) != training
 
 
-def test_bf16_trains_and_predicts_in_float32(lab: Lab) -> None:
-    bench = Bench(lab, compose(), precision="32-true")
+def test_bf16_trains_and_predicts_in_float32(workspace: Workspace) -> None:
+    bench = Bench(workspace, compose(), precision="32-true")
     task = bench.task
     batches = replace(task.retain.batched(64), compute=Compute("cpu", "bf16-mixed"))
-    net = train.descend(bench.original, batches, task.loss, sgd=SGD, epochs=1)
-    full = train.descend(bench.original, task.retain.batched(64), task.loss, sgd=SGD, epochs=1)
+    net = loop.descend(bench.original, batches, task.loss, sgd=SGD, epochs=1)
+    full = loop.descend(bench.original, task.retain.batched(64), task.loss, sgd=SGD, epochs=1)
     assert not same(net.state_dict(), full.state_dict())
     assert all(p.dtype == torch.float32 for p in net.parameters())
     rows = bench.parts.val
-    found = train.logits(net, bench.task.val)
+    found = loop.logits(net, bench.task.val)
     with torch.no_grad():
         torch.testing.assert_close(found, net(bench.data.inputs(rows)))
 
@@ -178,9 +180,9 @@ def test_bf16_trains_and_predicts_in_float32(lab: Lab) -> None:
 def test_logits_are_rows_in_their_order_whatever_the_batches(bench: Bench) -> None:
     rows = bench.parts.val.flip(0)
     batches = replace(bench.task.val, rows=rows, y=bench.data.y[rows])
-    one, other = (train.logits(bench.original, batches.batched(size)) for size in (7, 1000))
+    one, other = (loop.logits(bench.original, batches.batched(size)) for size in (7, 1000))
     torch.testing.assert_close(one, other)
-    torch.testing.assert_close(one, train.logits(bench.original, bench.task.val).flip(0))
+    torch.testing.assert_close(one, loop.logits(bench.original, bench.task.val).flip(0))
     assert one.shape == (len(rows), 10)
 
 
@@ -189,7 +191,7 @@ def test_squared_error_is_of_one_output(bench: Bench) -> None:
     x, y = torch.randn(5, 3), torch.randn(5)
     with torch.no_grad():
         expected = ((net(x)[:, 0] - y) ** 2).mean()
-        assert train.squared_error(net, x, y) == pytest.approx(float(expected))
+        assert loop.squared_error(net, x, y) == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize(
@@ -209,10 +211,10 @@ def test_slurm_is_none_of_its_business(
         monkeypatch.delenv(name)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    train._fabric.cache_clear()
+    loop._fabric.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train.descend(bench.original, bench.task.forget, bench.task.loss, sgd=SGD, epochs=1)
+        loop.descend(bench.original, bench.task.forget, bench.task.loss, sgd=SGD, epochs=1)
 
 
 @pytest.mark.tried(
@@ -225,7 +227,7 @@ def test_a_row_left_over_does_not_wreck_a_training(rows: int) -> None:
     data = dataset(cell)
     parts = split_of(cell, data)
     few = replace(parts, train=parts.train[:rows], forget=parts.forget[:0])
-    task = pipeline.task(cell, data, few)
-    net = task.fit(pipeline.fresh(cell, data), task.train)
-    logits_NC = train.logits(net, pipeline.batches(cell, data, parts.test, "test"))
+    task = inputs.task(cell, data, few)
+    net = task.fit(inputs.fresh(cell, data), task.train)
+    logits_NC = loop.logits(net, inputs.batches(cell, data, parts.test, "test"))
     assert (logits_NC.argmax(1) == data.y[parts.test]).float().mean() > 0.9

@@ -15,12 +15,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 from torch import Tensor, nn
 
-from unlearnbench import metric, outputs, pipeline, search, trial
-from unlearnbench.cell import Cell
-from unlearnbench.pipeline import Lab
-from unlearnbench.split import split_of
-from unlearnbench.study import Study
-from unlearnbench.values import Dataset, Task
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.data import Dataset
+from unlearnbench.core.task import Task
+from unlearnbench.pipeline import models, outputs
+from unlearnbench.pipeline.inputs import dataset
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.search import journal_study as search
+from unlearnbench.search import trial
+from unlearnbench.search.study import Study
 
 OFF = {
     "name": "off",
@@ -41,16 +45,16 @@ def study(cell: Cell, **changes: Any) -> Study:
 
 
 def test_the_values_are_those_of_the_paper() -> None:
-    values = metric.tuning_values((0.9, 0.8, 0.7), (0.96, 0.77, 0.7), 0.45)
+    values = trial.tuning_values((0.9, 0.8, 0.7), (0.96, 0.77, 0.7), 0.45)
     assert values == pytest.approx((0.02, 0.01, 0.0, 0.1))
-    assert metric.tuning_score(values) == pytest.approx(math.sqrt((0.06**2 + 0.03**2) / 9 + 0.01))
+    assert trial.tuning_score(values) == pytest.approx(math.sqrt((0.06**2 + 0.03**2) / 9 + 0.01))
 
 
 def by_hand(
-    lab: Lab, cell: Cell, net: nn.Module, wished: tuple[float, float, float]
+    workspace: Workspace, cell: Cell, net: nn.Module, wished: tuple[float, float, float]
 ) -> list[float]:
     """The four values from forward passes and scikit-learn alone."""
-    data = pipeline.dataset(cell)
+    data = dataset(cell)
     parts = split_of(cell, data)
     accuracies, losses = [], {}
     for name in ("retain", "forget", "val"):
@@ -68,8 +72,8 @@ def by_hand(
     return [*(abs(a - w) / 3 for a, w in zip(accuracies, wished, strict=True)), abs(2 * mia - 1)]
 
 
-def accuracies(lab: Lab, cell: Cell) -> tuple[float, float, float]:
-    net, data = pipeline.unlearned(lab, cell), pipeline.dataset(cell)
+def accuracies(workspace: Workspace, cell: Cell) -> tuple[float, float, float]:
+    net, data = models.unlearned(workspace, cell), dataset(cell)
     parts = split_of(cell, data)
     with torch.no_grad():
         right = net(data.inputs(torch.arange(len(data.y)))).argmax(1) == data.y
@@ -79,33 +83,35 @@ def accuracies(lab: Lab, cell: Cell) -> tuple[float, float, float]:
     return retain, forget, val
 
 
-def test_the_objective_is_that_of_the_paper(lab: Lab, tuned_cell: Cell) -> None:
-    values = trial.objective(lab, study(tuned_cell), tuned_cell)
-    retrained = accuracies(lab, replace(tuned_cell, method=tuned_cell.reference))
-    net = pipeline.in_memory(lab, tuned_cell)
-    assert values == pytest.approx(by_hand(lab, tuned_cell, net, retrained), abs=1e-6)
+def test_the_objective_is_that_of_the_paper(workspace: Workspace, tuned_cell: Cell) -> None:
+    values = trial.objective(workspace, study(tuned_cell), tuned_cell)
+    retrained = accuracies(workspace, replace(tuned_cell, method=tuned_cell.reference))
+    net = models.unlearn_in_memory(workspace, tuned_cell)
+    assert values == pytest.approx(by_hand(workspace, tuned_cell, net, retrained), abs=1e-6)
     assert values[1] > 0  # so that a sign or a third would be seen
     assert values[3] > 0
 
 
 def test_without_a_retrained_model_the_original_says_what_is_wished(
-    new_lab: Lab, tuned_cell: Cell
+    new_workspace: Workspace, tuned_cell: Cell
 ) -> None:
-    values = trial.objective(new_lab, study(tuned_cell, objective="no_retrain"), tuned_cell)
+    values = trial.objective(new_workspace, study(tuned_cell, objective="no_retrain"), tuned_cell)
     retrained = replace(tuned_cell, method=tuned_cell.reference)
-    assert not new_lab.store.has(retrained.model_key)
-    retain, _, val = accuracies(new_lab, tuned_cell.original())
-    net = pipeline.in_memory(new_lab, tuned_cell)
-    assert values == pytest.approx(by_hand(new_lab, tuned_cell, net, (retain, val, val)), abs=1e-6)
+    assert not new_workspace.store.has(retrained.model_key)
+    retain, _, val = accuracies(new_workspace, tuned_cell.original())
+    net = models.unlearn_in_memory(new_workspace, tuned_cell)
+    assert values == pytest.approx(
+        by_hand(new_workspace, tuned_cell, net, (retain, val, val)), abs=1e-6
+    )
 
 
 def test_no_test_row_is_ever_read(
-    lab: Lab, tuned_cell: Cell, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tuned_cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     references = [tuned_cell.original(), replace(tuned_cell, method=tuned_cell.reference)]
     for one in references:  # which other rows of a sweep are made of, test rows too
-        outputs.predict(lab, one)
-    before = trial.objective(lab, study(tuned_cell), tuned_cell)
+        outputs.predict(workspace, one)
+    before = trial.objective(workspace, study(tuned_cell), tuned_cell)
     inputs, guarded = Dataset.inputs, []
 
     def no_test_row(data: Dataset, rows: Tensor) -> Tensor:
@@ -120,15 +126,15 @@ def test_no_test_row_is_ever_read(
 
     monkeypatch.setattr(Dataset, "inputs", no_test_row)
     monkeypatch.setattr(outputs, "load_arrays", spoiled)
-    data = pipeline.dataset(tuned_cell)
+    data = dataset(tuned_cell)
     y = data.y.clone()
     y[data.test_rows] = -1
     monkeypatch.setattr(trial, "dataset", lambda cell, device: replace_y(data, y))
-    evaluate = trial.evaluator(lab, study(tuned_cell), failing)
+    evaluate = trial.evaluator(workspace, study(tuned_cell), failing)
     assert evaluate({}, tuned_cell).values == before
     assert sum(guarded) >= len(split_of(tuned_cell, data).train)
     with pytest.raises(AssertionError, match="a test row is read"):
-        outputs.predict(lab, replace(tuned_cell, seed=101))
+        outputs.predict(workspace, replace(tuned_cell, seed=101))
 
 
 def replace_y(data: Dataset, y: Tensor) -> Dataset:
@@ -142,24 +148,26 @@ def failing(error: Exception) -> None:
     raise AssertionError("nothing fails here") from error
 
 
-def test_nothing_of_a_trial_is_kept(new_lab: Lab, tuned_cell: Cell) -> None:
-    evaluate = trial.evaluator(new_lab, study(tuned_cell), failing)
+def test_nothing_of_a_trial_is_kept(new_workspace: Workspace, tuned_cell: Cell) -> None:
+    evaluate = trial.evaluator(new_workspace, study(tuned_cell), failing)
     told = evaluate({"sgd.lr": 0.02, "epochs": 2}, tuned_cell)
     assert told.status == search.COMPLETE
     original, retrained = tuned_cell.original(), replace(tuned_cell, method=tuned_cell.reference)
     references = {original.model_key, retrained.model_key, retrained.predictions_key}
-    assert {*new_lab.store.artifacts()} == references
+    assert {*new_workspace.store.artifacts()} == references
     again = evaluate({"sgd.lr": 0.02, "epochs": 2}, tuned_cell)
     assert again.values == told.values
-    assert {*new_lab.store.artifacts()} == references
+    assert {*new_workspace.store.artifacts()} == references
 
 
-def test_a_trial_is_the_cell_with_these_settings(lab: Lab, cell: Cells, tuned_cell: Cell) -> None:
-    evaluate = trial.evaluator(lab, study(tuned_cell), failing)
+def test_a_trial_is_the_cell_with_these_settings(
+    workspace: Workspace, cell: Cells, tuned_cell: Cell
+) -> None:
+    evaluate = trial.evaluator(workspace, study(tuned_cell), failing)
     told = evaluate({"sgd.lr": 0.02, "epochs": 2}, tuned_cell)
     typed = ["method.call.sgd.lr=0.02", "method.call.epochs=2", "seed=100"]
     same = cell("attack=umia", "method=finetune", *typed)
-    assert told.values == trial.objective(lab, study(same), same)
+    assert told.values == trial.objective(workspace, study(same), same)
     assert told.values != evaluate({}, tuned_cell).values
     assert told.score == pytest.approx(math.hypot(*told.values))
     assert told.seconds > 0
@@ -181,25 +189,25 @@ def diverging(model: nn.Module, task: Task, *, strength: float, steps: int) -> n
     [(raising, "KeyError: 'on purpose'", 1), (diverging, "outputs are not finite", 0)],
 )
 def test_what_goes_wrong_is_told(
-    lab: Lab, tuned_cell: Cell, function: Callable[..., Any], reason: str, kept: int
+    workspace: Workspace, tuned_cell: Cell, function: Callable[..., Any], reason: str, kept: int
 ) -> None:
     call = {"_target_": f"{__name__}.{function.__name__}", "strength": 1.0, "steps": 1}
     broken = replace(tuned_cell, method={**OFF, "call": call})
     errors: list[Exception] = []
-    told = trial.evaluator(lab, study(broken), errors.append)({"steps": 2}, broken)
+    told = trial.evaluator(workspace, study(broken), errors.append)({"steps": 2}, broken)
     assert (told.status, told.reason, told.score) == (search.FAILED, reason, math.inf)
     assert told.values == ()
     assert len(errors) == kept
 
 
-def test_what_cannot_be_tuned_is_skipped(lab: Lab, cell: Cells, tmp_path: Path) -> None:
+def test_what_cannot_be_tuned_is_skipped(workspace: Workspace, cell: Cells, tmp_path: Path) -> None:
     regression = cell("dataset=diabetes", "model=mlp", "attack=umia")
-    told = trial.evaluator(lab, study(regression), failing)({}, regression)
+    told = trial.evaluator(workspace, study(regression), failing)({}, regression)
     assert (told.status, told.reason) == (
         search.SKIPPED,
         "a search looks at accuracies; this is a regression",
     )
     unfit = cell("method=unsir", "attack=umia")
-    told = trial.evaluator(lab, study(unfit), failing)({}, unfit)
+    told = trial.evaluator(workspace, study(unfit), failing)({}, unfit)
     assert told.status == search.SKIPPED
     assert told.reason.startswith("UNSIR")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearnbench import trusted
+from unlearnbench.sweep import trusted
 
 TRIED = pytest.mark.tried(
     "another member of the group replaces what a SLURM job unpickles",
@@ -50,7 +50,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 def test_a_job_ends_with_one_line_before_it_reads(tmp_path: Path) -> None:
     (tmp_path / "1_submitted.pkl").write_bytes(b"cos\nsystem\n(S'echo owned'\ntR.")
     tmp_path.chmod(0o770)
-    command = [sys.executable, "-m", "unlearnbench.trusted", str(tmp_path)]
+    command = [sys.executable, "-m", "unlearnbench.sweep.trusted", str(tmp_path)]
     environment = {**os.environ, "SLURM_JOB_ID": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1

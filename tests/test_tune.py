@@ -19,10 +19,12 @@ from omegaconf import OmegaConf
 from sweeps import TINY, Preloaded, until
 
 import unlearnbench
-from unlearnbench import config, search, tune
-from unlearnbench.search import COMPLETE, FAILED, Outcome, Told
-from unlearnbench.study import Study
-from unlearnbench.words import ConfigError
+from unlearnbench.config import compose
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.search import journal_study as search
+from unlearnbench.search.journal_study import COMPLETE, FAILED, Outcome, Told
+from unlearnbench.search.study import Study
+from unlearnbench.tune import choose, request, run, write
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -186,18 +188,18 @@ def jobs(said: str) -> dict[str, int]:
 
 
 def test_words_make_studies() -> None:
-    asked = tune.ask(["method=scrub,retrain,original,sisa,ct", "seeds=range(2)", "fresh=5"])
+    asked = request.ask(["method=scrub,retrain,original,sisa,ct", "seeds=range(2)", "fresh=5"])
     assert [study.cell.names["method"] for study in asked.studies] == ["scrub", "ct"]
     assert {*asked.left_out} == {"retrain", "original", "sisa"}
     for study in asked.studies:
         assert [cell.seed for cell in (*study.cells, *study.fresh)] == [0, 1, 5]
         assert study.cell.names["attack"] == "umia"
         assert study.objective == "retrained"
-    assert asked.name == tune.ask(["method=ct,scrub", "seeds=0,1", "fresh=6"]).name
+    assert asked.name == request.ask(["method=ct,scrub", "seeds=0,1", "fresh=6"]).name
 
 
 def test_a_sweep_of_seeds_and_attacks_lends_its_methods_alone() -> None:
-    asked = tune.ask(["sweep=methods", "selection=no_retrain"])
+    asked = request.ask(["sweep=methods", "selection=no_retrain"])
     assert len(asked.studies) == 18
     assert not asked.left_out
     assert {study.objective for study in asked.studies} == {"no_retrain"}
@@ -227,13 +229,13 @@ def test_a_sweep_of_seeds_and_attacks_lends_its_methods_alone() -> None:
 )
 def test_mistakes_are_one_line(words: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        tune.ask(words)
+        request.ask(words)
 
 
 def test_the_plan_holds_what_is_left_and_in_what_order(tmp_path: Path) -> None:
     words = ["method=ct,scrub", "seeds=100", "fresh=103", "trials=2", "best=1"]
-    asked = tune.ask([*words, f"paths.results={tmp_path}"])
-    jobs = tune.plan(asked).jobs
+    asked = request.ask([*words, f"paths.results={tmp_path}"])
+    jobs = run.plan(asked).jobs
     assert [job.kind for job in jobs] == ["original", "retrained"] * 2 + ["trial"] * (4 + 6)
     assert [job.wave for job in jobs] == [1] * 4 + [2] * 4 + [3] * 6
     slots = [job.slot for job in jobs if job.slot is not None]
@@ -286,29 +288,29 @@ def study(cell: Cells) -> Study:
     ],
 )
 def test_selections(study: Study, options: dict[str, Any], slot: int) -> None:
-    chosen = tune.choose(study, TRIALS, options)
+    chosen = choose.choose(study, TRIALS, options)
     assert chosen is not None
     assert chosen.slot == slot
-    alone = tune.choose(replace(study, fresh=()), TRIALS, {"selection": "robust", "best": 3})
+    alone = choose.choose(replace(study, fresh=()), TRIALS, {"selection": "robust", "best": 3})
     assert alone is not None
     assert alone.slot == 1
     half = {1: TRIALS[1], 2: replace(TRIALS[2], fresh=TRIALS[2].fresh[:1])}
-    chosen = tune.choose(study, half, {"selection": "robust", "best": 3})
+    chosen = choose.choose(study, half, {"selection": "robust", "best": 3})
     assert chosen is not None
     assert chosen.slot == 1  # what is not seen whole is not chosen
-    assert tune.choose(study, {4: TRIALS[4]}, {"selection": "robust", "best": 3}) is None
+    assert choose.choose(study, {4: TRIALS[4]}, {"selection": "robust", "best": 3}) is None
 
 
-def asked(tmp_path: Path, study: Study, **options: Any) -> tune.Asked:
-    usual, _ = config.tuning([])
+def asked(tmp_path: Path, study: Study, **options: Any) -> request.Asked:
+    usual, _ = compose.tuning([])
     settings: Mapping[str, Any] = {"paths": {"results": str(tmp_path), "store": str(tmp_path)}}
-    return tune.Asked(
+    return request.Asked(
         (study,), {}, {**usual, **options}, settings, ("method=finetune", "fresh=a b")
     )
 
 
 def test_the_winners_curse_is_in_the_table(study: Study) -> None:
-    (line,) = tune.table([tune.Found(study, TRIALS, TRIALS[2])]).to_dict("records")
+    (line,) = choose.table([choose.Found(study, TRIALS, TRIALS[2])]).to_dict("records")
     assert line == {
         "method": "finetune",
         "trials (whole, pruned, failed)": "5 (5, 0, 0)",
@@ -324,8 +326,8 @@ def test_the_winners_curse_is_in_the_table(study: Study) -> None:
 
 def test_settings_are_written_with_where_they_are_from(study: Study, tmp_path: Path) -> None:
     mine = asked(tmp_path, study)
-    found = tune.Found(study, TRIALS, TRIALS[2])
-    assert tune.write(mine, [found]) == [tmp_path / "tuned" / "digits_cnn"]
+    found = choose.Found(study, TRIALS, TRIALS[2])
+    assert write.write(mine, [found]) == [tmp_path / "tuned" / "digits_cnn"]
     path = tmp_path / "tuned" / "digits_cnn" / "finetune.yaml"
     written = OmegaConf.to_object(OmegaConf.load(path))
     assert written["call"] == {"sgd": {"lr": pytest.approx(0.03)}, "epochs": 2}
@@ -339,10 +341,10 @@ def test_settings_are_written_with_where_they_are_from(study: Study, tmp_path: P
     assert about["default_on_fresh_seeds"] == pytest.approx(0.6)
     assert (about["seeds"], about["fresh_seeds"]) == ([100, 101], [103, 104])
     paper = asked(tmp_path, study, selection="paper")
-    assert tune.write(paper, [found]) == [tmp_path / "tuned" / "digits_cnn_paper"]
+    assert write.write(paper, [found]) == [tmp_path / "tuned" / "digits_cnn_paper"]
     shipped = asked(tmp_path, study, into=str(tmp_path / "mine"))
-    assert tune.write(shipped, [found]) == [tmp_path / "mine"]
-    assert tune.write(shipped, [replace(found, chosen=None)]) == []
+    assert write.write(shipped, [found]) == [tmp_path / "mine"]
+    assert write.write(shipped, [replace(found, chosen=None)]) == []
 
 
 def test_the_log_is_a_row_a_trial_and_seed(
@@ -352,7 +354,7 @@ def test_the_log_is_a_row_a_trial_and_seed(
         5, {"epochs": 3}, FAILED, "diverged", (Outcome(100, (), math.inf, 1.0, FAILED, "diverged"),)
     )
     monkeypatch.setattr(search, "told", lambda results, study: {**TRIALS, 5: failed})
-    tune.log(asked(tmp_path, study))
+    write.log(asked(tmp_path, study))
     found = unlearnbench.load_trials(tmp_path)
     assert len(found) == 2 * 5 + 2 * 4 + 1
     one = found[(found["trial"] == 1)]
@@ -374,10 +376,10 @@ def test_on_slurm_a_search_is_job_arrays(tmp_path: Path, monkeypatch: pytest.Mon
     cluster = Commands(tmp_path, monkeypatch)
     words = ["method=ct", "seeds=100", "fresh=103", "trials=3", "hydra/launcher=slurm"]
     words += ["hydra.launcher.target_minutes=1", f"paths.results={tmp_path / 'results'}"]
-    mine = tune.ask(words)
-    assert tune.on_slurm(mine)
-    assert not tune.on_slurm(SimpleNamespace(words=("method=ct",)))  # type: ignore[arg-type]
-    said = list(tune.submit(mine, tune.plan(mine)))
+    mine = request.ask(words)
+    assert run.on_slurm(mine)
+    assert not run.on_slurm(SimpleNamespace(words=("method=ct",)))  # type: ignore[arg-type]
+    said = list(run.submit(mine, run.plan(mine)))
     assert said[0].startswith("1 studies of 3 trials: 3 to do")
     models, first, again = cluster.batches()
     assert "dependency" not in models

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from cells import composed
 from omegaconf import OmegaConf
 
-from unlearnbench import cli, config, pipeline, results, table
-from unlearnbench.cell import Cell
-from unlearnbench.report import leaderboard
-from unlearnbench.words import ConfigError, options_folder
+from unlearnbench.cli import commands, main
+from unlearnbench.config import compose, validate
+from unlearnbench.config.overrides import leaves
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.core.resources import options_folder
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.report.tables import leaderboard
+from unlearnbench.results import schema
+from unlearnbench.results.frame import widen
 
 FOUND = {
     "call": {"sgd": {"lr": 1e-05, "weight_decay": 0.0}, "epochs": 1},
@@ -40,7 +48,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cell(*words: str) -> Cell:
-    (found,) = config.cells([["train.call.epochs=2", "attack=none", *words]])
+    (found,) = compose.cells([["train.call.epochs=2", "attack=none", *words]])
     return found
 
 
@@ -76,13 +84,13 @@ def test_a_method_that_was_not_tuned_and_the_controls_are_as_ever(mine: Path) ->
     assert cell("method=ct", "tuned=mine").key == cell("method=ct").key
     assert cell("method=ct", "tuned=mine").overrides == "train.call.epochs=2"
     grid = [[f"method={m}", f"tuned={t}"] for m in ("finetune", "ct") for t in ("null", "mine")]
-    cells = config.cells(grid, ["retrain"])
+    cells = compose.cells(grid, ["retrain"])
     assert [c.names["method"] for c in cells] == ["retrain", "finetune", "finetune", "ct"]
     assert cells[0].tuned is None
 
 
 def test_a_sweep_over_seeds_has_one_option(mine: Path) -> None:
-    cells = config.cells([["method=finetune", "tuned=mine", f"seed={n}"] for n in range(3)])
+    cells = compose.cells([["method=finetune", "tuned=mine", f"seed={n}"] for n in range(3)])
     assert len({id(one.method) for one in cells}) == 1
     assert all(one.overrides == "tuned=mine" for one in cells)
 
@@ -117,11 +125,11 @@ def test_a_name_that_is_none_is_told_the_nearest(mine: Path) -> None:
 
 def test_what_it_leaves_alone_and_seeds_that_were_tuned_on_are_told(mine: Path) -> None:
     words = [["method=finetune", "tuned=mine", "seed=103"], ["method=ct", "tuned=mine"]]
-    assert config.notes(words) == [
+    assert compose.notes(words) == [
         "tuned=mine has no settings for ct: using their defaults",
         "tuned=mine: found on seed 103 among others, where it looks better than it is",
     ]
-    assert config.notes([["method=finetune", "tuned=mine", "seed=0"], ["method=ct"]]) == []
+    assert compose.notes([["method=finetune", "tuned=mine", "seed=0"], ["method=ct"]]) == []
 
 
 SHIPPED = sorted((options_folder() / "tuned").glob("*/*.yaml"))
@@ -251,21 +259,21 @@ PUBLISHED["rni_as_run"] = {
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_settings_are_the_constants_of_the_authors_code(name: str) -> None:
     call = dict(composed(f"method={name}", "tuned=published").method["call"])
-    asked = dict(config.leaves(PUBLISHED[name]))
-    composed_call = dict(config.leaves(call))
+    asked = dict(leaves(PUBLISHED[name]))
+    composed_call = dict(leaves(call))
     assert {key: composed_call.get(key) for key in asked} == pytest.approx(asked)
     path = options_folder() / "tuned" / "published" / f"{name}.yaml"
-    assert set(dict(config.leaves(OmegaConf.to_container(OmegaConf.load(path).call)))) == set(asked)
+    assert set(dict(leaves(OmegaConf.to_container(OmegaConf.load(path).call)))) == set(asked)
 
 
 def test_published_settings_are_of_all_methods_of_deep_unlearn_and_no_other() -> None:
     files = {path.stem for path in (options_folder() / "tuned" / "published").glob("*.yaml")}
     assert files == set(PUBLISHED)
-    study = config.study(["sweep=methods"])
+    study = compose.study(["sweep=methods"])
     (methods,) = [text.partition("=")[2] for text in study if text.startswith("method=")]
     assert {name.strip() for name in methods.split(",")} == set(DEEP_UNLEARN)
     assert len(DEEP_UNLEARN) == 18
-    as_run = {f"{name}_as_run" for name in DEEP_UNLEARN} & set(config.options("method"))
+    as_run = {f"{name}_as_run" for name in DEEP_UNLEARN} & set(validate.options("method"))
     assert as_run == set(PUBLISHED) - set(DEEP_UNLEARN)
 
 
@@ -282,9 +290,9 @@ def test_the_page_of_methods_says_where_defaults_are_not_as_published(name: str)
         {float(number) for number in re.findall(r"(?<![\w.])\d*\.?\d+(?:e-\d+)?", cell)}
         for cell in row[2:4]
     )
-    of_default = dict(config.leaves(composed(f"method={name}").method["call"]))
+    of_default = dict(leaves(composed(f"method={name}").method["call"]))
     epochs_alike = {"quiet", "fine"}  # shares that round to the same numbers of epochs
-    for key, value in config.leaves(PUBLISHED[name]):
+    for key, value in leaves(PUBLISHED[name]):
         if value != of_default[key] and key not in epochs_alike:
             assert value in published, key
             if not key.endswith(("momentum", "weight_decay")):  # those are named above the table
@@ -296,33 +304,33 @@ def test_rni_has_the_published_numbers_of_epochs() -> None:
     assert (round(call["quiet"] * 9), round(call["fine"] * 9)) == (1, 4)
 
 
-def test_settings_that_no_search_found_cost_no_search(lab: pipeline.Lab, mine: Path) -> None:
+def test_settings_that_no_search_found_cost_no_search(workspace: Workspace, mine: Path) -> None:
     """They have a source, hold for any version of the method, and no RTE with tuning."""
     write(mine, provenance={"source": "a paper", "method": "finetune"})
     published = cell("method=finetune", "tuned=mine")
     assert published.tuned == {"name": "mine", "seconds": None, "measured_on": None}
-    metrics = {row["metric"] for row in table.rows(lab, published).rows}
+    metrics = {row["metric"] for row in rows_of(workspace, published).rows}
     assert "rte" in metrics
     assert "rte_tuned" not in metrics
-    assert config.notes([["method=finetune", "tuned=mine", "seed=103"]]) == []
+    assert compose.notes([["method=finetune", "tuned=mine", "seed=103"]]) == []
 
 
-def test_the_search_is_in_the_run_time_efficiency(lab: pipeline.Lab, mine: Path) -> None:
+def test_the_search_is_in_the_run_time_efficiency(workspace: Workspace, mine: Path) -> None:
     tuned, plain = (cell("method=finetune", f"tuned={name}") for name in ("mine", "null"))
-    told = {row["metric"]: row["value"] for row in table.rows(lab, tuned).rows}
-    retrain = lab.store.load(tuned.reference_key).manifest["model"]
-    seconds = lab.store.load(retrain).manifest["seconds"]
-    own = lab.store.load(tuned.model_key).manifest["seconds"]
+    told = {row["metric"]: row["value"] for row in rows_of(workspace, tuned).rows}
+    retrain = workspace.store.load(tuned.reference_key).manifest["model"]
+    seconds = workspace.store.load(retrain).manifest["seconds"]
+    own = workspace.store.load(tuned.model_key).manifest["seconds"]
     assert told["rte"] == pytest.approx(seconds / own)
     assert told["rte_tuned"] == pytest.approx(seconds / (own + 60.5))
-    assert "rte_tuned" not in {row["metric"] for row in table.rows(lab, plain).rows}
+    assert "rte_tuned" not in {row["metric"] for row in rows_of(workspace, plain).rows}
 
 
-def test_tuned_and_default_are_two_lines_of_one_table(lab: pipeline.Lab, mine: Path) -> None:
+def test_tuned_and_default_are_two_lines_of_one_table(workspace: Workspace, mine: Path) -> None:
     cells = [cell(f"method={m}", f"tuned={t}") for m in ("finetune",) for t in ("mine", "null")]
-    rows = [row for one in cells for row in table.rows(lab, one).rows]
-    frame = pd.DataFrame(results.pa.Table.from_pylist(rows, results.ROWS).to_pandas())
-    ((title, drawn),) = leaderboard.tables(results.widen(frame))
+    rows = [row for one in cells for row in rows_of(workspace, one).rows]
+    frame = pd.DataFrame(pa.Table.from_pylist(rows, schema.ROWS).to_pandas())
+    ((title, drawn),) = leaderboard.tables(widen(frame))
     assert "tuned" not in title
     assert sorted(drawn["method"]) == ["finetune", "finetune tuned=mine"]
     assert drawn.set_index("method").loc["finetune tuned=mine", "RTE with tuning"] is not None
@@ -341,10 +349,11 @@ def test_the_command_takes_it_where_hydra_sees_a_choice(
             asked.append([list(one) for one in overrides])
             return True
 
-        monkeypatch.setattr(cli, "execute", execute)
+        monkeypatch.setattr(commands, "execute", execute)
+        monkeypatch.setattr(main, "execute", execute)
         monkeypatch.setattr("sys.argv", ["unlearnbench", *words, search])
         with contextlib.suppress(SystemExit):
-            cli.main()
+            main.main()
         capsys.readouterr()
         ((*_, last),) = asked
-        assert config.cells([last])[0].overrides == "tuned=mine"
+        assert compose.cells([last])[0].overrides == "tuned=mine"

@@ -13,15 +13,23 @@ from test_lock import elsewhere, put
 from test_store import KEY, as_user, make
 from torch import Tensor
 
-from unlearnbench import cli, config, launch, outputs, pipeline, plan, table, trace, upkeep
-from unlearnbench.cell import Cell
-from unlearnbench.core.errors import Skip
-from unlearnbench.pipeline import WEIGHTS, Lab
-from unlearnbench.store import MANIFEST, SWEEPS, Damaged, Store
-from unlearnbench.words import ConfigError
+from unlearnbench.cli import commands
+from unlearnbench.cli import store as store_module
+from unlearnbench.config import compose
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.errors import ConfigError, Failed, Skip
+from unlearnbench.pipeline import models as models_module
+from unlearnbench.pipeline import outputs, rows, trace
+from unlearnbench.pipeline.models import WEIGHTS, _run, unlearned, white_box
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.results import load
+from unlearnbench.store import maintenance
+from unlearnbench.store.artifacts import MANIFEST, SWEEPS, Damaged, Store
+from unlearnbench.sweep import local as launch
+from unlearnbench.sweep import plan
 
 OTHER = "cd" * 32
-DAY = 24 * upkeep.HOUR
+DAY = 24 * maintenance.HOUR
 
 TINY = ["dataset=breast_cancer", "model=logreg", "train.call.epochs=1"]
 
@@ -35,7 +43,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def command(store: Store, capsys: Any, *words: str) -> tuple[bool, str]:
-    fine = upkeep.command([*words, f"paths.store={store.root}"])
+    fine = store_module.command([*words, f"paths.store={store.root}"])
     return fine, capsys.readouterr().out
 
 
@@ -105,8 +113,8 @@ def test_a_file_that_was_dropped_is_not_missing(store: Store, capsys: Any) -> No
 # gc
 
 
-def waste(store: Store, **changes: Any) -> upkeep.Waste:
-    return upkeep.waste(store, **{"days": 1, "keep": "all"} | changes)
+def waste(store: Store, **changes: Any) -> maintenance.Waste:
+    return maintenance.waste(store, **{"days": 1, "keep": "all"} | changes)
 
 
 def test_what_a_sweep_needs_stays_however_old(store: Store) -> None:
@@ -199,7 +207,7 @@ def test_what_dead_processes_left_goes_after_an_hour(store: Store, capsys: Any) 
     paths = leave(store)
     assert waste(store).left == []
     for path in paths:
-        age(path, upkeep.HOUR + 5)
+        age(path, maintenance.HOUR + 5)
     assert sorted(waste(store).left) == sorted(paths)
     command(store, capsys, "gc", "--delete")
     assert list(paths[0].parent.iterdir()) == []
@@ -219,7 +227,7 @@ def test_a_lock_taken_meanwhile_stays(store: Store) -> None:
     held = leave(store)[0]
     age(held, 10 * DAY)
     put(held, elsewhere(), "next")
-    upkeep._clear(held)
+    maintenance.clear(held)
     assert [mark.name for mark in held.iterdir()] == ["next"]
 
 
@@ -258,22 +266,22 @@ ASKING = {
 
 
 @pytest.mark.parametrize("asked", ASKING)
-def test_what_is_needed_is_all_that_is_made(new_lab: Lab, asked: str) -> None:
-    cells = config.cells(config.expand(ASKING[asked]), ["original", "retrain", "second_retrain"])
+def test_what_is_needed_is_all_that_is_made(new_workspace: Workspace, asked: str) -> None:
+    cells = compose.cells(compose.expand(ASKING[asked]), ["original", "retrain", "second_retrain"])
     for one in cells:
-        found = table.rows(new_lab, one)
+        found = rows.rows_of(new_workspace, one)
         assert found.error is None or isinstance(found.error, Skip), found.error
     needed = plan.needed(cells)
-    made = set(new_lab.store.artifacts())
+    made = set(new_workspace.store.artifacts())
     assert made <= needed
-    elsewhere = config.cells(config.expand([*ASKING[asked], "split.seed=7"]))
+    elsewhere = compose.cells(compose.expand([*ASKING[asked], "split.seed=7"]))
     assert not made & plan.needed(elsewhere)
 
 
 def test_a_sweep_notes_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_work", lambda *_: None)
-    monkeypatch.setattr(launch.results, "load_results", lambda *a, **k: None)
-    cells = config.cells(config.expand([*TINY, "method=finetune"]))
+    monkeypatch.setattr(load, "load_results", lambda *a, **k: None)
+    cells = compose.cells(compose.expand([*TINY, "method=finetune"]))
     for place in ("here", "there"):
         paths = {"results": str(tmp_path / place), "store": str(tmp_path / "store")}
         settings = {"device": "cpu", "workers": 1, "paths": paths}
@@ -289,26 +297,28 @@ def test_a_sweep_notes_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def lean(new_lab: Lab, cell: Cells) -> tuple[Lab, Cell]:
+def lean(new_workspace: Workspace, cell: Cells) -> tuple[Workspace, Cell]:
     one = cell(*TINY, "method=finetune", "store.keep=predictions")
     for needs in (one.original(), replace(one, method=one.reference), one):
-        outputs.predict(new_lab, needs)
-    return new_lab, one
+        outputs.predict(new_workspace, needs)
+    return new_workspace, one
 
 
-def test_weights_of_unlearned_models_go_and_of_no_others(lean: tuple[Lab, Cell]) -> None:
-    lab, one = lean
-    assert not (lab.store.path(one.model_key) / WEIGHTS).exists()
-    assert (lab.store.path(one.original_key) / WEIGHTS).exists()
+def test_weights_of_unlearned_models_go_and_of_no_others(lean: tuple[Workspace, Cell]) -> None:
+    workspace, one = lean
+    assert not (workspace.store.path(one.model_key) / WEIGHTS).exists()
+    assert (workspace.store.path(one.original_key) / WEIGHTS).exists()
     retrained = replace(one, method=one.reference)
-    assert (lab.store.path(retrained.model_key) / WEIGHTS).exists()
-    assert list(upkeep.damaged(lab.store)) == []
-    assert table.rows(lab, one).error is None
+    assert (workspace.store.path(retrained.model_key) / WEIGHTS).exists()
+    assert list(maintenance.damaged(workspace.store)) == []
+    assert rows.rows_of(workspace, one).error is None
 
 
-def test_the_same_rows_with_and_without_weights(lean: tuple[Lab, Cell], lab: Lab) -> None:
-    without = table.rows(*lean).rows
-    with_them = table.rows(lab, replace(lean[1], keep="all")).rows
+def test_the_same_rows_with_and_without_weights(
+    lean: tuple[Workspace, Cell], workspace: Workspace
+) -> None:
+    without = rows.rows_of(*lean).rows
+    with_them = rows.rows_of(workspace, replace(lean[1], keep="all")).rows
     clocked = ("rte", "peak_bytes")
     for one, other in zip(without, with_them, strict=True):
         assert one["metric"] in clocked or one["value"] == other["value"]
@@ -317,7 +327,7 @@ def test_the_same_rows_with_and_without_weights(lean: tuple[Lab, Cell], lab: Lab
 
 @pytest.mark.parametrize("asked", ["the model", "a trace", "a white box"])
 def test_who_needs_dropped_weights_gets_them_made_again(
-    lean: tuple[Lab, Cell], lab: Lab, cell: Cells, asked: str
+    lean: tuple[Workspace, Cell], workspace: Workspace, cell: Cells, asked: str
 ) -> None:
     mine, one = lean
     if asked == "a trace":
@@ -325,22 +335,22 @@ def test_who_needs_dropped_weights_gets_them_made_again(
         assert trace.trace(mine, traced).step_S.tolist()[0] == 0
     elif asked == "a white box":
         held = cell(*TINY, "method=finetune", "attack=model_inversion", "store.keep=predictions")
-        assert same(pipeline.white_box(mine, held).model.state_dict(), state(lab, one))
+        assert same(white_box(mine, held).model.state_dict(), state(workspace, one))
     else:
-        assert same(pipeline.unlearned(mine, one).state_dict(), state(lab, one))
+        assert same(unlearned(mine, one).state_dict(), state(workspace, one))
     assert not (mine.store.path(one.model_key) / WEIGHTS).exists()
 
 
-def state(lab: Lab, one: Cell) -> dict[str, Tensor]:
-    return pipeline.unlearned(lab, replace(one, keep="all")).state_dict()
+def state(workspace: Workspace, one: Cell) -> dict[str, Tensor]:
+    return unlearned(workspace, replace(one, keep="all")).state_dict()
 
 
 def test_another_model_than_was_dropped_is_refused(
-    lean: tuple[Lab, Cell], monkeypatch: pytest.MonkeyPatch
+    lean: tuple[Workspace, Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made on another machine, whose arithmetic rounds otherwise."""
-    lab, one = lean
-    real = pipeline._run
+    workspace, one = lean
+    real = _run
 
     def nearly(*told: Any, **more: Any) -> Any:
         net, taken = real(*told, **more)
@@ -348,21 +358,21 @@ def test_another_model_than_was_dropped_is_refused(
             next(net.parameters()).mul_(1 + 1e-6)
         return net, taken
 
-    monkeypatch.setattr(pipeline, "_run", nearly)
-    with pytest.raises(pipeline.Failed, match=r"store\.keep=predictions: .* another"):
-        pipeline.unlearned(lab, one)
+    monkeypatch.setattr(models_module, "_run", nearly)
+    with pytest.raises(Failed, match=r"store\.keep=predictions: .* another"):
+        unlearned(workspace, one)
 
 
-def test_gc_drops_what_is_there_already(new_lab: Lab, cell: Cells, capsys: Any) -> None:
+def test_gc_drops_what_is_there_already(new_workspace: Workspace, cell: Cells, capsys: Any) -> None:
     one = cell(*TINY, "method=finetune")
-    outputs.predict(new_lab, one)
-    assert (new_lab.store.path(one.model_key) / WEIGHTS).exists()
-    assert "1 weights" in command(new_lab.store, capsys, "gc", "store.keep=predictions")[1]
-    command(new_lab.store, capsys, "gc", "--delete")
-    assert (new_lab.store.path(one.model_key) / WEIGHTS).exists()
-    command(new_lab.store, capsys, "gc", "--delete", "store.keep=predictions")
-    assert not (new_lab.store.path(one.model_key) / WEIGHTS).exists()
-    assert (new_lab.store.path(one.original_key) / WEIGHTS).exists()
+    outputs.predict(new_workspace, one)
+    assert (new_workspace.store.path(one.model_key) / WEIGHTS).exists()
+    assert "1 weights" in command(new_workspace.store, capsys, "gc", "store.keep=predictions")[1]
+    command(new_workspace.store, capsys, "gc", "--delete")
+    assert (new_workspace.store.path(one.model_key) / WEIGHTS).exists()
+    command(new_workspace.store, capsys, "gc", "--delete", "store.keep=predictions")
+    assert not (new_workspace.store.path(one.model_key) / WEIGHTS).exists()
+    assert (new_workspace.store.path(one.original_key) / WEIGHTS).exists()
 
 
 def test_what_is_kept_is_in_no_key(cell: Cells) -> None:
@@ -375,32 +385,32 @@ def test_what_is_kept_is_in_no_key(cell: Cells) -> None:
 # du, and the command.
 
 
-def test_bytes_are_told_by_kind(lean: tuple[Lab, Cell], capsys: Any) -> None:
-    lab, _ = lean
-    lab.store.unfinished(KEY).parent.mkdir(exist_ok=True)
-    lab.store.unfinished(KEY).write_bytes(b"1" * 700)
-    taken = upkeep.taken(lab.store)
+def test_bytes_are_told_by_kind(lean: tuple[Workspace, Cell], capsys: Any) -> None:
+    workspace, _ = lean
+    workspace.store.unfinished(KEY).parent.mkdir(exist_ok=True)
+    workspace.store.unfinished(KEY).write_bytes(b"1" * 700)
+    taken = maintenance.taken(workspace.store)
     counts = {kind: number for kind, (number, _) in taken.items()}
     models = {"original": 1, "retrained": 1, "unlearned": 1}
     assert counts == {**models, "predictions": 3, "not finished": 1}
     assert taken["not finished"] == (1, 700)
-    whole = sum(path.stat().st_size for path in lab.store.root.rglob("*") if path.is_file())
+    whole = sum(path.stat().st_size for path in workspace.store.root.rglob("*") if path.is_file())
     assert sum(size for _, size in taken.values()) == whole
-    lines = command(lab.store, capsys, "du")[1].splitlines()
+    lines = command(workspace.store, capsys, "du")[1].splitlines()
     assert lines[-1].split()[:2] == ["all", "7"]
 
 
 def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no store in"):
-        upkeep.command(["du", f"paths.store={tmp_path / 'none'}"])
+        store_module.command(["du", f"paths.store={tmp_path / 'none'}"])
 
 
 @pytest.mark.parametrize("words", [[], ["gc", "--deleet"], ["tidy"]])
 def test_a_mistake_is_told(words: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit):
-        upkeep.command(words)
+        store_module.command(words)
     assert "unlearnbench store" in capsys.readouterr().err
 
 
 def test_it_is_a_command() -> None:
-    assert cli.COMMANDS["store"] is upkeep.command
+    assert commands.COMMANDS["store"] is store_module.command

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlearnbench.seeding import generator, number, seeded
-from unlearnbench.values import Batches, Dataset, Split
+from unlearnbench.core.data import Batches, Dataset, Split
+from unlearnbench.core.seeding import generator, number, seeded
 
 
 def table(n: int = 10) -> Dataset:
@@ -74,7 +74,7 @@ def test_no_batch_is_under_a_quarter_of_its_size(size: int) -> None:
             assert all(length < 1.25 * size for length in lengths)
         assert torch.equal(torch.cat([y for _, y in part] or [part.y]).sort().values, part.y)
         assert [len(y) for _, y in part.limited(2)] == [len(y) for _, y in part][:2]
-        remaining = list(part.ordered().walk(1))
+        remaining = list(part.ordered().epoch(1))
         assert [len(y) for _, y in remaining] == [len(y) for _, y in part][1:]
 
 

@@ -2,16 +2,10 @@
 
 import pytest
 
-from unlearnbench import commands, record, results
-from unlearnbench.words import (
-    ConfigError,
-    nothing_said,
-    override_words,
-    printable,
-    sorted_words,
-    sweep_name,
-    text_of,
-)
+from unlearnbench.config.arguments import override_words, parse_arguments, sweep_name
+from unlearnbench.core.errors import ConfigError, nothing_said, printable, text_of
+from unlearnbench.results import load, parts, schema
+from unlearnbench.sweep import estimate, run_record
 
 NAMES = ["../x", "..", ".", "a/b", "/etc/x", "a\\b", "a\0b", "", " ", ".hidden", "a\nb", "x" * 300]
 NAMES += ["rows", "Store", "sweeps", "-m", "a b", "\x1b[31mred"]
@@ -38,26 +32,26 @@ def test_what_is_no_name_of_a_sweep_is_refused(name: str) -> None:
 def test_no_command_takes_what_is_no_name(command: str, name: str) -> None:
     words = ["--", "-x/.."] if name == "--" else [name]
     with pytest.raises(ConfigError) as refused:
-        sorted_words(command, words)
+        parse_arguments(command, words)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["methods", "audit_digits", "sweep-0a1b2c3d", "tune-1", "é.v+2"])
 def test_names_of_sweeps_are_taken(name: str) -> None:
-    assert sorted_words("report", [name])[0] == sweep_name(name) == name
+    assert parse_arguments("report", [name])[0] == sweep_name(name) == name
 
 
 @pytest.mark.tried("`load_results(sweep='../x')` and `load_scores` from Python", "refused")
 def test_a_sweep_is_looked_for_in_its_folder_alone(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "results" / "rows").mkdir(parents=True)
     (tmp_path / "results" / "sweeps").mkdir()
-    results.write(tmp_path, "x", [{"sweep": "x", "key": "k", "utility_key": "k"}], results.SWEEP)
+    parts.write(tmp_path, "x", [{"sweep": "x", "key": "k", "utility_key": "k"}], schema.SWEEP)
     with pytest.raises(ConfigError, match="must be of letters"):
-        results.load_sweep(tmp_path / "results", "../../x")
+        load.load_sweep(tmp_path / "results", "../../x")
     with pytest.raises(ConfigError, match="must be of letters"):
-        record.write_cells(tmp_path / "results", "../x", [])
+        run_record.write_cells(tmp_path / "results", "../x", [])
     assert not (tmp_path / "results" / "x.parquet").exists()
-    assert commands.results_folder([]) is not None
+    assert estimate.results_folder([]) is not None
 
 
 @pytest.mark.parametrize(

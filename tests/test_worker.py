@@ -14,10 +14,11 @@ import pytest
 import torch
 from sweeps import TINY, Preloaded, Sweep
 
-from unlearnbench import config, journal, worker
-from unlearnbench.plan import Event, Job, Orders, plan
-from unlearnbench.results import load_results
-from unlearnbench.store import Store
+from unlearnbench.config import compose
+from unlearnbench.results.load import load_results
+from unlearnbench.store.artifacts import Store
+from unlearnbench.sweep import journal, scheduler, worker
+from unlearnbench.sweep.plan import Event, Job, Orders, plan
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -138,27 +139,33 @@ class Standing:
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ...]:
-    grid = config.expand(["attack=none", "method=finetune,original", "seed=0,1"])
+    grid = compose.expand(["attack=none", "method=finetune,original", "seed=0,1"])
     store = Store(tmp_path_factory.mktemp("empty"))
-    return plan(config.cells(grid, ["retrain"]), store, set()).jobs
+    return plan(compose.cells(grid, ["retrain"]), store, set()).jobs
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: tuple[Job, ...]) -> worker.Host:
-    def start(host: worker.Host, device: str) -> worker.Worker:
+def host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: tuple[Job, ...]
+) -> scheduler.Scheduler:
+    def start(host: scheduler.Scheduler, device: str) -> scheduler.WorkerHandle:
         here, there = multiprocessing.Pipe()
         ends[id(here)] = there
-        return worker.Worker(Standing(), here, device)
+        return scheduler.WorkerHandle(Standing(), here, device)
 
     ends: dict[int, Any] = {}
-    monkeypatch.setattr(worker.Host, "_start", start)
-    monkeypatch.setattr(worker.Host, "end", lambda _, one: ends[id(one.pipe)], raising=False)
-    return worker.Host(
+    monkeypatch.setattr(scheduler.Scheduler, "_start", start)
+    monkeypatch.setattr(
+        scheduler.Scheduler, "end", lambda _, one: ends[id(one.pipe)], raising=False
+    )
+    return scheduler.Scheduler(
         Orders(jobs, tmp_path, tmp_path / "store", tmp_path, "t", "cpu", 4), os.pipe()[0]
     )
 
 
-def given(host: worker.Host) -> Iterator[tuple[worker.Worker, Job, dict[str, str]]]:
+def given(
+    host: scheduler.Scheduler,
+) -> Iterator[tuple[scheduler.WorkerHandle, Job, dict[str, str]]]:
     """What the host hands out now, to whom, with which known failures."""
     host._hand_out()
     for one in host.workers:
@@ -167,7 +174,9 @@ def given(host: worker.Host) -> Iterator[tuple[worker.Worker, Job, dict[str, str
             yield one, *end.recv()
 
 
-def settle(host: worker.Host, one: worker.Worker, told: Event | str) -> Event | None:
+def settle(
+    host: scheduler.Scheduler, one: scheduler.WorkerHandle, told: Event | str
+) -> Event | None:
     host.end(one).send(told)  # type: ignore[attr-defined]
     return host._settle(one)
 
@@ -176,7 +185,7 @@ def done(job: Job, status: str = "done", reason: str = "") -> Event:
     return Event(job.key, job.kind, status, reason)
 
 
-def test_a_job_is_handed_out_after_all_it_needs(host: worker.Host) -> None:
+def test_a_job_is_handed_out_after_all_it_needs(host: scheduler.Scheduler) -> None:
     settled: set[str] = set()
     order = []
     while handed := list(given(host)):
@@ -189,13 +198,13 @@ def test_a_job_is_handed_out_after_all_it_needs(host: worker.Host) -> None:
     assert sorted(order) == sorted(job.key for job in host.orders.jobs)
 
 
-def test_jobs_are_handed_out_in_the_plans_order(host: worker.Host) -> None:
+def test_jobs_are_handed_out_in_the_plans_order(host: scheduler.Scheduler) -> None:
     first = [job for _, job, _ in given(host)]
     assert first == list(host.orders.jobs[:4])
     assert list(given(host)) == []  # everybody is at work
 
 
-def test_what_needs_a_failed_job_is_told_of_it(host: worker.Host) -> None:
+def test_what_needs_a_failed_job_is_told_of_it(host: scheduler.Scheduler) -> None:
     known = {}
     failed = ""
     while handed := list(given(host)):
@@ -208,7 +217,7 @@ def test_what_needs_a_failed_job_is_told_of_it(host: worker.Host) -> None:
         assert known[job.key] == ({failed: "why"} if failed in job.needs else {})
 
 
-def test_a_worker_lost_at_a_model_fails_it_and_is_replaced(host: worker.Host) -> None:
+def test_a_worker_lost_at_a_model_fails_it_and_is_replaced(host: scheduler.Scheduler) -> None:
     one, job, _ = next(given(host))
     host.end(one).close()  # type: ignore[attr-defined]
     event = host._settle(one)
@@ -219,7 +228,7 @@ def test_a_worker_lost_at_a_model_fails_it_and_is_replaced(host: worker.Host) ->
 
 @pytest.mark.tried("a worker is ended by a signal without a name", "the signal's number is told")
 def test_a_signal_without_a_name_is_told_by_its_number(
-    host: worker.Host, monkeypatch: pytest.MonkeyPatch
+    host: scheduler.Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Standing, "exitcode", -(signal.SIGRTMIN + 1))
     one, job, _ = next(given(host))
@@ -229,7 +238,7 @@ def test_a_signal_without_a_name_is_told_by_its_number(
     assert len(host.workers) == 4
 
 
-def rows(host: worker.Host) -> tuple[worker.Worker, Job]:
+def rows(host: scheduler.Scheduler) -> tuple[scheduler.WorkerHandle, Job]:
     """The worker that has the first job of rows, all else being done."""
     while True:
         for one, job, _ in given(host):
@@ -238,7 +247,7 @@ def rows(host: worker.Host) -> tuple[worker.Worker, Job]:
             settle(host, one, done(job))
 
 
-def test_a_worker_lost_at_rows_costs_one_cell(host: worker.Host) -> None:
+def test_a_worker_lost_at_rows_costs_one_cell(host: scheduler.Scheduler) -> None:
     one, job = rows(host)
     assert settle(host, one, job.cells[0].key) is None
     assert settle(host, one, job.cells[1].key) is None
@@ -249,7 +258,7 @@ def test_a_worker_lost_at_rows_costs_one_cell(host: worker.Host) -> None:
     assert failures == {job.cells[1].key: "the worker process ended with 1"}
 
 
-def test_rows_that_kill_where_no_cell_is_at_fault_are_given_up(host: worker.Host) -> None:
+def test_rows_that_kill_where_no_cell_is_at_fault_are_given_up(host: scheduler.Scheduler) -> None:
     one, job = rows(host)
     for _ in range(2):
         assert settle(host, one, job.cells[-1].key) is None
@@ -260,7 +269,7 @@ def test_rows_that_kill_where_no_cell_is_at_fault_are_given_up(host: worker.Host
     assert event == done(job, "failed", "the worker process ended with 1")
 
 
-def test_a_worker_that_died_while_idle_is_replaced(host: worker.Host) -> None:
+def test_a_worker_that_died_while_idle_is_replaced(host: scheduler.Scheduler) -> None:
     host.workers[0].process.alive = False
     gone = host.workers[0]
     handed = [one for one, _, _ in given(host)]
@@ -268,12 +277,14 @@ def test_a_worker_that_died_while_idle_is_replaced(host: worker.Host) -> None:
     assert gone not in handed
 
 
-def test_no_more_workers_than_jobs(host: worker.Host) -> None:
+def test_no_more_workers_than_jobs(host: scheduler.Scheduler) -> None:
     few = replace(host.orders, jobs=host.orders.jobs[:2], workers=8)
-    assert len(worker.Host(replace(few, task="few"), host.stop).workers) == 2
+    assert len(scheduler.Scheduler(replace(few, task="few"), host.stop).workers) == 2
 
 
-def test_host_ends_when_nobody_listens(host: worker.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_ends_when_nobody_listens(
+    host: scheduler.Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = multiprocessing.Pipe()
     killed = []
     monkeypatch.setattr(Standing, "kill", lambda one: killed.append(one), raising=False)
@@ -286,12 +297,12 @@ def test_host_ends_when_nobody_listens(host: worker.Host, monkeypatch: pytest.Mo
 
 
 def test_what_a_task_has_settled_before_it_was_queued_again_is_not_done_again(
-    host: worker.Host,
+    host: scheduler.Scheduler,
 ) -> None:
     handed = list(given(host))
     settle(host, handed[0][0], done(handed[0][1]))
     settle(host, handed[1][0], done(handed[1][1], "failed", "why"))
-    again = worker.Host(host.orders, host.stop)
+    again = scheduler.Scheduler(host.orders, host.stop)
     assert again.told == [done(handed[0][1]), done(handed[1][1], "failed", "why")]
     settled = {job.key for _, job, _ in handed[:2]}
     assert again.jobs.keys() == {job.key for job in host.orders.jobs} - settled
@@ -300,15 +311,15 @@ def test_what_a_task_has_settled_before_it_was_queued_again_is_not_done_again(
     assert again.failures == {handed[1][1].key: "why"}
 
 
-def test_what_failed_in_another_task_of_the_run_is_known(host: worker.Host) -> None:
+def test_what_failed_in_another_task_of_the_run_is_known(host: scheduler.Scheduler) -> None:
     original = next(job for job in host.orders.jobs if job.kind == "original")
     needy = tuple(job for job in host.orders.jobs if original.key in job.needs)
     journal.Journal(host.orders.run, "another").settle(original.key, "failed", "why")
-    later = worker.Host(replace(host.orders, jobs=needy, task="later"), host.stop)
+    later = scheduler.Scheduler(replace(host.orders, jobs=needy, task="later"), host.stop)
     assert all(known == {original.key: "why"} for _, _, known in given(later))
 
 
-def test_what_somebody_else_has_made_takes_no_worker(host: worker.Host) -> None:
+def test_what_somebody_else_has_made_takes_no_worker(host: scheduler.Scheduler) -> None:
     made = [job.key for job in host.orders.jobs if job.wave == 1]
     for key in made:
         host.store.get(key, lambda folder: {})
@@ -318,12 +329,12 @@ def test_what_somebody_else_has_made_takes_no_worker(host: worker.Host) -> None:
     assert all("seconds" not in line for line in settled_lines(host))
 
 
-def settled_lines(host: worker.Host) -> list[dict[str, Any]]:
+def settled_lines(host: scheduler.Scheduler) -> list[dict[str, Any]]:
     path = host.orders.run / "journal" / f"{host.orders.task}.jsonl"
     return [line for line in journal.lines(path) if line["did"] in journal.SETTLED]
 
 
-def test_the_journal_says_what_a_job_took_and_made(host: worker.Host) -> None:
+def test_the_journal_says_what_a_job_took_and_made(host: scheduler.Scheduler) -> None:
     one, job, _ = next(given(host))
     assert host.store.get(job.key, lambda folder: (folder / "x").write_bytes(b"1234") and {})
     settle(host, one, done(job))
@@ -334,14 +345,14 @@ def test_the_journal_says_what_a_job_took_and_made(host: worker.Host) -> None:
 
 
 def test_asked_to_stop_it_hands_out_nothing_and_fails_nothing(
-    host: worker.Host, monkeypatch: pytest.MonkeyPatch
+    host: scheduler.Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is at a short job may end it; the others lose theirs, which count as not begun."""
     told, ours = [], os.pipe()
     monkeypatch.setattr(Standing, "pid", 4711, raising=False)
     monkeypatch.setattr(Standing, "kill", lambda _: None, raising=False)
     monkeypatch.setattr("os.kill", lambda pid, signal: told.append((pid, signal)))
-    monkeypatch.setattr(worker, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(scheduler, "STOP_SECONDS", 0.5)
     monkeypatch.setattr("sys.stdin", os.fdopen(ours[0]))
     (first, job, _), (second, *_), (third, lost, _), *_ = given(host)
     asked, ask = os.pipe()
@@ -356,7 +367,7 @@ def test_asked_to_stop_it_hands_out_nothing_and_fails_nothing(
     assert [line["key"] for line in settled_lines(host)] == [job.key]
     assert f'"{job.key}"' in said.getvalue()
     assert lost.key not in said.getvalue()
-    again = worker.Host(host.orders, asked)
+    again = scheduler.Scheduler(host.orders, asked)
     assert len(again.jobs) == len(host.orders.jobs) - 1
 
 
@@ -384,7 +395,7 @@ def test_devices(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
-    assert worker.devices(wanted, workers) == told
+    assert scheduler.devices(wanted, workers) == told
 
 
 @pytest.mark.parametrize(("gpus", "wanted"), [(0, "cuda"), (0, "cuda:0"), (1, "cuda:1")])
@@ -393,7 +404,7 @@ def test_a_device_that_is_not_there(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     with pytest.raises(ValueError, match=f"device={wanted}: "):
-        worker.devices(wanted, None)
+        scheduler.devices(wanted, None)
 
 
 @pytest.mark.parametrize(("device", "looks"), [("cpu", 0), ("cuda:0", 1)])

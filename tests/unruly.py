@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearnbench.core.data import Batches, Loss
 from unlearnbench.core.outputs import Predictions, Scores
-from unlearnbench.train import fit
-from unlearnbench.values import Batches, Loss, Task
+from unlearnbench.core.task import Task
+from unlearnbench.train.default import fit
 
 
 def calm() -> bool:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unlearnbench.loading import load_predictions, load_results, load_scores
-    from unlearnbench.results import load_trials
+    from unlearnbench.results.load import load_trials
+    from unlearnbench.results.public import load_predictions, load_results, load_scores
 
 __all__ = [
     "__version__",
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load_predictions": "unlearnbench.loading",
-    "load_results": "unlearnbench.loading",
-    "load_scores": "unlearnbench.loading",
-    "load_trials": "unlearnbench.results",
+    "load_predictions": "unlearnbench.results.public",
+    "load_results": "unlearnbench.results.public",
+    "load_scores": "unlearnbench.results.public",
+    "load_trials": "unlearnbench.results.load",
 }
 
 
@@ -61,18 +61,19 @@ def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
     Raises:
         ValueError: an option, key or value is not valid; it names the nearest valid one.
     """
-    from unlearnbench import config, launch
-    from unlearnbench.loading import typed
-    from unlearnbench.words import ConfigError
+    from unlearnbench.config import compose, validate
+    from unlearnbench.core.errors import ConfigError
+    from unlearnbench.results.public import typed
+    from unlearnbench.sweep import local as launch
 
     if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
         example = 'a list of texts such as ["method=finetune", "seed=1"]'
         raise ConfigError(f"overrides: must be {example}")
     words = [*overrides, *_words(settings)]
-    with config.hydra_ready():
-        grid = config.expand([*config.study(words), *words])
-        told = config.settings(grid[0])
-        cells = config.cells(grid, told["controls"])
+    with validate.hydra_ready():
+        grid = compose.expand([*compose.study(words), *words])
+        told = compose.settings(grid[0])
+        cells = compose.cells(grid, told["controls"])
     return typed(launch.run(cells, told, words=words))
 
 
@@ -90,7 +91,7 @@ def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:
 
 def _typed(value: Any) -> str:
     """A value as on the command line; a text, which may be a sweep, is as it was typed there."""
-    from unlearnbench.config import as_typed
+    from unlearnbench.config.overrides import as_typed
 
     if isinstance(value, str):
         return value

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from unlearnbench import damage, memory
+from unlearnbench.core import damage
+from unlearnbench.sweep import memory
 
 
 def main() -> None:
@@ -15,13 +16,14 @@ def main() -> None:
         if first == "report":
             with damage.in_one_line():
                 return report(words)
-        from unlearnbench import cli
+        from unlearnbench.cli import main as main_module
+        from unlearnbench.cli.main import mistakes_in_one_line
     except (Exception, KeyboardInterrupt):
-        from unlearnbench import cli
+        from unlearnbench.cli.main import mistakes_in_one_line
 
-        with cli.mistakes_in_one_line():
+        with mistakes_in_one_line():
             raise
-    cli.main()
+    main_module.main()
 
 
 def report(words: Sequence[str]) -> None:
@@ -33,16 +35,17 @@ def report(words: Sequence[str]) -> None:
         ValueError: a word is not valid.
         FileNotFoundError: there is no such sweep, or nothing of it yet.
     """
-    from unlearnbench import results
+    from unlearnbench.config.arguments import parse_arguments
+    from unlearnbench.core.errors import printable
     from unlearnbench.report import files
-    from unlearnbench.words import printable, sorted_words
+    from unlearnbench.results import load
 
-    sweep, flags, overrides = sorted_words("report", words)
-    folder = results.default_folder()
+    sweep, flags, overrides = parse_arguments("report", words)
+    folder = load.default_folder()
     if overrides:
-        from unlearnbench import commands
+        from unlearnbench.sweep import estimate
 
-        folder = commands.results_folder(overrides)
+        folder = estimate.results_folder(overrides)
     study = files.study(folder, sweep or files.latest(folder))
     written = files.report(study, flags.get("--figures"))
     sys.stdout.writelines(f"wrote {printable(str(path))}\n" for path in written)

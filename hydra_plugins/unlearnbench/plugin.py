@@ -18,11 +18,12 @@ class Sweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Multiply out the sweep and launch all of it at once."""
-        from unlearnbench import cli, config
+        from unlearnbench.cli import main
+        from unlearnbench.config import compose
 
         assert self.launcher is not None
         assert self.config is not None
-        batch = config.expand([*self._parse_config(), *cli.typed(self.config.hydra)])
+        batch = compose.expand([*self._parse_config(), *main.typed(self.config.hydra)])
         returned = self.launcher.launch(batch, initial_job_idx=0)
         for one in returned:  # of a launcher that is not ours: raises what was raised there
             _ = one.return_value
@@ -49,10 +50,11 @@ class LocalLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the cells; exit with code 1 if one of them failed."""
-        from unlearnbench import cli, config
+        from unlearnbench.cli import commands, main
+        from unlearnbench.config import compose
 
-        settings, words = config.settings(job_overrides[0]), cli.asked(self.config.hydra)
-        if not cli.execute(job_overrides, settings, self.study, words, swept=True):
+        settings, words = compose.settings(job_overrides[0]), main.asked(self.config.hydra)
+        if not commands.execute(job_overrides, settings, self.study, words, swept=True):
             sys.exit(1)
         return []
 
@@ -71,10 +73,11 @@ class SlurmLauncher(LocalLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Submit the cells."""
-        from unlearnbench import cli, config
+        from unlearnbench.cli import commands, main
+        from unlearnbench.config import compose
 
-        settings, words = config.settings(job_overrides[0]), cli.asked(self.config.hydra)
-        cli.submit(words, job_overrides, settings, self.study)
+        settings, words = compose.settings(job_overrides[0]), main.asked(self.config.hydra)
+        commands.submit(words, job_overrides, settings, self.study)
         return []
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import nn
 
-from unlearnbench import table as rows_of
 from unlearnbench.attack import class_shadow as module
 from unlearnbench.attack.class_shadow import class_shadow
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
-from unlearnbench.metric import bootstrap_auc
-from unlearnbench.pipeline import Lab
+from unlearnbench.metric import membership
+from unlearnbench.metric.membership import bootstrap_auc
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.workspace import Workspace
 
 CALL: dict[str, Any] = {"epochs": 6, "batch_size": 64, "lr": 3e-3, "held_out": 0.1, "seed": 0}
 KINDS = ("original", "unlearned", "retrained")
@@ -293,7 +294,7 @@ def test_defect_with_the_filter_a_null_is_not_at_chance() -> None:
     found = replace(found, logits_MQNC=population(phi, found.status_MN).logits_MQNC)
     easy = 2 * random.normal(size=2000)
     first, again, other = random.normal(size=(3, 2000)) + easy
-    expected = module.metric.auc(again[first > 0], other)
+    expected = membership.auc(again[first > 0], other)
     assert expected > 0.65
     got = told(found)
     assert got["auc"] == pytest.approx(0.5, abs=0.05)
@@ -390,7 +391,7 @@ def test_what_is_scored() -> None:
     assert (scores.member == (status == FORGOTTEN).ravel()).all()
     assert counts(scores)["auc"] == len(scores.row) == 4 * 30
     assert scores.metrics["class_shadow_auc"][0] == pytest.approx(
-        module.metric.auc(scores.score[scores.member], scores.score[~scores.member])
+        membership.auc(scores.score[scores.member], scores.score[~scores.member])
     )
 
 
@@ -474,9 +475,9 @@ CONTROLS = ("original", "retrain", "second_retrain")
 
 
 @pytest.fixture(scope="module")
-def in_the_harness(lab: Lab, cell: Cells) -> dict[str, dict[str, Any]]:
+def in_the_harness(workspace: Workspace, cell: Cells) -> dict[str, dict[str, Any]]:
     """Rows by method and metric."""
-    found = {method: rows_of.rows(lab, cell(*SMALL, f"method={method}")) for method in CONTROLS}
+    found = {method: rows_of(workspace, cell(*SMALL, f"method={method}")) for method in CONTROLS}
     assert all(one.error is None for one in found.values())
     return {method: {row["metric"]: row for row in one.rows} for method, one in found.items()}
 
@@ -499,9 +500,9 @@ def test_the_published_figure_is_nothing_for_whoever_never_saw_the_class(
     assert recall["retrain"]["value"] == recall["second_retrain"]["value"] == 0
 
 
-def test_a_forget_set_of_many_classes_is_skipped(lab: Lab, cell: Cells) -> None:
+def test_a_forget_set_of_many_classes_is_skipped(workspace: Workspace, cell: Cells) -> None:
     words = [word for word in SMALL if not word.startswith("forget")]
-    found = rows_of.rows(lab, cell(*words, "train.call.epochs=1", "method=retrain"))
+    found = rows_of(workspace, cell(*words, "train.call.epochs=1", "method=retrain"))
     assert isinstance(found.error, Skip)
     assert [row["status"] for row in found.rows if row["attack"] == "class_shadow"] == ["skipped"]
     assert "forget=by_class: 10 classes" in str(found.error)

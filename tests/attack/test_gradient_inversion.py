@@ -14,13 +14,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from unlearnbench import convex, nets
 from unlearnbench.attack import _gradient_inversion, _judged, _rank_one, hrec
+from unlearnbench.convex import deletion
+from unlearnbench.convex.objective import Objective
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.mlp import mlp
-from unlearnbench.nets import NetAudit
-from unlearnbench.objective import Objective
-from unlearnbench.train import cross_entropy
+from unlearnbench.protocol._audit import NetAudit
+from unlearnbench.train import gradient
+from unlearnbench.train.loop import cross_entropy
 
 K, N, M = 12, 600, 300
 CALL = {"label": "auto", "space": "probabilities", "restarts": 2, "steps": 120}
@@ -41,11 +42,11 @@ def trained(name: str = "mlp") -> nn.Module:
         net = mlp((64,), 10, hidden=[32], norm="none")
         if name == "cnn":
             net, x = cnn((1, 8, 8), 10, norm="batch"), x.reshape(-1, 1, 8, 8)
-    stepper = torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
     for _ in range(40 if name == "mlp" else 5):
-        stepper.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(net, x.float(), y).backward()
-        stepper.step()
+        optimizer.step()
     return net.eval()
 
 
@@ -54,7 +55,7 @@ def audit(net: nn.Module, theta_KP: Tensor, **changed: object) -> NetAudit:
     about = NetAudit(
         net=net,
         theta_KP=theta_KP,
-        buffers_KS=nets.buffers(net).expand(len(theta_KP), -1),
+        buffers_KS=gradient.buffers(net).expand(len(theta_KP), -1),
         loss=cross_entropy,
         decay=0.0,
         n=N,
@@ -74,7 +75,7 @@ def audit(net: nn.Module, theta_KP: Tensor, **changed: object) -> NetAudit:
 
 def moved(net: nn.Module, k: int = K, size: float = 1e-2) -> Tensor:
     random = torch.Generator().manual_seed(0)
-    theta = nets.theta(net)
+    theta = gradient.theta(net)
     return theta + size * torch.randn(k, len(theta), generator=random, dtype=theta.dtype)
 
 
@@ -146,7 +147,7 @@ def test_label_rules_on_a_gradient_with_noise_in_the_weights(rule: str) -> None:
         assert (flipped == about.y_K).all(), "which knows no sign"
     if rule in ("auto", "intercept"):
         assert (flipped != about.y_K).all()
-        last = nets.head(net)
+        last = gradient.head(net)
         assert last is not None
         g_KP[:, : -last.out_features] = 0  # only the bias of the last layer is read
         again, _ = _gradient_inversion.read_label(net, g_KP, label=rule)
@@ -161,7 +162,7 @@ def test_of_one_layer_at_its_optimum_the_gradient_is_that_of_the_linear_attack(
     x, y = digits()
     goal = Objective("softmax", 1 / N, "penalised", "mean")
     t_NC = goal.targets(y, 10)
-    found = convex.delete(goal, goal.features(x[:N]), t_NC[:N], np.arange(K))
+    found = deletion.delete(goal, goal.features(x[:N]), t_NC[:N], np.arange(K))
     net = nn.Linear(64, 10, dtype=torch.float64)
 
     def flat(theta_PC: np.ndarray) -> Tensor:
@@ -174,7 +175,7 @@ def test_of_one_layer_at_its_optimum_the_gradient_is_that_of_the_linear_attack(
     theta_KP = torch.stack([flat(found.theta_PC + delta) for delta in found.delta_KPC])
     shown = slice(N, N + n_public)
     about = audit(net, theta_KP, decay=1 / N, public_MF=x[shown], public_y_M=y[shown])
-    g_KP = _gradient_inversion.estimate(about, theta_KP - nets.theta(net))
+    g_KP = _gradient_inversion.estimate(about, theta_KP - gradient.theta(net))
     expected = _rank_one.gradient(goal, found, goal.features(x[shown]), t_NC[shown])
     assert_allclose(g_KP, torch.stack([flat(one) for one in expected]), atol=1e-12)
     linear = _rank_one.reconstruct(
@@ -187,7 +188,7 @@ def test_of_one_layer_at_its_optimum_the_gradient_is_that_of_the_linear_attack(
     assert ours > theirs - 0.05
     truth = cosine_similarity(g_KP, flat_gradients(about), dim=1)
     assert truth.mean() > 0.8
-    wrong = _gradient_inversion.estimate(about, nets.theta(net) - theta_KP)
+    wrong = _gradient_inversion.estimate(about, gradient.theta(net) - theta_KP)
     assert cosine_similarity(wrong, flat_gradients(about), dim=1).mean() < -0.8
 
 
@@ -202,7 +203,7 @@ def flat_gradients(about: NetAudit) -> Tensor:
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_max_diff_is_that_of_the_changed_nets(name: str) -> None:
     net = trained(name)
-    kept = nets.buffers(net)
+    kept = gradient.buffers(net)
     random = torch.Generator().manual_seed(1)
     statistics = kept * (1 + 0.2 * torch.rand(K, len(kept), generator=random))
     shape = (64,) if name == "mlp" else (1, 8, 8)
@@ -212,7 +213,7 @@ def test_max_diff_is_that_of_the_changed_nets(name: str) -> None:
     for bounded in (True, False):
         found[bounded] = _gradient_inversion.max_diff(about, bounded=bounded)
         for k in range(K):
-            pair = [net(x), nets.outputs(net, about.theta_KP[k], statistics[k], x)]
+            pair = [net(x), gradient.outputs(net, about.theta_KP[k], statistics[k], x)]
             if bounded:
                 pair = [one.softmax(dim=1) for one in pair]
             assert found[bounded][k] == (pair[1] - pair[0]).norm(dim=1).argmax()
@@ -222,7 +223,7 @@ def test_max_diff_is_that_of_the_changed_nets(name: str) -> None:
 def test_the_attack_says_nothing_of_what_has_not_changed() -> None:
     net = trained()
     theta_KP = moved(net, 3)
-    theta_KP[1] = nets.theta(net)
+    theta_KP[1] = gradient.theta(net)
     guess = _gradient_inversion.guess(audit(net, theta_KP), **{**CALL, "steps": 5})
     assert (guess.x_KF[1] == 0).all()
     assert guess.quality_K[1] == 1
@@ -234,7 +235,7 @@ def test_figures_are_those_of_the_linear_attack() -> None:
     """Of one step up the record's loss, where the change is the gradient."""
     net = trained()
     about = audit(net, moved(net))
-    stepped = (nets.theta(net) + 1e-3 * true_gradients(net, about)).float()
+    stepped = (gradient.theta(net) + 1e-3 * true_gradients(net, about)).float()
     scores = hrec.hrec(replace(about, theta_KP=stepped), **{**CALL, "steps": 120})
     told = {name: value for name, (value, _) in scores.metrics.items()}
     assert told["change_cos"] > 0.95, "who reads the change for the gradient is right here"

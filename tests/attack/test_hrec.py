@@ -9,11 +9,12 @@ from numpy.testing import assert_allclose
 from scipy.special import softmax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
-from unlearnbench import convex
 from unlearnbench.attack import _inversion, _judged, _rank_one, hrec
-from unlearnbench.convex import Audit, Deletions
-from unlearnbench.objective import Array, Objective
-from unlearnbench.rff import rff
+from unlearnbench.convex import deletion
+from unlearnbench.convex.deletion import Deletions
+from unlearnbench.convex.features import rff
+from unlearnbench.convex.objective import Array, Objective
+from unlearnbench.protocol._audit import Audit
 
 K = 100
 
@@ -29,7 +30,7 @@ def digits() -> tuple[Array, np.ndarray]:
 def deleted(objective: Objective, n: int = 800, k: int = K) -> Deletions:
     x, y = digits()
     targets = objective.targets(y[:n], 10)
-    return convex.delete(objective, objective.features(x[:n]), targets, np.arange(k))
+    return deletion.delete(objective, objective.features(x[:n]), targets, np.arange(k))
 
 
 def public(objective: Objective, m: int = 800, n: int = 800) -> tuple[Array, Array]:
@@ -82,7 +83,7 @@ def test_a_regression_target_is_exact_with_the_private_covariance(
     x, y = load_diabetes(return_X_y=True)
     goal = objective("squared", lam, intercept)
     features, t = goal.features(x), goal.targets((y - y.mean()) / y.std(), 0)
-    found = convex.delete(goal, features, t, np.arange(20))
+    found = deletion.delete(goal, features, t, np.arange(20))
     for k in range(20):
         rest = np.arange(len(y)) != k
         one = replace(found, delta_KPC=found.delta_KPC[[k]])
@@ -98,7 +99,7 @@ def test_quality_law(n: int, expected: float) -> None:
     x = random.normal(size=(2 * n, d))
     y = x @ random.normal(size=d) + random.normal(size=2 * n)
     goal = objective("squared", 1e-3)
-    found = convex.delete(goal, goal.features(x[:n]), goal.targets(y[:n], 0), np.arange(K))
+    found = deletion.delete(goal, goal.features(x[:n]), goal.targets(y[:n], 0), np.arange(K))
     shown = goal.features(x[n:]), goal.targets(y[n:], 0)
     mean = _judged.cosine(
         _rank_one.reconstruct(goal, found, *shown, label="auto").x_KF, x[:K]
@@ -145,7 +146,7 @@ def test_the_sign_matters_to_a_mean_form_trainer_and_to_a_regression() -> None:
     x, y = load_diabetes(return_X_y=True)
     goal = objective("squared", 1e-3)
     features, t = goal.features(x), goal.targets((y - y.mean()) / y.std(), 0)
-    found = convex.delete(goal, features, t, np.arange(K))
+    found = deletion.delete(goal, features, t, np.arange(K))
     wrong = replace(found, delta_KPC=-found.delta_KPC)
     missed, by_far = (
         abs(_rank_one.reconstruct(goal, one, features, t, label="auto").y_K - t[:K, 0]).mean()
@@ -259,7 +260,7 @@ def test_why_the_change_itself_beats_it_on_a_small_table_the_model_is_sure_of() 
     for lam in (1.0, 10.0):
         goal = objective("softmax", lam)
         features, t = goal.features(x), goal.targets(y, 2)
-        found = convex.delete(goal, features[:200], t[:200], np.arange(50))
+        found = deletion.delete(goal, features[:200], t[:200], np.arange(50))
         own = _rank_one.reconstruct(goal, found, features[200:], t[200:], label="auto")
         change = _rank_one.read(goal, found, features, found.delta_KPC, label="auto")
         known = features[:200], t[:200]
@@ -282,7 +283,7 @@ def test_several_deletions_at_once_score_low(loss: str) -> None:
     goal = objective(loss, 1.0)
     x, y = digits()
     features, t = goal.features(x[:800]), goal.targets(y[:800], 10)
-    rest = convex.fit(goal, features[50:], t[50:])
+    rest = deletion.fit(goal, features[50:], t[50:])
     single = deleted(goal)
     delta = np.broadcast_to(rest - single.theta_PC, (50, *rest.shape))
     found = replace(single, delta_KPC=delta, rows_K=np.arange(50))
@@ -477,7 +478,7 @@ def test_of_two_classes_the_sign_tells_the_label() -> None:
     """Their residuals are as large as each other."""
     x, y = digits()
     goal, y = objective("softmax", 1.0), y % 2
-    found = convex.delete(goal, goal.features(x[:800]), goal.targets(y[:800], 2), np.arange(K))
+    found = deletion.delete(goal, goal.features(x[:800]), goal.targets(y[:800], 2), np.arange(K))
     shown = goal.features(x[800:1600]), goal.targets(y[800:1600], 2)
     auto, least = (
         _rank_one.reconstruct(goal, found, *shown, label=label).y_K for label in ("auto", "least")

@@ -18,11 +18,11 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits
 
-from unlearnbench import convex
 from unlearnbench.attack import _inversion, _judged, _rank_one
-from unlearnbench.convex import Deletions
-from unlearnbench.objective import Array, Objective
-from unlearnbench.rff import rff
+from unlearnbench.convex import deletion
+from unlearnbench.convex.deletion import Deletions
+from unlearnbench.convex.features import rff
+from unlearnbench.convex.objective import Array, Objective
 
 Numbers = dict[str, float]
 
@@ -55,7 +55,7 @@ def linear(loss: str, lam: float, m: int, k: int, form: str = "sum") -> Numbers:
     x, y = digits()
     objective = Objective(loss, lam, "penalised", form)
     t = objective.targets(y[:800], 10)
-    found = convex.delete(objective, objective.features(x[:800]), t, np.arange(k))
+    found = deletion.delete(objective, objective.features(x[:800]), t, np.arange(k))
     return judged(objective, found, x, m)
 
 
@@ -65,7 +65,7 @@ def private(loss: str, lam: float, k: int) -> Numbers:
     x, y = digits()
     objective = Objective(loss, lam, "penalised", "sum")
     features, t = objective.features(x[:800]), objective.targets(y[:800], 10)
-    found = convex.delete(objective, features, t, np.arange(k))
+    found = deletion.delete(objective, features, t, np.arange(k))
     curved = objective.hessian_product(found.theta_PC, features, t, found.delta_KPC)
     g = curved + lam * found.delta_KPC
     guess = _rank_one.read(objective, found, features, g, label="auto")
@@ -78,7 +78,7 @@ def diabetes(lam: float) -> Numbers:
     x, y = load_diabetes(return_X_y=True)
     objective = Objective("squared", lam, "penalised", "sum")
     features, t = objective.features(x), objective.targets((y - y.mean()) / y.std(), 0)
-    found = convex.delete(objective, features, t, np.arange(100))
+    found = deletion.delete(objective, features, t, np.arange(100))
     curved = objective.hessian_product(found.theta_PC, features, t, found.delta_KPC)
     g = curved + lam * found.delta_KPC
     guess = _rank_one.read(objective, found, features, g, label="auto")
@@ -95,7 +95,7 @@ def without_correction(k: int) -> Numbers:
     x, y = digits()
     mean = Objective("softmax", 1 / 800, "penalised", "mean")
     features, t = mean.features(x[:800]), mean.targets(y[:800], 10)
-    found = convex.delete(mean, features, t, np.arange(k))
+    found = deletion.delete(mean, features, t, np.arange(k))
     return judged(Objective("softmax", 799 / 800, "penalised", "sum"), found, x, 800)
 
 
@@ -107,7 +107,7 @@ def fourier(dimension: int, lam: float, k: int, intercept: str, seed: int = 0) -
     phi = embedding(torch.from_numpy(x[:1700])).numpy()
     objective = Objective("squared", lam, intercept, "sum")
     t = objective.targets(y[:800], 10)
-    found = convex.delete(objective, objective.features(phi[:800]), t, np.arange(k))
+    found = deletion.delete(objective, objective.features(phi[:800]), t, np.arange(k))
     numbers = judged(objective, found, phi, 900)
     shown = objective.features(phi[800:1700])
     g = _rank_one.gradient(objective, found, shown, objective.targets(y[800:1700], 10))
@@ -139,7 +139,7 @@ def gaussian(n: int) -> Numbers:
     objective = Objective("squared", 1e-3, "penalised", "sum")
     t = objective.targets(y, 0)
     features = objective.features(x)
-    found = convex.delete(objective, features[:n], t[:n], np.arange(100))
+    found = deletion.delete(objective, features[:n], t[:n], np.arange(100))
     guess = _rank_one.reconstruct(objective, found, features[n:], t[n:], label="auto")
     return {"mean": _judged.cosine(guess.x_KF, x[:100]).mean()}
 

@@ -8,14 +8,15 @@ import pytest
 from attack.populations import phi_of, shadowed
 from cells import compose
 
-from unlearnbench import metric, worker
 from unlearnbench.attack.klom import klom
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions
-from unlearnbench.pipeline import Lab
-from unlearnbench.plan import plan
+from unlearnbench.metric import distance
+from unlearnbench.pipeline.workspace import Workspace
 from unlearnbench.protocol.shadow_models import ShadowModel
-from unlearnbench.results import finished, load_results
+from unlearnbench.results.load import finished, load_results
+from unlearnbench.sweep import worker
+from unlearnbench.sweep.plan import plan
 
 M, N = 200, 30
 BACK = "unlearned_retrain"
@@ -32,7 +33,7 @@ def figures(
 
 def test_retraining_is_no_nearer_than_two_samples_of_one_law() -> None:
     random = np.random.default_rng(1)
-    apart = metric.klom(random.normal(size=(50, 2000)), random.normal(size=(50, 2000)))
+    apart = distance.klom(random.normal(size=(50, 2000)), random.normal(size=(50, 2000)))
     told = figures(shadowed("retrained", M, 300, 2.0), n=300)
     assert told["forget_p50"] == pytest.approx(np.median(apart), rel=0.1)
     assert told["unseen_p50"] == pytest.approx(np.median(apart), rel=0.1)
@@ -74,7 +75,7 @@ def test_figures_are_those_of_a_loop_over_records(direction: str) -> None:
         ours = phi[audited & gone, record]
         theirs = phi[(kinds == "retrained") & never, record][: len(ours)]
         sides = (theirs, ours) if direction != BACK else (ours, theirs)
-        each.append(metric.klom(*(side[:, None] for side in sides))[0])
+        each.append(distance.klom(*(side[:, None] for side in sides))[0])
     told = figures(found, direction)
     expected = np.percentile(each, [50, 95, 99])
     assert [told[f"forget_p{p}"] for p in (50, 95, 99)] == pytest.approx(expected, rel=1e-6)
@@ -118,22 +119,22 @@ def test_its_population_is_large_enough_and_that_of_other_attacks_if_asked() -> 
 
 
 def test_whole_from_trainings_to_rows(
-    new_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten models a side are enough to see it: originals saw twice the rows that retraining did."""
-    monkeypatch.setattr(metric, "KLOM_MODELS", 10)
+    monkeypatch.setattr(distance, "KLOM_MODELS", 10)
     words = ["model=logreg", "train.call.epochs=1", "attack=klom", "precision=64-true"]
     words += ["attack.shadow_models.models=40", "attack.shadow_models.pool=1"]
     methods = ("original", "retrain", "second_retrain")
     grid = [compose(*words, f"method={method}") for method in methods]
-    todo = plan(grid, new_lab.store, set())
+    todo = plan(grid, new_workspace.store, set())
     *models, rows = todo.jobs
     assert len(models) == (1 + 40) * len(methods)
-    assert {worker.perform(job, new_lab, tmp_path, str).status for job in models} == {"done"}
-    there = set(new_lab.store.root.rglob("manifest.json"))
-    worker.perform(rows, new_lab, tmp_path, str)
-    assert set(new_lab.store.root.rglob("manifest.json")) == there  # rows are made of outputs
-    assert not plan(grid, new_lab.store, finished(tmp_path)).jobs
+    assert {worker.run_job(job, new_workspace, tmp_path, str).status for job in models} == {"done"}
+    there = set(new_workspace.store.root.rglob("manifest.json"))
+    worker.run_job(rows, new_workspace, tmp_path, str)
+    assert set(new_workspace.store.root.rglob("manifest.json")) == there  # rows are made of outputs
+    assert not plan(grid, new_workspace.store, finished(tmp_path)).jobs
     found = load_results(tmp_path)
     found = found[found["attack"] == "klom"]
     assert set(found["status"]) == {"ok"}

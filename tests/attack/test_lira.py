@@ -22,7 +22,7 @@ from scipy.stats import norm
 from unlearnbench.attack.lira import lira
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
-from unlearnbench.metric import bootstrap_auc
+from unlearnbench.metric.membership import bootstrap_auc
 
 WAYS = [(mode, v) for mode in ("online", "offline") for v in ("per_record", "pooled", "raw")]
 KINDS = ("original", "unlearned", "retrained")

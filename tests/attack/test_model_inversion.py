@@ -14,13 +14,17 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from unlearnbench import metric, picture, pipeline, plan, table, worker
 from unlearnbench.attack import model_inversion as module
 from unlearnbench.attack.model_inversion import intended, median2, model_inversion
+from unlearnbench.core import picture
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import Scores
-from unlearnbench.pipeline import Lab
-from unlearnbench.values import WhiteBox
+from unlearnbench.core.task import WhiteBox
+from unlearnbench.metric import distance
+from unlearnbench.pipeline import models
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.sweep import plan, worker
 
 SETTINGS: dict[str, Any] = {
     "process": "median2",
@@ -38,8 +42,8 @@ WORDS = ["attack=model_inversion", *FEW, "model=mlp", "train.call.epochs=2"]
 
 
 @pytest.fixture(scope="module")
-def held(lab: Lab) -> WhiteBox:
-    return pipeline.white_box(lab, compose("attack=model_inversion", "method=original"))
+def held(workspace: Workspace) -> WhiteBox:
+    return models.white_box(workspace, compose("attack=model_inversion", "method=original"))
 
 
 def run(held: WhiteBox, **changed: Any) -> Scores:
@@ -132,10 +136,10 @@ def test_the_walk_is_that_of_a_loop_by_hand(held: WhiteBox, seen: Seen) -> None:
     assert figures["inversion_cosine"] == pytest.approx(np.mean(cosines), abs=1e-4)
     correlations = [np.corrcoef(x.ravel(), mean.ravel())[0, 1] for x in shown]
     assert figures["inversion_centred_cosine"] == pytest.approx(np.mean(correlations), abs=1e-3)
-    alike = np.mean([metric.ssim(x, mean) for x in shown])
+    alike = np.mean([distance.ssim(x, mean) for x in shown])
     assert figures["inversion_ssim"] == pytest.approx(alike, abs=1e-4)
     pixels = torch.from_numpy(np.stack(shown))[:, None]
-    called = held.judge((pixels * 16 - data.mean) / data.std).argmax(1)
+    called = held.reference_classifier((pixels * 16 - data.mean) / data.std).argmax(1)
     assert figures["inversion_judged"] == float((called == 3).double().mean())
     single = run(held, label=3, starts=1)
     assert told(single)["inversion_gradient"] == pytest.approx(first, rel=1e-4)
@@ -237,8 +241,8 @@ def test_mistakes_are_told(held: WhiteBox, changed: dict[str, Any], reason: str)
 @pytest.mark.parametrize(
     "method", ["original", "retrain", "random_labels", "amnesiac", "finetune", "ssd", "sisa"]
 )
-def test_it_runs_on_every_kind_of_method(lab: Lab, cell: Cells, method: str) -> None:
-    found = table.rows(lab, cell(*WORDS, f"method={method}", "forget=by_class"))
+def test_it_runs_on_every_kind_of_method(workspace: Workspace, cell: Cells, method: str) -> None:
+    found = rows_of(workspace, cell(*WORDS, f"method={method}", "forget=by_class"))
     assert found.error is None
     figures = {row["metric"]: row for row in found.rows if row["attack"] == "model_inversion"}
     assert {row["threat"] for row in figures.values()} == {"the model itself; no data"}
@@ -258,19 +262,21 @@ def test_it_runs_on_every_kind_of_method(lab: Lab, cell: Cells, method: str) -> 
         (["model=decision_tree", "train=estimator"], "this model gives none"),
     ],
 )
-def test_what_cannot_be_is_skipped_with_a_reason(lab: Lab, words: list[str], reason: str) -> None:
+def test_what_cannot_be_is_skipped_with_a_reason(
+    workspace: Workspace, words: list[str], reason: str
+) -> None:
     trained = [] if "train=estimator" in words else ["train.call.epochs=1"]
     given = ["model=mlp", "method=original", "attack=model_inversion", *FEW, *trained]
     kept = [w for w in given if w.split("=")[0] not in {x.split("=")[0] for x in words}]
     one = composed(*kept, *words)
-    found = table.rows(lab, one)
+    found = rows_of(workspace, one)
     assert isinstance(found.error, Skip)
     assert reason in found.rows[-1]["reason"]
 
 
-def test_tables_are_inverted_without_a_process(lab: Lab, cell: Cells) -> None:
+def test_tables_are_inverted_without_a_process(workspace: Workspace, cell: Cells) -> None:
     words = ["dataset=breast_cancer", "method=retrain", "attack.call.process=none"]
-    found = table.rows(lab, cell(*WORDS, *words))
+    found = rows_of(workspace, cell(*WORDS, *words))
     assert found.error is None
     figures = {row["metric"] for row in found.rows}
     assert {"inversion_cosine", "inversion_judged", "inversion_nll"} <= figures
@@ -283,38 +289,40 @@ def test_the_judge_is_an_original_of_another_seed_than_any_model_in_the_table() 
         compose("attack=model_inversion", f"method={name}", "seed=3")
         for name in ("original", "second_retrain", "random_labels")
     ]
-    keys = {one.judge.key for one in under if one.judge}
+    keys = {one.reference_classifier.key for one in under if one.reference_classifier}
     assert len(keys) == 1
-    judge = under[0].judge
-    assert judge is not None
-    assert judge.untouched
-    assert judge.model_seed not in {one.model_seed for one in under}
-    assert compose("attack=umia").judge is None
+    reference_classifier = under[0].reference_classifier
+    assert reference_classifier is not None
+    assert reference_classifier.is_original
+    assert reference_classifier.model_seed not in {one.model_seed for one in under}
+    assert compose("attack=umia").reference_classifier is None
 
 
 def test_a_brought_original_is_judged_by_one_that_is_trained(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     save_file({"weight": torch.zeros(1)}, path)
     words = ["attack=model_inversion", "train=checkpoint", f"train.path={path}"]
-    judge = compose(*words, "method=original").judge
-    assert judge is not None
-    assert not {"path", "content"} & judge.train.keys()
-    assert judge.predictions_key == compose("method=original", "seed=2").predictions_key
+    reference_classifier = compose(*words, "method=original").reference_classifier
+    assert reference_classifier is not None
+    assert not {"path", "content"} & reference_classifier.train.keys()
+    assert (
+        reference_classifier.predictions_key == compose("method=original", "seed=2").predictions_key
+    )
 
 
-def test_the_judge_is_planned_once_a_seed(new_lab: Lab) -> None:
+def test_the_judge_is_planned_once_a_seed(new_workspace: Workspace) -> None:
     def originals(attack: str) -> int:
         cells = [compose(f"attack={attack}", f"method={m}") for m in ("finetune", "ssd")]
-        jobs = plan.plan(cells, new_lab.store, set()).jobs
+        jobs = plan.plan(cells, new_workspace.store, set()).jobs
         return sum(job.kind == "original" for job in jobs)
 
     assert (originals("umia"), originals("model_inversion")) == (1, 2)
 
 
-def test_the_picture_is_a_row_a_class(lab: Lab, cell: Cells, tmp_path: Path) -> None:
+def test_the_picture_is_a_row_a_class(workspace: Workspace, cell: Cells, tmp_path: Path) -> None:
     one = cell(*WORDS, "method=original")
     job = plan.Job("rows", "0" * 64, (one,), (), 3)
-    assert worker.perform(job, lab, tmp_path, lambda key: None).status == "done"
+    assert worker.run_job(job, workspace, tmp_path, lambda key: None).status == "done"
     name = f"digits-mlp-default-original-model_inversion-seed{one.seed}-{one.key[:8]}.png"
     drawn = np.asarray(Image.open(tmp_path / "pictures" / name))
     assert drawn.shape == PAGE

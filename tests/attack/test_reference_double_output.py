@@ -28,14 +28,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from unlearnbench import config
 from unlearnbench.attack.double_output import CLASSIFIERS, double_output
-from unlearnbench.cell import Cell, target
+from unlearnbench.config import compose
+from unlearnbench.core.cell import Cell, target
 from unlearnbench.core.outputs import RETAINED, Predictions
 from unlearnbench.model.logistic_regression import OneVsRest
-from unlearnbench.outputs import gathered
-from unlearnbench.pipeline import Lab
-from unlearnbench.store import Store
+from unlearnbench.pipeline.outputs import gathered
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.store.artifacts import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reference double output")]
 
@@ -197,7 +197,7 @@ def folder(name: str) -> TemporaryDirectory[str]:
 @cache
 def composed(model: str, defense: tuple[str, ...] = ()) -> Cell:
     words = ["attack=double_output", "attack.call.classifier=rf", "split.val=0", "method=retrain"]
-    (cell,) = config.cells([[*words, f"model={model}", "train=estimator", *defense]])
+    (cell,) = compose.cells([[*words, f"model={model}", "train=estimator", *defense]])
     return cell
 
 
@@ -209,7 +209,7 @@ def asked(name: str, seed: int, originals: int = 10) -> Both:
     drawn = {**cell.attack["request_pairs"], "seed": seed, "originals": originals}
     cell = replace(cell, seed=seed, attack={**cell.attack, "request_pairs": drawn})
     with patched(name):
-        (goal, own), _ = gathered(Lab(Store(Path(folder(name).name)), "cpu"), cell)
+        (goal, own), _ = gathered(Workspace(Store(Path(folder(name).name)), "cpu"), cell)
     return {"target": goal, "shadow": own}
 
 

@@ -25,12 +25,12 @@ from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.datasets import load_digits
 
-from unlearnbench import metric
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.rmia import rmia
 from unlearnbench.attack.ulira import ulira
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
+from unlearnbench.metric import membership
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reference numbers")]
 
@@ -164,7 +164,7 @@ def population(column: str) -> Predictions:
 
 def confidence(logits_MNC: Array) -> Array:
     """φ (M, N) of logits rounded as in Predictions."""
-    return metric.logit_confidence(logits_MNC.astype(np.float32), digits().y_N)
+    return membership.logit_confidence(logits_MNC.astype(np.float32), digits().y_N)
 
 
 def auc(scores: Scores) -> float:
@@ -173,8 +173,12 @@ def auc(scores: Scores) -> float:
 
 def figures(score_MN: Array, member_MN: Mask) -> tuple[float, ...]:
     inside, outside = score_MN[member_MN], score_MN[~member_MN]
-    rates = [metric.tpr_at_fpr(inside, outside, fpr) for fpr in (0.01, 0.001)]
-    return metric.auc(inside, outside), metric.balanced_accuracy_max(inside, outside), *rates
+    rates = [membership.tpr_at_fpr(inside, outside, fpr) for fpr in (0.01, 0.001)]
+    return (
+        membership.auc(inside, outside),
+        membership.balanced_accuracy_max(inside, outside),
+        *rates,
+    )
 
 
 def two_sided(column: str, variance: str) -> Array:
@@ -305,7 +309,7 @@ def retrained(leave_out: bool) -> float:
     phi_MN, status_MN = confidence(digits().retrained_MNC), digits().status_MN
     forgotten_MN, out_MN = status_MN == FORGOTTEN, status_MN == UNSEEN
     ratio_MN = by_loop(phi_MN, forgotten_MN, out_MN, leave_out=leave_out)
-    return metric.auc(ratio_MN[forgotten_MN], ratio_MN[out_MN])
+    return membership.auc(ratio_MN[forgotten_MN], ratio_MN[out_MN])
 
 
 @cache
@@ -336,7 +340,7 @@ def interval(scores: Scores) -> tuple[float, float]:
         tuple(scores.score[(pool == one) & (scores.member == side)] for side in (True, False))
         for one in np.unique(pool)
     ]
-    return metric.bootstrap_auc(by_model, rounds=200, seed=0)
+    return membership.bootstrap_auc(by_model, rounds=200, seed=0)
 
 
 @pytest.mark.parametrize("name", [*ATTACKS, "ulira per_record", "ulira pooled"])

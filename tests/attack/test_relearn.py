@@ -10,8 +10,9 @@ from cells import compose
 
 from unlearnbench.attack.relearn import mean_loss, relearn
 from unlearnbench.core.errors import Skip
-from unlearnbench.pipeline import Lab, compared
-from unlearnbench.train import cross_entropy
+from unlearnbench.pipeline.models import compared
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train.loop import cross_entropy
 
 WORDS = ["model=mlp", "attack=relearn"]
 SETTINGS: dict[str, Any] = {
@@ -22,8 +23,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def figures(lab: Lab, method: str, **changed: Any) -> dict[str, float]:
-    models = compared(lab, compose(*WORDS, f"method={method}"))
+def figures(workspace: Workspace, method: str, **changed: Any) -> dict[str, float]:
+    models = compared(workspace, compose(*WORDS, f"method={method}"))
     before = deepcopy(models.model.state_dict())
     found = relearn(models, **{**SETTINGS, **changed})
     after = models.model.state_dict()
@@ -32,21 +33,21 @@ def figures(lab: Lab, method: str, **changed: Any) -> dict[str, float]:
     return {name: value for name, (value, _) in found.metrics.items()}
 
 
-def test_retraining_takes_as_long_as_itself(lab: Lab) -> None:
-    found = figures(lab, "retrain")
+def test_retraining_takes_as_long_as_itself(workspace: Workspace) -> None:
+    found = figures(workspace, "retrain")
     assert found["relearn_ratio"] == 1
     assert found["relearn_steps"] == found["relearn_steps_retrained"] > 0
 
 
-def test_the_original_knows_already(lab: Lab) -> None:
-    found = figures(lab, "original")
+def test_the_original_knows_already(workspace: Workspace) -> None:
+    found = figures(workspace, "original")
     assert found["relearn_steps"] == found["relearn_ratio"] == 0
-    assert found["relearn_steps_retrained"] == figures(lab, "retrain")["relearn_steps"]
+    assert found["relearn_steps_retrained"] == figures(workspace, "retrain")["relearn_steps"]
 
 
-def test_steps_are_those_of_plain_sgd(lab: Lab) -> None:
+def test_steps_are_those_of_plain_sgd(workspace: Workspace) -> None:
     """By hand: batches of the forget rows in the drawn order, the loss after each of them."""
-    models = compared(lab, compose(*WORDS, "method=retrain"))
+    models = compared(workspace, compose(*WORDS, "method=retrain"))
     forget = models.task.forget
     generator = torch.Generator()
     generator.set_state(forget.order.get_state())
@@ -69,21 +70,21 @@ def test_steps_are_those_of_plain_sgd(lab: Lab) -> None:
         losses.append(mean_loss(net, forget, cross_entropy))
     last, before = losses[-1], losses[-2]
     expected = len(losses) - 2 + (before - target) / (before - last)
-    assert figures(lab, "retrain")["relearn_steps"] == pytest.approx(expected, rel=1e-3)
+    assert figures(workspace, "retrain")["relearn_steps"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_too_few_steps_are_told(lab: Lab) -> None:
-    found = figures(lab, "retrain", steps=1, share=1.0)
+def test_too_few_steps_are_told(workspace: Workspace) -> None:
+    found = figures(workspace, "retrain", steps=1, share=1.0)
     assert found["relearn_steps"] != found["relearn_steps"]
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0.0}, {"share": 1.1}, {"steps": 0}, {"batch_size": 0}])
-def test_wrong_numbers_are_refused(lab: Lab, wrong: dict[str, Any]) -> None:
+def test_wrong_numbers_are_refused(workspace: Workspace, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        figures(lab, "retrain", **wrong)
+        figures(workspace, "retrain", **wrong)
 
 
-def test_nothing_to_relearn_is_skipped(lab: Lab) -> None:
-    models = compared(lab, compose(*WORDS, "method=retrain"))
+def test_nothing_to_relearn_is_skipped(workspace: Workspace) -> None:
+    models = compared(workspace, compose(*WORDS, "method=retrain"))
     with pytest.raises(Skip, match="nothing to relearn"):
         relearn(replace(models, original=models.retrained), **SETTINGS)

@@ -23,7 +23,7 @@ from scipy.special import expit
 from unlearnbench.attack.rmia import rmia
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
-from unlearnbench.metric import bootstrap_auc
+from unlearnbench.metric.membership import bootstrap_auc
 
 WAYS: list[dict[str, Any]] = [
     {"mode": "online", "a": 0.3, "gamma": 1.0},

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from unlearnbench import metric, results
 from unlearnbench.attack.lira import lira
 from unlearnbench.attack.ulira import ulira
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions
+from unlearnbench.metric import membership
+from unlearnbench.results import load, parts, schema
 
 WAYS = [
     (reference, variance)
@@ -272,15 +273,15 @@ def test_scores_do_not_saturate(tmp_path: Path) -> None:
     assert (scores.score > 40).mean() > 0.1
     columns = {name: getattr(scores, name) for name in ("pool", "row", "member", "score")}
     n = len(scores.row)
-    stored = results.columns(results.SCORES, n, key="k", place=np.arange(n), **columns)
-    results.write(tmp_path / "scores", "part", stored, results.SCORES)
-    frame = results.load_scores(tmp_path)
+    stored = parts.columns(schema.SCORES, n, key="k", place=np.arange(n), **columns)
+    parts.write(tmp_path / "scores", "part", stored, schema.SCORES)
+    frame = load.load_scores(tmp_path)
     inside, outside = (frame.score[frame.member == side].to_numpy() for side in (True, False))
     auc = scores.metrics["ulira_auc"][0]
-    assert metric.auc(inside, outside) == auc
+    assert membership.auc(inside, outside) == auc
     assert 0.9 < auc < 0.999
-    assert abs(metric.auc(expit(inside), expit(outside)) - auc) > 0.001, "what saturation costs"
-    half = metric.balanced_accuracy(inside, outside, 0.0)
+    assert abs(membership.auc(expit(inside), expit(outside)) - auc) > 0.001, "what saturation costs"
+    half = membership.balanced_accuracy(inside, outside, 0.0)
     assert scores.metrics["ulira_bal_acc_half"][0] == half
 
 

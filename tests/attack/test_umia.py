@@ -10,19 +10,19 @@ from cells import Cells
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from unlearnbench import outputs
 from unlearnbench.attack.umia import umia
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGET, RETAIN, TEST, VAL, Predictions
-from unlearnbench.metric import (
+from unlearnbench.metric.membership import (
     auc,
-    cross_entropy,
     entropy,
     logit_confidence,
     modified_entropy,
     tpr_at_fpr,
 )
-from unlearnbench.pipeline import Lab
+from unlearnbench.metric.utility import cross_entropy
+from unlearnbench.pipeline import outputs
+from unlearnbench.pipeline.workspace import Workspace
 
 SETTINGS: dict[str, Any] = {"splits": 10, "held_out": 0.1, "seed": 123}
 
@@ -215,7 +215,7 @@ def test_a_pool_without_records_is_left_out() -> None:
 
 
 @pytest.mark.slow
-def test_declared_null_retrained_models_are_at_chance(lab: Lab, cell: Cells) -> None:
+def test_declared_null_retrained_models_are_at_chance(workspace: Workspace, cell: Cells) -> None:
     """Retrained models over many splits, bootstrapped over models; originals overfit more.
 
     On validation rows, for these are drawn anew with each split: the 360 test rows are one draw.
@@ -224,7 +224,7 @@ def test_declared_null_retrained_models_are_at_chance(lab: Lab, cell: Cells) -> 
     for method, values in found.items():
         for seed in range(16):
             words = ["model=mlp", f"method={method}", f"split.seed={seed}", "forget.call.seed=7"]
-            predictions = outputs.predictions(lab, cell(*words, "train.call.epochs=12"))
+            predictions = outputs.predictions(workspace, cell(*words, "train.call.epochs=12"))
             values.append(umia(predictions, **SETTINGS).metrics["mia_val_auc"][0])
     random = np.random.default_rng(0)
     means = [np.mean(random.choice(found["retrain"], 16)) for _ in range(2000)]

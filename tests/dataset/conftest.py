@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from unlearnbench.values import Dataset
+from unlearnbench.core.data import Dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PASSED = ("root", "path", "fingerprint")

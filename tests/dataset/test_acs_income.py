@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
+from unlearnbench.core.errors import ConfigError
 from unlearnbench.dataset import holdout
 from unlearnbench.dataset.acs_income import CATEGORIES, COLUMNS, FIPS, NUMBERS
 
@@ -139,15 +140,15 @@ def test_fips_codes_are_of_fifty_states_the_capital_and_puerto_rico():
 
 
 def test_the_folder_follows_the_year(monkeypatch, tmp_path):
-    from unlearnbench import config
+    from unlearnbench.config import compose
 
     monkeypatch.setenv("UNLEARNBENCH_DATA", str(tmp_path))
     folder = tmp_path / "acs" / "2016" / "1-Year"
     words = ["dataset=acs_income", "dataset.call.year=2016"]
-    with pytest.raises(config.ConfigError, match=r"2016/1-Year: there is no such file or folder"):
-        config.cells([words])
+    with pytest.raises(ConfigError, match=r"2016/1-Year: there is no such file or folder"):
+        compose.cells([words])
     folder.mkdir(parents=True)
-    (cell,) = config.cells([words])
+    (cell,) = compose.cells([words])
     assert cell.dataset["path"] == str(folder)
 
 

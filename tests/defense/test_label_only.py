@@ -6,7 +6,7 @@ from defense.outputs import drawn, given, posteriors
 
 from unlearnbench.defense.label_only import label_only
 from unlearnbench.defense.posterior import ZERO
-from unlearnbench.metric import cross_entropy
+from unlearnbench.metric.utility import cross_entropy
 
 
 def test_exactly_one_hot() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearnbench import pipeline
-from unlearnbench.cell import Cell
-from unlearnbench.pipeline import Lab
-from unlearnbench.split import split_of
-from unlearnbench.values import Task
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.task import Task
+from unlearnbench.pipeline import inputs, models
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
 
 PRECISION = "64-true"
 TOLERANCE = 1e-9
@@ -27,12 +27,12 @@ SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 class Bench:
     """An original and what a method needs, new with every call; the same to the bit."""
 
-    def __init__(self, lab: Lab, cell: Cell, precision: str = PRECISION) -> None:
-        self.lab, self.cell = lab, replace(cell, precision=precision)
+    def __init__(self, workspace: Workspace, cell: Cell, precision: str = PRECISION) -> None:
+        self.workspace, self.cell = workspace, replace(cell, precision=precision)
         cell = self.cell
-        self.data = pipeline.dataset(cell)
+        self.data = inputs.dataset(cell)
         self.parts = split_of(cell, self.data)
-        self._original = pipeline.original(lab, cell)
+        self._original = models.original(workspace, cell)
 
     @property
     def original(self) -> nn.Module:
@@ -40,10 +40,10 @@ class Bench:
 
     @property
     def task(self) -> Task:
-        return pipeline.task(self.cell, self.data, self.parts)
+        return inputs.task(self.cell, self.data, self.parts)
 
     def fresh(self) -> nn.Module:
-        return pipeline.fresh(self.cell, self.data)
+        return inputs.fresh(self.cell, self.data)
 
     def run(self, method: Callable[..., nn.Module], task: Task, **arguments: Any) -> nn.Module:
         return method(self.original, task, **arguments)

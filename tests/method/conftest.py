@@ -4,9 +4,9 @@ import pytest
 from cells import compose
 from method.bench import Bench
 
-from unlearnbench.pipeline import Lab
+from unlearnbench.pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
-def bench(lab: Lab) -> Bench:
-    return Bench(lab, compose())
+def bench(workspace: Workspace) -> Bench:
+    return Bench(workspace, compose())

@@ -12,11 +12,14 @@ from cells import Cells
 from method.bench import SGD, Bench, all_close, close, same, weights
 from torch import Tensor, nn
 
-from unlearnbench import pipeline, table, train
+from unlearnbench.core.data import Batches
+from unlearnbench.core.task import Task
 from unlearnbench.method import amnesiac as module
 from unlearnbench.method.amnesiac import amnesiac, prepare
-from unlearnbench.pipeline import Lab
-from unlearnbench.values import Batches, Task
+from unlearnbench.pipeline import models
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train import loop
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64, "reset_optimizer": False}
 TRAINING: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
@@ -41,19 +44,19 @@ def by_hand(bench: Bench, task: Task) -> tuple[dict[str, Tensor], nn.Module, tor
         rows.append(rows_B)
         yield
 
-    stepper = torch.optim.SGD(net.parameters(), **TRAINING, fused=True)
+    optimizer = torch.optim.SGD(net.parameters(), **TRAINING, fused=True)
     total = {name: torch.zeros_like(t) for name, t in net.state_dict().items()}
     for factor in (1.0, 0.5):
-        stepper.param_groups[0]["lr"] = 0.05 * factor
+        optimizer.param_groups[0]["lr"] = 0.05 * factor
         for x, y in task.train.batched(64).watched(told):
             before = {name: t.clone() for name, t in net.state_dict().items()}
-            stepper.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(net(x), y).backward()
-            stepper.step()
+            optimizer.step()
             if set(rows[-1].tolist()) & set(task.forget.rows.tolist()):
                 for name, t in net.state_dict().items():
                     total[name] += t - before[name]
-    return total, net, stepper
+    return total, net, optimizer
 
 
 def test_all_steps_taken_back_give_the_initial_weights(bench: Bench) -> None:
@@ -89,12 +92,12 @@ def test_how_what_was_prepared_lies_in_memory_does_not_matter(bench: Bench) -> N
 
 def test_the_change_and_the_momentum_are_those_of_a_training_by_hand(bench: Bench) -> None:
     task = watched(bench, forgetting(bench, 5))
-    total, net, stepper = by_hand(bench, forgetting(bench, 5))
+    total, net, optimizer = by_hand(bench, forgetting(bench, 5))
     assert same(net.state_dict(), bench.original.state_dict())
     for name, change in total.items():
         close(task.prepared[f"change.{name}"].double(), change.double())
     for name, p in net.named_parameters():
-        momentum = stepper.state[p]["momentum_buffer"]
+        momentum = optimizer.state[p]["momentum_buffer"]
         assert torch.equal(task.prepared[f"momentum.{name}"], momentum)
     assert 0 < task.prepared["hits"].sum() < len(task.prepared["hits"])
     after = bench.run(amnesiac, task, **SETTINGS, epochs=0, revert_buffers=False)
@@ -118,11 +121,11 @@ def test_finetuning_goes_on_with_the_trainings_momentum_or_without(
     other = bench.run(
         amnesiac, replace(task, prepared=kept), **SETTINGS, epochs=0, revert_buffers=False
     )
-    stepper = train.optimizer(other, SGD)
+    optimizer = loop.make_optimizer(other, SGD)
     if not dropped:
         for name, p in other.named_parameters():
-            stepper.state[p]["momentum_buffer"] = kept[f"momentum.{name}"]
-    train.descend(other, task.retain.batched(64), task.loss, sgd=stepper, epochs=1)
+            optimizer.state[p]["momentum_buffer"] = kept[f"momentum.{name}"]
+    loop.descend(other, task.retain.batched(64), task.loss, sgd=optimizer, epochs=1)
     assert same(net.state_dict(), other.state_dict())
 
 
@@ -154,7 +157,7 @@ def test_a_training_that_gives_another_net_is_refused(bench: Bench) -> None:
 
 
 def test_prepared_once_for_all_settings_and_told_in_the_rows(
-    new_lab: Lab, cell: Cells, monkeypatch: pytest.MonkeyPatch
+    new_workspace: Workspace, cell: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[dict[str, Tensor]] = []
 
@@ -165,11 +168,11 @@ def test_prepared_once_for_all_settings_and_told_in_the_rows(
     monkeypatch.setattr(module, "prepare", counted)
     words = ["method=amnesiac", "model=mlp", "train.call.epochs=1"]
     cells = [cell(*words, f"method.call.epochs={epochs}") for epochs in (0, 1)]
-    found = [table.rows(new_lab, one) for one in cells]
+    found = [rows_of(new_workspace, one) for one in cells]
     assert [one.error for one in found] == [None, None]
     assert len(left) == 1
     assert cells[0].model_key != cells[1].model_key
     told = {row["metric"]: row["value"] for row in found[1].rows}
     assert told["prepared_bytes"] == sum(t.nbytes for t in left[0].values())
     assert told["hit_share"] == pytest.approx(float(left[0]["hits"].float().mean()))
-    assert same(pipeline.prepared(new_lab, cells[0]), left[0])
+    assert same(models.prepared(new_workspace, cells[0]), left[0])

@@ -10,11 +10,11 @@ import torch
 from method.bench import Bench, close, same, weights
 from torch import Tensor, nn
 
-from unlearnbench import ops
+from unlearnbench.core.data import Batches, Loss
 from unlearnbench.core.errors import Skip
+from unlearnbench.method import _ops as ops
 from unlearnbench.method import bad_teacher as module
 from unlearnbench.method.bad_teacher import bad_teacher
-from unlearnbench.values import Batches, Loss
 
 ADAM = {"lr": 1e-3, "weight_decay": 0.01}
 SETTINGS: dict[str, Any] = {"adam": ADAM, "batch_size": 64, "temperature": 2.0}

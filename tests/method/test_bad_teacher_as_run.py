@@ -8,10 +8,10 @@ from method.bench import Bench, close, same
 from method.test_bad_teacher import SETTINGS, divergences, losses, watched
 from torchvision.models import ResNet
 
-from unlearnbench import pipeline
 from unlearnbench.core.errors import Skip
 from unlearnbench.method import bad_teacher_as_run as module
 from unlearnbench.method.bad_teacher_as_run import bad_teacher_as_run
+from unlearnbench.pipeline import inputs
 
 
 def test_no_epochs_is_the_identity(bench: Bench) -> None:
@@ -33,7 +33,7 @@ def test_teachers_are_the_original_and_one_resnet18_and_stay_so(
 ) -> None:
     teachers = watched(monkeypatch)
     bench.run(bad_teacher_as_run, bench.task, **{**SETTINGS, "batch_size": 2000}, epochs=1)
-    other = pipeline.task(replace(bench.cell, seed=1), bench.data, bench.parts)
+    other = inputs.task(replace(bench.cell, seed=1), bench.data, bench.parts)
     losses(monkeypatch, module)  # of the second run only the teachers are wanted
     bench.run(bad_teacher_as_run, other, **SETTINGS, epochs=1)
     t_bad, t, again, _ = teachers

@@ -11,13 +11,13 @@ from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
 from unlearnbench.method.cfw import cfw
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.resnet18_cifar import resnet18_cifar
 from unlearnbench.model.timm import timm
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.values import Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64, "start_confuser_std": 0.6}
 IMAGE = (3, 32, 32)
@@ -114,9 +114,9 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
     task, net = uneven(bench.task), bench.original.train()
     y_R = task.retain.y.tolist()
     c = {label: len(y_R) / (10 * y_R.count(label)) for label in set(y_R)}
-    stepper = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
+    optimizer = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
     for e in range(2):
-        stepper.param_groups[0]["lr"] = SGD["lr"] * (1 + math.cos(math.pi * e / 2)) / 2
+        optimizer.param_groups[0]["lr"] = SGD["lr"] * (1 + math.cos(math.pi * e / 2)) / 2
         if e == 1:
             with torch.no_grad():
                 for name, p in net.named_parameters():
@@ -124,16 +124,16 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
         for x, y in task.retain.batched(64):
             log_p = net(x).log_softmax(1)
             losses = [-c[label] * log_p[i, label] for i, label in enumerate(y.tolist())]
-            stepper.zero_grad()
+            optimizer.zero_grad()
             torch.stack(losses).mean().backward()
-            stepper.step()
+            optimizer.step()
     found = bench.run(cfw, uneven(bench.task), **arguments)
     all_close(weights(found), weights(net))
 
 
 @pytest.mark.parametrize("model", ["logreg", "mlp"])
 def test_a_net_without_convolutions_is_skipped(bench: Bench, model: str) -> None:
-    net = Bench(bench.lab, compose(f"model={model}")).fresh()
+    net = Bench(bench.workspace, compose(f"model={model}")).fresh()
     with pytest.raises(Skip, match="convolutions"):
         cfw(net, bench.task, **SETTINGS, epochs=1, final_confuser_std=0.0)
 

@@ -13,11 +13,11 @@ from method.bench import SGD, TOLERANCE, Bench, all_close, same, weights
 from torch import nn
 
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
 from unlearnbench.method.cfw import cfw
 from unlearnbench.method.cfw_as_run import cfw_as_run
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.values import Task
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64}
 QUIET: dict[str, Any] = {"start_confuser_std": 0.0, "final_confuser_std": 0.0}
@@ -58,13 +58,13 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
     task, net = some(bench.task, even=False), small().train()
     c = torch.tensor([225 / (10 * n) for n in [5] * 5 + [40] * 5]).double()
     assert len(task.retain.rows) == 225
-    stepper = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
+    optimizer = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
     for e in range(2):
-        stepper.param_groups[0]["lr"] = SGD["lr"] * (1 + math.cos(math.pi * e / 2)) / 2
+        optimizer.param_groups[0]["lr"] = SGD["lr"] * (1 + math.cos(math.pi * e / 2)) / 2
         for x, y in task.retain.batched(64):
-            stepper.zero_grad()
+            optimizer.zero_grad()
             (F.cross_entropy(net(x), y) * c[y].mean()).backward()
-            stepper.step()
+            optimizer.step()
     task = some(bench.task, even=False)
     found = weights(cfw_as_run(small(), task, **SETTINGS, **QUIET, epochs=2))
     all_close(found, weights(net))
@@ -100,17 +100,17 @@ def test_without_a_top_level_convolution_it_is_weighted_finetuning(
     bench: Bench, model: str
 ) -> None:
     noted: dict[str, float] = {}
-    bench = Bench(bench.lab, compose(f"model={model}"))
+    bench = Bench(bench.workspace, compose(f"model={model}"))
     task = replace(some(bench.task, even=False), note=noted.__setitem__)
     found = bench.run(cfw_as_run, task, **SETTINGS, **LOUD, epochs=1)
     assert noted == {"acted_on": 0}
     c = torch.tensor([225 / (10 * n) for n in [5] * 5 + [40] * 5]).double()
     net = bench.original.train()
-    stepper = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
+    optimizer = torch.optim.SGD(net.parameters(), **SETTINGS["sgd"])
     for x, y in some(bench.task, even=False).retain.batched(64):
-        stepper.zero_grad()
+        optimizer.zero_grad()
         (F.cross_entropy(net(x), y) * c[y].mean()).backward()
-        stepper.step()
+        optimizer.step()
     all_close(weights(found), weights(net))
 
 

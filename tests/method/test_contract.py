@@ -5,14 +5,15 @@ from functools import cache
 import pytest
 from cells import composed
 
-from unlearnbench import check, config
-from unlearnbench.check import PASS, Subject
+from unlearnbench.check import properties, run
+from unlearnbench.check.subject import PASS, SKIP, Subject, memorised, subject_of
+from unlearnbench.config import validate
 from unlearnbench.core.errors import Skip
 
 ON_A_RESNET = {"cfw_as_run"}  # it acts on nothing in the small net, and takes a minute elsewhere
 METHODS = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in ON_A_RESNET))
-    for name in config.options("method")
+    for name in validate.options("method")
     if name != "original"  # it calls nothing
 ]
 SLOW = {
@@ -54,24 +55,24 @@ ASKED = [
         marks=[*method.marks, *[pytest.mark.slow] * (method.values[0] in SLOW.get(asked, ()))],
     )
     for method in METHODS
-    for asked in check.properties()
+    for asked in properties.properties()
 ]
 
 
 def test_what_is_slow_is_asked_by_its_name() -> None:
-    assert set(SLOW) <= set(check.properties())
+    assert set(SLOW) <= set(properties.properties())
 
 
 @cache
 def subject(name: str) -> Subject:
-    return check.subject(composed(f"method={name}").method)
+    return subject_of(composed(f"method={name}").method)
 
 
 @pytest.mark.parametrize(("name", "asked"), ASKED)
 def test_contract(name: str, asked: str) -> None:
-    verdict = check.verdict(subject(name), asked)
+    verdict = run.verdict_of(subject(name), asked)
     assert "looks at no forget row" not in verdict.reason, "declare the trait ignores_forget"
-    if verdict.result == check.SKIP:
+    if verdict.result == SKIP:
         pytest.skip(verdict.reason)
     assert verdict.result == PASS, verdict.reason
 
@@ -80,7 +81,7 @@ def test_contract(name: str, asked: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_runs_on_tiny_vit(name: str) -> None:
     try:
-        check.runs_on("tiny_vit", subject(name))
+        properties.runs_on("tiny_vit", subject(name))
     except Skip as reason:
         pytest.skip(str(reason))
 
@@ -91,6 +92,6 @@ def test_runs_on_tiny_vit(name: str) -> None:
 )
 @pytest.mark.parametrize("name", ["gradient_ascent", "influence_as_run", "cf_k"])
 def test_less_sure_has_a_margin(name: str) -> None:
-    before, after, retrained = check.memorised(subject(name))
-    assert before - after > 3 * check.LESS_SURE * (before - retrained)
-    assert check.LESS_SURE * (before - retrained) > 100 * 1e-6, "far above what rounding does"
+    before, after, retrained = memorised(subject(name))
+    assert before - after > 3 * properties.LESS_SURE * (before - retrained)
+    assert properties.LESS_SURE * (before - retrained) > 100 * 1e-6, "far above what rounding does"

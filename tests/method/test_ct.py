@@ -70,6 +70,6 @@ def test_kernels_that_are_not_square_stay(bench: Bench) -> None:
 
 @pytest.mark.parametrize("model", ["logreg", "mlp"])
 def test_a_net_without_kernels_is_skipped(bench: Bench, model: str) -> None:
-    net = Bench(bench.lab, compose(f"model={model}")).fresh()
+    net = Bench(bench.workspace, compose(f"model={model}")).fresh()
     with pytest.raises(Skip, match="kernels"):
         ct(net, bench.task, **SETTINGS, epochs=1)

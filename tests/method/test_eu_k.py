@@ -8,10 +8,10 @@ import torch
 from method.bench import SGD, Bench, same, weights
 from torch import Generator, Tensor
 
-from unlearnbench import pipeline
+from unlearnbench.core.task import Task
 from unlearnbench.method.eu_k import eu_k
 from unlearnbench.method.retrain import retrain
-from unlearnbench.values import Task
+from unlearnbench.pipeline import inputs
 
 TAIL = ("stage2.", "head.")
 
@@ -22,7 +22,7 @@ def flicker(x: Tensor, generator: Generator) -> Tensor:
 
 def augmented(bench: Bench) -> Task:
     """A task whose training augments; that of the digits does not."""
-    return pipeline.task(bench.cell, replace(bench.data, augment=flicker), bench.parts)
+    return inputs.task(bench.cell, replace(bench.data, augment=flicker), bench.parts)
 
 
 @pytest.mark.parametrize("k", [3, 10])

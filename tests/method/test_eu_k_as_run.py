@@ -9,11 +9,11 @@ import torch
 from method.bench import Bench, same, weights
 from torch import Generator, Tensor, nn
 
-from unlearnbench import pipeline
 from unlearnbench.method import eu_k_as_run as module
 from unlearnbench.method.cf_k import cf_k
 from unlearnbench.method.eu_k_as_run import eu_k_as_run
 from unlearnbench.model.tiny_vit import tiny_vit
+from unlearnbench.pipeline import inputs
 
 SETTINGS: dict[str, Any] = {"lr": 0.1, "decay": 0.1, "proximity": 0.1, "batch_size": 64}
 CONVOLUTIONS = {
@@ -90,9 +90,9 @@ def test_what_is_drawn_of_a_tiny_vit(bench: Bench, monkeypatch: pytest.MonkeyPat
 def test_the_training_is_cf_ks_on_augmented_rows(bench: Bench) -> None:
     data = replace(bench.data, augment=flicker)
     drawn = bench.run(eu_k_as_run, bench.task, **SETTINGS, epochs=0, k=1)
-    task = pipeline.task(bench.cell, data, bench.parts)
+    task = inputs.task(bench.cell, data, bench.parts)
     augmented = replace(task, retain=task.retain.augmented())
     other = cf_k(drawn, augmented, **SETTINGS, epochs=2, k=1)
-    task = pipeline.task(bench.cell, data, bench.parts)
+    task = inputs.task(bench.cell, data, bench.parts)
     net = bench.run(eu_k_as_run, task, **SETTINGS, epochs=2, k=1)
     assert same(net.state_dict(), other.state_dict())

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from method.bench import Bench, all_close, weights
 from torch import Tensor, nn
 
-from unlearnbench import train
 from unlearnbench.core.errors import Skip
 from unlearnbench.method import fcs as module
 from unlearnbench.method.fcs import fcs
+from unlearnbench.train import loop
 
 SETTINGS: dict[str, Any] = {
     "sgd": {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.01},
@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def stepper(net: nn.Module, name: str) -> torch.optim.SGD:
+def optimizer(net: nn.Module, name: str) -> torch.optim.SGD:
     return torch.optim.SGD(net.parameters(), **SETTINGS[name])
 
 
@@ -39,11 +39,11 @@ def down(net: nn.Module, value: Tensor, by: torch.optim.SGD) -> None:
 def test_against_loops_by_hand(bench: Bench, epochs: int) -> None:
     task, net = bench.task, bench.original.train()
     forget, retain = task.forget.batched(40), task.retain.batched(40)
-    others, first = retain.endless(), stepper(net, "sgd")
+    others, first = retain.endless(), optimizer(net, "sgd")
     for x, _ in forget:
         p = net(x).softmax(1)
         down(net, (0.1 * (0.1 / p).log()).sum() / len(x), first)
-    blur, strengthen, t = stepper(net, "forget_sgd"), stepper(net, "retain_sgd"), 0
+    blur, strengthen, t = optimizer(net, "forget_sgd"), optimizer(net, "retain_sgd"), 0
     for _ in range(epochs):
         for x, _ in forget:
             Z_f, Z_r = net(x), net(next(others)[0]).detach()
@@ -66,11 +66,11 @@ def test_the_forget_rate_is_one_cosine_over_all_steps(
     rates: dict[float, list[float]] = {}
 
     def watched(net: nn.Module, sgd: Any) -> torch.optim.SGD:
-        made, seen = train.optimizer(net, sgd), rates.setdefault(sgd["lr"], [])
+        made, seen = loop.make_optimizer(net, sgd), rates.setdefault(sgd["lr"], [])
         made.register_step_pre_hook(lambda *_: seen.append(made.param_groups[0]["lr"]))
         return made
 
-    monkeypatch.setattr(module, "optimizer", watched)
+    monkeypatch.setattr(module, "make_optimizer", watched)
     task = bench.task
     bench.run(fcs, task, **{**SETTINGS, "eta_min": eta_min}, epochs=2)
     assert set(rates[0.03]) == {0.03}

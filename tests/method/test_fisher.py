@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from method.bench import Bench, close, same, weights
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
+from unlearnbench.method import _ops as ops
 from unlearnbench.method import fisher as module
 from unlearnbench.method.fisher import _diagonal, fisher
 from unlearnbench.model.mlp import mlp

@@ -27,15 +27,16 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from unlearnbench import config, pipeline
-from unlearnbench.cell import Cell
-from unlearnbench.pipeline import Lab
-from unlearnbench.split import split_of
-from unlearnbench.store import Store
+from unlearnbench.config import compose, validate
+from unlearnbench.core.cell import Cell
+from unlearnbench.pipeline import inputs, models
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.store.artifacts import Store
 
 PATH = Path(__file__).with_name("golden.json")
 GOLDEN: dict[str, dict[str, Any]] = json.loads(PATH.read_text()) if PATH.is_file() else {}
-METHODS = [name for name in config.options("method") if name != "original"]
+METHODS = [name for name in validate.options("method") if name != "original"]
 TOLERANCE = 1e-4
 APART = 10 * TOLERANCE
 """What two methods differ by at least in one of their figures."""
@@ -74,14 +75,14 @@ def cells() -> dict[str, Cell]:
     """The cell of each method."""
     rest = ("attack=none", *TRAINED)
     grid = [[f"method={name}", *rest, *WORDS.get(name, ())] for name in METHODS]
-    return dict(zip(METHODS, config.cells(grid), strict=True))
+    return dict(zip(METHODS, compose.cells(grid), strict=True))
 
 
 @torch.no_grad()
 def figures(cell: Cell, original: nn.Module, net: nn.Module) -> dict[str, float]:
     """Of each part the mean confidence in its labels; lengths of weights, changes and buffers."""
-    data = pipeline.dataset(cell)
-    task = pipeline.task(cell, data, split_of(cell, data))
+    data = inputs.dataset(cell)
+    task = inputs.task(cell, data, split_of(cell, data))
     values = {}
     for name in ("retain", "forget", "val"):
         part = getattr(task, name)
@@ -130,10 +131,10 @@ def environment() -> str:
     return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]
 
 
-def recorded(lab: Lab, name: str) -> dict[str, Any]:
+def recorded(workspace: Workspace, name: str) -> dict[str, Any]:
     """What ``golden.json`` says of a method, computed here."""
     cell = cells()[name]
-    original, net = pipeline.original(lab, cell), pipeline.unlearned(lab, cell)
+    original, net = models.original(workspace, cell), models.unlearned(workspace, cell)
     return {
         "version": cell.method["version"],
         "figures": figures(cell, original, net),
@@ -149,8 +150,8 @@ def recorded(lab: Lab, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS]
 )
-def test_golden(lab: Lab, name: str) -> None:
-    golden, here = GOLDEN[name], recorded(lab, name)
+def test_golden(workspace: Workspace, name: str) -> None:
+    golden, here = GOLDEN[name], recorded(workspace, name)
     assert golden["version"] == here["version"], "its version changed: record the figures anew"
     for figure, value in golden["figures"].items():
         assert here["figures"][figure] == pytest.approx(value, abs=tolerance(value)), figure
@@ -158,11 +159,11 @@ def test_golden(lab: Lab, name: str) -> None:
         assert golden["bits"] == here["bits"], "the same figures, but other bits"
 
 
-def test_the_net_is_trained(lab: Lab) -> None:
+def test_the_net_is_trained(workspace: Workspace) -> None:
     cell = cells()["finetune"]
-    data = pipeline.dataset(cell)
-    task = pipeline.task(cell, data, split_of(cell, data).hide_forget())
-    net = pipeline.original(lab, cell)
+    data = inputs.dataset(cell)
+    task = inputs.task(cell, data, split_of(cell, data).hide_forget())
+    net = models.original(workspace, cell)
     for part, least in ((task.retain, 0.999), (task.val, 0.9)):
         ((x, y),) = part.ordered()
         with torch.no_grad():
@@ -192,22 +193,22 @@ def test_every_figure_is_of_a_method_that_is_there() -> None:
 
 
 def test_other_bits_are_no_failure_in_another_environment(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = recorded(lab, "finetune")
+    here = recorded(workspace, "finetune")
     monkeypatch.setitem(GOLDEN, "finetune", {**here, "bits": "others"})
     with pytest.raises(AssertionError, match="other bits"):
-        test_golden(lab, "finetune")
+        test_golden(workspace, "finetune")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX")
-    test_golden(lab, "finetune")
+    test_golden(workspace, "finetune")
 
 
 def record(names: list[str]) -> None:
     """Write the figures of these methods anew, and drop methods that are no more."""
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(Store(Path(folder)), "cpu")
+        workspace = Workspace(Store(Path(folder)), "cpu")
         for name in names:
-            GOLDEN[name] = recorded(lab, name)
+            GOLDEN[name] = recorded(workspace, name)
             sys.stdout.write(f"{name}: {GOLDEN[name]['figures']}\n")
     golden = {name: GOLDEN[name] for name in METHODS if name in GOLDEN}
     PATH.write_text(json.dumps(golden, indent=1) + "\n")

@@ -7,7 +7,7 @@ from method.bench import SGD, Bench, same
 from torch import Tensor, nn
 
 from unlearnbench.method.gradient_ascent import gradient_ascent
-from unlearnbench.train import descend
+from unlearnbench.train.loop import descend
 
 SETTINGS = {"sgd": SGD, "epochs": 2, "batch_size": 64}
 

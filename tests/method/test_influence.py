@@ -9,8 +9,8 @@ from cells import compose
 from method.bench import TOLERANCE, Bench, same, weights
 from torch import Tensor, nn
 
+from unlearnbench.core.data import Batches
 from unlearnbench.method.influence import influence
-from unlearnbench.values import Batches
 
 SETTINGS: dict[str, Any] = {"damping": 0.1, "iterations": 500, "residual": 1e-12, "rows": 10**6}
 
@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {"damping": 0.1, "iterations": 500, "residual": 1e-12
 @pytest.fixture(scope="module")
 def linear(bench: Bench) -> Bench:
     """Logistic regression: its gradients and its Fisher matrix are written down in a line."""
-    return Bench(bench.lab, compose("model=logreg"))
+    return Bench(bench.workspace, compose("model=logreg"))
 
 
 def matrix(net: nn.Module) -> Tensor:
@@ -80,7 +80,7 @@ def test_so_many_rows_enter_the_matrix(linear: Bench) -> None:
 
 def test_regression_against_a_dense_solve(bench: Bench) -> None:
     """Squared error: F = mean_i 2 x xᵀ, ∇ = mean_i 2 (z − y) x."""
-    linear = Bench(bench.lab, compose("dataset=diabetes", "model=logreg"))
+    linear = Bench(bench.workspace, compose("dataset=diabetes", "model=logreg"))
     task, theta, sides = linear.task, matrix(linear.original), []
     for part in (task.forget, task.retain):
         ((x, y),) = part.batched(len(part.rows))

@@ -9,15 +9,16 @@ from cells import compose
 from method.bench import TOLERANCE, Bench, same
 from torch import Tensor, nn
 
+from unlearnbench.core.data import Batches
+from unlearnbench.core.task import Task
 from unlearnbench.method.influence_as_run import influence_as_run
-from unlearnbench.values import Batches, Task
 
 LARGE = 1e4  # the step has to drown the rounding of the weights it is added to
 
 
 @pytest.fixture(scope="module")
 def linear(bench: Bench) -> Bench:
-    return Bench(bench.lab, compose("model=logreg"))
+    return Bench(bench.workspace, compose("model=logreg"))
 
 
 def vector(net: nn.Module) -> Tensor:

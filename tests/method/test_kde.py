@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from method.bench import SGD, TOLERANCE, Bench, close, same
 from torch import nn
 
-from unlearnbench import train
+from unlearnbench.core.data import Batches, Loss
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
 from unlearnbench.method import kde as module
 from unlearnbench.method.kde import kde
-from unlearnbench.values import Batches, Loss, Task
+from unlearnbench.train import loop
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "retain_sgd": SGD, "batch_size": 64, "temperature": 5.0}
 ENDS = {"stem.0.weight", "head.2.weight", "head.2.bias"}
@@ -32,7 +33,7 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Batches, Loss, dict[str
 
     def watched(model: nn.Module, batches: Batches, loss: Loss, **how: Any) -> nn.Module:
         seen.append((batches, loss, how))
-        return train.descend(model, batches, loss, **how)
+        return loop.descend(model, batches, loss, **how)
 
     monkeypatch.setattr(module, "descend", watched)
     return seen
@@ -60,8 +61,8 @@ def test_warms_up_on_as_many_retain_rows_as_there_are_validation_rows(
     assert len(warm_up.rows.unique()) == len(warm_up.rows) == len(bench.parts.val)
     assert torch.isin(warm_up.rows, bench.parts.retain).all()
     assert torch.equal(retain.rows, bench.parts.retain)
-    assert (first["epochs"], first.get("schedule", train.constant)) == (1, train.constant)
-    assert (second["epochs"], second["schedule"]) == (2, train.cosine)
+    assert (first["epochs"], first.get("schedule", loop.constant)) == (1, loop.constant)
+    assert (second["epochs"], second["schedule"]) == (2, loop.cosine)
 
 
 def test_losses_by_hand_with_a_teacher_that_stays(

@@ -9,12 +9,12 @@ from method.bench import Bench, same
 from method.test_kde import SETTINGS, poisoned
 from torch import nn
 
+from unlearnbench.core.data import Batches
 from unlearnbench.method import kde_as_run as module
 from unlearnbench.method.kde_as_run import kde_as_run
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.train import cosine
-from unlearnbench.values import Batches
+from unlearnbench.train.loop import cosine
 
 
 def test_without_epochs_it_resets_the_head_of_a_net_without_a_top_convolution(bench: Bench) -> None:

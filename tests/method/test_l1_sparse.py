@@ -36,15 +36,15 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
     gamma = 0.01
     net = bench.run(l1_sparse, bench.task, **SETTINGS, gamma=gamma)
     other = bench.original.train()
-    stepper = torch.optim.SGD(other.parameters(), **SGD)
+    optimizer = torch.optim.SGD(other.parameters(), **SGD)
     batches = bench.task.retain.batched(64)
     for rate, pull in ((1.0, 1.0), (0.5, 0.5)):
-        stepper.param_groups[0]["lr"] = rate * SGD["lr"]
+        optimizer.param_groups[0]["lr"] = rate * SGD["lr"]
         for x, y in batches:
-            stepper.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(other(x), y).backward()
             for p in other.parameters():
                 assert p.grad is not None
                 p.grad += gamma * pull * p.detach().sign()
-            stepper.step()
+            optimizer.step()
     all_close(weights(net), weights(other))

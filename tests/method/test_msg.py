@@ -11,9 +11,9 @@ from method.bench import TOLERANCE, Bench, all_close, weights
 from torch import Tensor, nn
 
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
+from unlearnbench.method._redraw import triangle
 from unlearnbench.method.msg import msg
-from unlearnbench.ops import triangle
-from unlearnbench.values import Task
 
 SGD: dict[str, Any] = {"lr": 0.03, "momentum": 0.9, "weight_decay": 0.05}
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 64}
@@ -76,16 +76,16 @@ def test_others_move_at_a_tenth_of_their_gradient(
     other = bench.run(msg, bench.task, **SETTINGS, epochs=0, init_rate=init_rate).train()
     changed, task = changes(other, bench), bench.task
     by = {name: 0.1 + 0.9 * changed[name].double() for name in CONVOLUTIONS}
-    stepper = torch.optim.SGD(other.parameters(), **SGD)
+    optimizer = torch.optim.SGD(other.parameters(), **SGD)
     list(small(task).retain)  # scoring walks once, and so the next walk has another order
     for rate in RATES[epochs]:
-        stepper.param_groups[0]["lr"] = rate * SGD["lr"]
+        optimizer.param_groups[0]["lr"] = rate * SGD["lr"]
         for x, y in task.retain.batched(64):
-            stepper.zero_grad()
+            optimizer.zero_grad()
             task.loss(other, x, y).backward()
             for name, p in other.named_parameters():
                 p.grad *= by.get(name, 1.0)
-            stepper.step()
+            optimizer.step()
     net = bench.run(msg, bench.task, **SETTINGS, epochs=epochs, init_rate=init_rate)
     all_close(weights(net), weights(other))
 
@@ -105,6 +105,6 @@ def test_notes_the_share_of_convolutions(bench: Bench) -> None:
 
 @pytest.mark.parametrize("model", ["logreg", "mlp"])
 def test_a_net_without_convolutions_is_skipped(bench: Bench, model: str) -> None:
-    net = Bench(bench.lab, compose(f"model={model}")).fresh()
+    net = Bench(bench.workspace, compose(f"model={model}")).fresh()
     with pytest.raises(Skip, match="convolution"):
         msg(deepcopy(net), bench.task, **SETTINGS, epochs=1, init_rate=0.3)

@@ -8,10 +8,10 @@ import torch
 from cells import compose
 from method.bench import SGD, TOLERANCE, Bench, same, weights
 
-from unlearnbench import ops
+from unlearnbench.method import _redraw as redraw
 from unlearnbench.method.msg import msg
 from unlearnbench.method.msg_as_run import msg_as_run
-from unlearnbench.train import descend
+from unlearnbench.train.loop import descend
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 20}
 CONVOLUTIONS = ["stem.0.weight", "stage1.0.weight", "stage2.0.weight"]
@@ -59,7 +59,7 @@ def test_scores_against_a_loop_by_hand(bench: Bench) -> None:
 )
 def test_a_net_without_convolutions_is_finetuned(bench: Bench) -> None:
     noted: dict[str, float] = {}
-    linear = Bench(bench.lab, compose("model=logreg"))
+    linear = Bench(bench.workspace, compose("model=logreg"))
     task = replace(linear.task, note=noted.__setitem__)
     net = linear.run(msg_as_run, task, **SETTINGS, epochs=2, init_rate=0.3)
     assert noted == {"acted_on": 0}
@@ -67,7 +67,7 @@ def test_a_net_without_convolutions_is_finetuned(bench: Bench) -> None:
     alike = task.retain.chosen(torch.arange(len(task.forget.rows)))
     for part in (alike.batched(64), task.forget.batched(20)):
         list(part)  # scoring walks once; orders of batches are drawn one after the other
-    how: dict[str, Any] = {"sgd": SGD, "epochs": 2, "schedule": ops.triangle}
+    how: dict[str, Any] = {"sgd": SGD, "epochs": 2, "schedule": redraw.triangle}
     other = descend(linear.original, task.retain.batched(20), task.loss, **how)
     assert same(weights(net), weights(other))
 

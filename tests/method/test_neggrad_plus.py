@@ -7,7 +7,7 @@ from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench.method.neggrad_plus import neggrad_plus
-from unlearnbench.train import descend
+from unlearnbench.train.loop import descend
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "epochs": 2, "batch_size": 64}
 

@@ -9,7 +9,7 @@ from method.bench import SGD, Bench, all_close, same, weights
 from torch import Tensor, nn
 
 from unlearnbench.method.neggrad_plus_as_run import neggrad_plus_as_run
-from unlearnbench.train import descend
+from unlearnbench.train.loop import descend
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "batch_size": 32}
 
@@ -32,13 +32,13 @@ def test_alpha_zero_is_ascent_over_the_retain_sets_length(bench: Bench) -> None:
     sgd = {**SGD, "lr": 1e-4}  # at more the ascent is not finite
     net = bench.run(neggrad_plus_as_run, bench.task, sgd=sgd, batch_size=32, epochs=2, alpha=0.0)
     other, task = bench.original.eval(), bench.task
-    stepper = torch.optim.SGD(other.parameters(), **sgd)
+    optimizer = torch.optim.SGD(other.parameters(), **sgd)
     for _ in range(2):
         batches = list(task.forget.batched(32))
         for number in range(len(task.retain.batched(32))):
-            stepper.zero_grad()
+            optimizer.zero_grad()
             (-task.loss(other, *batches[number % len(batches)])).backward()
-            stepper.step()
+            optimizer.step()
     all_close(weights(net), weights(other))
 
 

@@ -77,7 +77,7 @@ def test_against_a_loop_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     _prune_and_redraw(net, 0.8, task)
     n_y = task.retain.y.tolist()
     c = torch.tensor([n_y.count(label) ** -0.1 for label in range(10)]).double()
-    stepper = torch.optim.SGD(net.train().parameters(), **SGD)
+    optimizer = torch.optim.SGD(net.train().parameters(), **SGD)
 
     def entropy(model: nn.Module, x: Tensor) -> Tensor:
         p: Tensor = model(x).softmax(1)
@@ -88,9 +88,9 @@ def test_against_a_loop_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
         for x, y in task.retain.batched(64):
             losses = -net(x).log_softmax(1)[torch.arange(len(y)), y]
             apart = (entropy(net, x) - entropy(teacher, x).detach()).square().mean()
-            stepper.zero_grad()
+            optimizer.zero_grad()
             ((c[y] * losses).sum() / c[y].sum() + apart).backward()
-            stepper.step()
+            optimizer.step()
             steps += 1
             if steps == int(len(task.retain.batched(64)) * 1.5):
                 break

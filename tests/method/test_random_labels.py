@@ -7,11 +7,11 @@ import pytest
 import torch
 from method.bench import SGD, Bench, same
 
+from unlearnbench.core.data import Batches
 from unlearnbench.core.errors import Skip
 from unlearnbench.method import random_labels as module
 from unlearnbench.method.random_labels import random_labels
-from unlearnbench.train import descend
-from unlearnbench.values import Batches
+from unlearnbench.train.loop import descend
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "epochs": 3, "batch_size": 64}
 

@@ -8,14 +8,14 @@ import torch
 from method.bench import SGD, Bench, same, weights
 from torch import Tensor, nn
 
-from unlearnbench import ops
+from unlearnbench.core.seeding import generator
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 from unlearnbench.method import rni as module
 from unlearnbench.method.rni import CHOSEN, rni
 from unlearnbench.model.mlp import mlp
 from unlearnbench.model.resnet18 import resnet18
-from unlearnbench.seeding import generator
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.train.loop import descend
 
 FINE = {**SGD, "lr": 0.02}
 SETTINGS: dict[str, Any] = {

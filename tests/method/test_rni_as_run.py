@@ -8,14 +8,14 @@ import torch
 from method.bench import SGD, Bench, same
 from torch import Tensor, nn
 
-from unlearnbench import ops
+from unlearnbench.core.seeding import generator
+from unlearnbench.method import _ops as ops
 from unlearnbench.method import rni_as_run as module
 from unlearnbench.method.rni import rni
 from unlearnbench.method.rni_as_run import rni_as_run
 from unlearnbench.model.mlp import mlp
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.tiny_vit import tiny_vit
-from unlearnbench.seeding import generator
 
 SETTINGS: dict[str, Any] = {
     "sgd": SGD,

@@ -9,11 +9,12 @@ import torch
 from method.bench import SGD, Bench, same
 from torch import Tensor, nn
 
+from unlearnbench.core.data import Batches
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
 from unlearnbench.method import scrub as module
 from unlearnbench.method.scrub import scrub
 from unlearnbench.method.scrub_no_rewind import scrub_no_rewind
-from unlearnbench.values import Batches, Task
 
 State = dict[str, Tensor]
 SETTINGS: dict[str, Any] = {

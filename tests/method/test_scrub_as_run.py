@@ -9,10 +9,10 @@ import torch
 from method.bench import Bench, same
 from method.test_scrub import SETTINGS, calling, shifted, walking
 
+from unlearnbench.core.data import Batches
 from unlearnbench.method import scrub_as_run as module
 from unlearnbench.method.scrub import scrub
 from unlearnbench.method.scrub_as_run import scrub_as_run
-from unlearnbench.values import Batches
 
 
 def test_no_epochs_is_the_identity(bench: Bench) -> None:
@@ -50,7 +50,7 @@ def test_but_for_the_start_it_is_scrub_on_ordered_forget_rows(bench: Bench) -> N
 
 
 def test_forget_rows_are_not_shuffled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    walked, plain = [], Batches.walk
+    walked, plain = [], Batches.epoch
 
     def watch(batches: Batches, first: int = 0) -> Iterator[Any]:
         for x, y in plain(batches, first):
@@ -58,6 +58,6 @@ def test_forget_rows_are_not_shuffled(bench: Bench, monkeypatch: pytest.MonkeyPa
                 walked.append(y)
             yield x, y
 
-    monkeypatch.setattr(Batches, "walk", watch)
+    monkeypatch.setattr(Batches, "epoch", watch)
     bench.run(scrub_as_run, bench.task, **SETTINGS, epochs=2, msteps=2)
     assert torch.equal(torch.cat(walked), bench.task.forget.y.repeat(2))

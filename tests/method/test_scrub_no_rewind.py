@@ -10,11 +10,11 @@ from cells import compose
 from method.bench import SGD, Bench, all_close, same
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
+from unlearnbench.method import _ops as ops
 from unlearnbench.method.scrub_no_rewind import scrub_no_rewind
-from unlearnbench.pipeline import Lab
-from unlearnbench.train import descend
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train.loop import descend
 
 SIZES = {"retain": 64, "forget": 32}
 SETTINGS: dict[str, Any] = {"sgd": SGD, "decay": 0.5, "temperature": 2.0, "batch_size": SIZES}
@@ -47,16 +47,16 @@ def test_against_a_loop_by_hand(bench: Bench) -> None:
     settings = {**SETTINGS, "epochs": 5, "msteps": 2, "alpha": 0.5, "gamma": 0.7}
     net = bench.run(scrub_no_rewind, bench.task, **settings)
     other, t = bench.original.train(), bench.original.eval()
-    stepper = torch.optim.SGD(other.parameters(), **SGD)
+    optimizer = torch.optim.SGD(other.parameters(), **SGD)
     retain, forget = bench.task.retain.batched(64), bench.task.forget.batched(32)
 
     def step(loss: Tensor) -> None:
-        stepper.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        stepper.step()
+        optimizer.step()
 
     for e, factor in enumerate(FACTORS, start=1):
-        stepper.param_groups[0]["lr"] = SGD["lr"] * factor
+        optimizer.param_groups[0]["lr"] = SGD["lr"] * factor
         for x, _ in forget if e <= 2 else ():
             step(-distance(other(x), t(x).detach()))
         for x, y in retain:
@@ -85,9 +85,9 @@ def test_the_teacher_is_the_original_and_stays_it(
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_max_steps_drive_the_student_away_on_forget_rows(lab: Lab, seed: int) -> None:
+def test_max_steps_drive_the_student_away_on_forget_rows(workspace: Workspace, seed: int) -> None:
     """3.3, 3.8 and 3.9 times as far for these seeds."""
-    bench = Bench(lab, compose(f"seed={seed}"))
+    bench = Bench(workspace, compose(f"seed={seed}"))
     fast = {**SETTINGS, "sgd": {**SGD, "lr": 0.03}}
     x, _ = next(iter(bench.task.forget.batched(1000)))
     away = []

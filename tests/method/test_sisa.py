@@ -11,16 +11,17 @@ from cells import compose
 from method.bench import same
 from torch import nn
 
-from unlearnbench import outputs, pipeline, table
-from unlearnbench.cell import Cell
+from unlearnbench.core.cell import Cell
+from unlearnbench.core.data import Batches
+from unlearnbench.core.seeding import seeded
+from unlearnbench.core.task import Task
 from unlearnbench.method import sisa as module
 from unlearnbench.method.sisa import prepare, sisa
 from unlearnbench.method.sisa_retrain import sisa_retrain
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.pipeline import Lab
-from unlearnbench.seeding import seeded
-from unlearnbench.split import split_of
-from unlearnbench.values import Batches, Task
+from unlearnbench.pipeline import inputs, models, outputs, rows
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
 
 WORDS = ["model=mlp", "train.call.epochs=1"]
 Forgetting = Callable[..., Cell]
@@ -29,7 +30,7 @@ Forgetting = Callable[..., Cell]
 @pytest.fixture
 def forgetting(tmp_path: Path) -> Forgetting:
     """A cell that forgets some of the training rows, by their places."""
-    data = pipeline.dataset(compose(*WORDS))
+    data = inputs.dataset(compose(*WORDS))
     train_rows = split_of(compose(*WORDS), data).train
 
     def make(*words: str, places: list[int]) -> Cell:
@@ -41,18 +42,18 @@ def forgetting(tmp_path: Path) -> Forgetting:
 
 
 def task_of(cell: Cell, **changes: Any) -> Task:
-    data = pipeline.dataset(cell)
-    return replace(pipeline.task(cell, data, split_of(cell, data)), **changes)
+    data = inputs.dataset(cell)
+    return replace(inputs.task(cell, data, split_of(cell, data)), **changes)
 
 
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("places", [[3], list(range(40))])
 def test_bit_equal_to_training_without_the_forget_rows(
-    new_lab: Lab, forgetting: Forgetting, places: list[int], slices: int
+    new_workspace: Workspace, forgetting: Forgetting, places: list[int], slices: int
 ) -> None:
     one = forgetting("method=sisa", f"method.prepare.slices={slices}", places=places)
     other = forgetting("method=sisa_retrain", f"method.call.slices={slices}", places=places)
-    nets = [pipeline.unlearned(new_lab, cell).state_dict() for cell in (one, other)]
+    nets = [models.unlearned(new_workspace, cell).state_dict() for cell in (one, other)]
     assert same(*nets)
 
 
@@ -75,11 +76,11 @@ def test_bit_equal_where_a_net_draws_of_its_own(forgetting: Forgetting) -> None:
     assert same(net.state_dict(), other.state_dict())
 
 
-def test_untouched_shards_are_as_prepared(new_lab: Lab, forgetting: Forgetting) -> None:
+def test_untouched_shards_are_as_prepared(new_workspace: Workspace, forgetting: Forgetting) -> None:
     one = forgetting("method=sisa", places=[3])
-    net = pipeline.unlearned(new_lab, one)
+    net = models.unlearned(new_workspace, one)
     assert isinstance(net, Ensemble)
-    held = pipeline.prepared(new_lab, one)
+    held = models.prepared(new_workspace, one)
     kept = []
     for s, member in enumerate(net.members):
         own = {f"{s}.0.{name}": tensor for name, tensor in member.state_dict().items()}
@@ -88,10 +89,10 @@ def test_untouched_shards_are_as_prepared(new_lab: Lab, forgetting: Forgetting) 
 
 
 def test_only_the_slices_from_the_first_touched_one_are_trained_again(
-    new_lab: Lab, forgetting: Forgetting
+    new_workspace: Workspace, forgetting: Forgetting
 ) -> None:
     one = forgetting("method=sisa", "method.prepare.slices=3", places=[3])
-    task, trained = task_of(one, prepared=pipeline.prepared(new_lab, one)), list[int]()
+    task, trained = task_of(one, prepared=models.prepared(new_workspace, one)), list[int]()
     (r,) = [
         r
         for parts in module._slices(task, 5, 3)
@@ -103,7 +104,7 @@ def test_only_the_slices_from_the_first_touched_one_are_trained_again(
         trained.append(len(batches.rows))
         return net
 
-    sisa(pipeline.fresh(one, pipeline.dataset(one)), replace(task, fit=fit))
+    sisa(inputs.fresh(one, inputs.dataset(one)), replace(task, fit=fit))
     assert len(trained) == 3 - r
     assert trained[-1] in (len(task.train.rows) // 5 - 1, len(task.train.rows) // 5)
 
@@ -119,35 +120,35 @@ def test_shards_and_slices_share_the_training_rows_out(forgetting: Forgetting) -
 
 
 def test_prepared_once_and_blind_to_the_forget_rows(
-    lab: Lab, new_lab: Lab, forgetting: Forgetting
+    workspace: Workspace, new_workspace: Workspace, forgetting: Forgetting
 ) -> None:
     one, other = (forgetting("method=sisa", places=places) for places in ([3], [7, 8, 9]))
     assert one.prepared_key == other.prepared_key
     assert one.model_key != other.model_key
-    held = pipeline.prepared(lab, one)
-    assert same(held, pipeline.prepared(new_lab, other))
+    held = models.prepared(workspace, one)
+    assert same(held, models.prepared(new_workspace, other))
 
 
 def test_reloaded_from_the_store_it_answers_with_the_mean_posterior(
-    new_lab: Lab, forgetting: Forgetting
+    new_workspace: Workspace, forgetting: Forgetting
 ) -> None:
     one = forgetting("method=sisa", places=[3])
-    data = pipeline.dataset(one)
+    data = inputs.dataset(one)
     net = sisa(
-        pipeline.original(new_lab, one),
-        task_of(one, prepared=pipeline.prepared(new_lab, one)),
+        models.original(new_workspace, one),
+        task_of(one, prepared=models.prepared(new_workspace, one)),
     )
     assert isinstance(net, Ensemble)
-    found = outputs.predictions(new_lab, one).logits_MQNC[0, 0]
+    found = outputs.predictions(new_workspace, one).logits_MQNC[0, 0]
     with torch.no_grad():
         x = data.inputs(data.rows)
         mean = torch.stack([member(x).softmax(1) for member in net.members]).mean(0)
     torch.testing.assert_close(torch.from_numpy(found).softmax(1), mean, rtol=1e-4, atol=1e-6)
-    assert same(pipeline.unlearned(new_lab, one).state_dict(), net.state_dict())
+    assert same(models.unlearned(new_workspace, one).state_dict(), net.state_dict())
 
 
 @pytest.mark.parametrize("method", ["sisa", "sisa_retrain"])
-def test_regression_is_skipped(new_lab: Lab, method: str) -> None:
-    found = table.rows(new_lab, compose(*WORDS, "dataset=diabetes", f"method={method}"))
+def test_regression_is_skipped(new_workspace: Workspace, method: str) -> None:
+    found = rows.rows_of(new_workspace, compose(*WORDS, "dataset=diabetes", f"method={method}"))
     assert {row["status"] for row in found.rows} == {"skipped"}
     assert "posteriors" in found.rows[0]["reason"]

@@ -7,14 +7,14 @@ from cells import compose
 from method.bench import Bench, same
 from torch import nn
 
+from unlearnbench.core.data import Batches
 from unlearnbench.method.sisa_retrain import sisa_retrain
-from unlearnbench.pipeline import Lab
-from unlearnbench.values import Batches
+from unlearnbench.pipeline.workspace import Workspace
 
 
-def test_one_shard_is_a_training_on_the_retain_rows(lab: Lab) -> None:
+def test_one_shard_is_a_training_on_the_retain_rows(workspace: Workspace) -> None:
     """In the order of its own generators, from its own initial weights."""
-    bench = Bench(lab, compose("model=mlp", "train.call.epochs=1"))
+    bench = Bench(workspace, compose("model=mlp", "train.call.epochs=1"))
     net = bench.run(sisa_retrain, bench.task, shards=1, slices=1)
     task = bench.task
     order = torch.randperm(len(task.train.rows), generator=task.generator("shards"))
@@ -24,8 +24,8 @@ def test_one_shard_is_a_training_on_the_retain_rows(lab: Lab) -> None:
     assert same(net.get_submodule("members.0").state_dict(), other.state_dict())
 
 
-def test_a_slice_is_trained_on_with_those_before_it_and_no_forget_row(lab: Lab) -> None:
-    bench = Bench(lab, compose("model=mlp", "train.call.epochs=1"))
+def test_a_slice_is_trained_on_with_those_before_it_and_no_forget_row(workspace: Workspace) -> None:
+    bench = Bench(workspace, compose("model=mlp", "train.call.epochs=1"))
     task, walked = bench.task, list[Batches]()
 
     def fit(net: nn.Module, batches: Batches) -> nn.Module:
@@ -42,8 +42,8 @@ def test_a_slice_is_trained_on_with_those_before_it_and_no_forget_row(lab: Lab) 
     assert all(torch.equal(one.y, bench.data.y[one.rows]) for one in walked)
 
 
-def test_forget_rows_have_no_say(lab: Lab) -> None:
-    bench = Bench(lab, compose("model=mlp", "train.call.epochs=1"))
+def test_forget_rows_have_no_say(workspace: Workspace) -> None:
+    bench = Bench(workspace, compose("model=mlp", "train.call.epochs=1"))
     task = bench.task
     wrong = torch.where(torch.isin(task.train.rows, task.forget.rows), 0, task.train.y)
     nets = [

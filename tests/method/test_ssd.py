@@ -7,8 +7,8 @@ import torch
 from method.bench import TOLERANCE, Bench, close, same, weights
 from torch import Tensor
 
+from unlearnbench.core.task import Task
 from unlearnbench.method.ssd import ssd
-from unlearnbench.values import Task
 
 
 def small(bench: Bench) -> Task:

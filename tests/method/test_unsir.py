@@ -8,13 +8,13 @@ from cells import compose
 from method.bench import Bench
 from torch import nn
 
+from unlearnbench.core.data import Batches, Loss
 from unlearnbench.core.errors import Skip
 from unlearnbench.method import unsir as module
+from unlearnbench.method._ops import frozen
 from unlearnbench.method.unsir import unsir
-from unlearnbench.ops import frozen
-from unlearnbench.pipeline import Lab
-from unlearnbench.train import descend
-from unlearnbench.values import Batches, Loss
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train.loop import descend
 
 NOISE = {"lr": 0.1, "steps": 5, "penalty": 0.1}
 SETTINGS: dict[str, Any] = {
@@ -39,8 +39,8 @@ class Fixed(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def of_class(lab: Lab) -> Bench:
-    return Bench(lab, compose("forget=by_class"))
+def of_class(workspace: Workspace) -> Bench:
+    return Bench(workspace, compose("forget=by_class"))
 
 
 def test_a_random_forget_set_is_skipped(bench: Bench) -> None:
@@ -49,9 +49,11 @@ def test_a_random_forget_set_is_skipped(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_lowers_the_accuracy_on_the_class_and_keeps_the_others(lab: Lab, seed: int) -> None:
+def test_lowers_the_accuracy_on_the_class_and_keeps_the_others(
+    workspace: Workspace, seed: int
+) -> None:
     """On the class it is .20, .01 and .03 for these seeds, on the others .97, .93 and .98."""
-    of_class = Bench(lab, compose("forget=by_class", f"seed={seed}"))
+    of_class = Bench(workspace, compose("forget=by_class", f"seed={seed}"))
     task = of_class.task
     net = of_class.run(unsir, task, **{**SETTINGS, "noise": {**NOISE, "steps": 20}})
 

@@ -8,11 +8,11 @@ import torch
 from method.bench import SGD, Bench, same
 from torch import Tensor
 
+from unlearnbench.core.data import Batches
 from unlearnbench.core.errors import Skip
 from unlearnbench.method import wrong_labels as module
 from unlearnbench.method.wrong_labels import wrong_labels
-from unlearnbench.train import descend
-from unlearnbench.values import Batches
+from unlearnbench.train.loop import descend
 
 SETTINGS: dict[str, Any] = {"sgd": SGD, "epochs": 3, "batch_size": 64}
 

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from unlearnbench.core.seeding import generator, seeded
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.seeding import generator, seeded
 
 
 def nets(count: int, purpose: str = "weights") -> list[nn.Module]:

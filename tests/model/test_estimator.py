@@ -24,14 +24,19 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
-from unlearnbench import config, outputs, pipeline, table
-from unlearnbench.cell import Cell
+from unlearnbench.config import validate
+from unlearnbench.core.cell import Cell, target
+from unlearnbench.core.data import Batches
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.task import Task
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.model.estimator import ZERO, Estimator, fit
-from unlearnbench.pipeline import Lab
-from unlearnbench.train import cross_entropy
-from unlearnbench.values import Batches, Task
+from unlearnbench.model.estimator import ZERO, Estimator
+from unlearnbench.pipeline import inputs, models, outputs
+from unlearnbench.pipeline.rows import rows_of
+from unlearnbench.pipeline.split import split_of
+from unlearnbench.pipeline.workspace import Workspace
+from unlearnbench.train.estimator import fit
+from unlearnbench.train.loop import cross_entropy
 
 MODELS = ("decision_tree", "logistic_regression", "random_forest")
 SETS = ("digits", "wine", "breast_cancer")
@@ -46,14 +51,14 @@ def cell_of(model: str, *words: str) -> Cell:
 
 
 def task_of(cell: Cell) -> Task:
-    data = pipeline.dataset(cell)
-    return pipeline.task(cell, data, pipeline.split_of(cell, data))
+    data = inputs.dataset(cell)
+    return inputs.task(cell, data, split_of(cell, data))
 
 
 @cache
 def fitted(model: str, dataset: str = "digits") -> Estimator:
     cell = cell_of(model, f"dataset={dataset}")
-    net = fit(pipeline.fresh(cell, pipeline.dataset(cell)), task_of(cell).train, cross_entropy)
+    net = fit(inputs.fresh(cell, inputs.dataset(cell)), task_of(cell).train, cross_entropy)
     assert isinstance(net, Estimator)
     return net
 
@@ -134,7 +139,7 @@ def test_one_query_is_answered_as_in_a_batch(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_what_it_learned_is_tensors_that_go_through_safetensors(model: str) -> None:
     net, x = fitted(model), rows(task_of(cell_of(model)).val)[0]
-    other = pipeline.fresh(cell_of(model, "seed=7"), pipeline.dataset(cell_of(model)))
+    other = inputs.fresh(cell_of(model, "seed=7"), inputs.dataset(cell_of(model)))
     assert {k: v.shape for k, v in net.state_dict().items()} != {
         k: v.shape for k, v in other.state_dict().items()
     }
@@ -160,13 +165,13 @@ def test_a_deep_copy_is_another_model(model: str) -> None:
 def test_an_ensemble_tells_the_mean_posterior_and_is_loaded_back(model: str) -> None:
     cell = cell_of(model)
     task = task_of(cell)
-    x, data = rows(task.val)[0], pipeline.dataset(cell)
+    x, data = rows(task.val)[0], inputs.dataset(cell)
     parts = task.train.rows.new_tensor(range(120)).split(60)
     members = [fit(task.fresh(), task.train.chosen(part), cross_entropy) for part in parts]
     both = Ensemble(members)
     mean = sum(posteriors(member, x) for member in members) / 2
     np.testing.assert_allclose(posteriors(both, x), mean, rtol=0, atol=1e-12)
-    other = Ensemble(pipeline.fresh(cell, data) for _ in members)
+    other = Ensemble(inputs.fresh(cell, data) for _ in members)
     other.load_state_dict(load(save(both.state_dict())))
     assert torch.equal(other(x), both(x))
 
@@ -234,7 +239,7 @@ def forget(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides that forget one training row of digits."""
     cell = cell_of("decision_tree")
     path = tmp_path_factory.mktemp("forget") / "row.txt"
-    path.write_text(str(int(pipeline.split_of(cell, pipeline.dataset(cell)).train[3])))
+    path.write_text(str(int(split_of(cell, inputs.dataset(cell)).train[3])))
     return ["forget=rows", f"forget.path='{path}'"]
 
 
@@ -242,14 +247,14 @@ def forget(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ("model", "slices"), [*((model, 1) for model in MODELS), ("decision_tree", 2)]
 )
 def test_sisa_is_bit_equal_to_training_without_the_row(
-    lab: Lab, forget: list[str], model: str, slices: int
+    workspace: Workspace, forget: list[str], model: str, slices: int
 ) -> None:
     one = cell_of(model, *forget, "method=sisa", f"method.prepare.slices={slices}")
     other = cell_of(model, *forget, "method=sisa_retrain", f"method.call.slices={slices}")
-    found, expected = (pipeline.unlearned(lab, cell) for cell in (one, other))
+    found, expected = (models.unlearned(workspace, cell) for cell in (one, other))
     assert same(found.state_dict(), expected.state_dict())
     assert isinstance(found, Ensemble)
-    held = pipeline.prepared(lab, one)
+    held = models.prepared(workspace, one)
     kept = []
     for s, member in enumerate(found.members):
         last = {k.removeprefix(f"{s}.{slices - 1}."): v for k, v in held.items()}
@@ -257,26 +262,28 @@ def test_sisa_is_bit_equal_to_training_without_the_row(
     assert sorted(kept) == [False, True, True, True, True]
 
 
-def test_sisa_fits_the_touched_shard_alone(lab: Lab, forget: list[str]) -> None:
+def test_sisa_fits_the_touched_shard_alone(workspace: Workspace, forget: list[str]) -> None:
     cell = cell_of("decision_tree", *forget, "method=sisa", "method.prepare.slices=1")
-    task = replace(task_of(cell), prepared=pipeline.prepared(lab, cell))
+    task = replace(task_of(cell), prepared=models.prepared(workspace, cell))
     fitted_on: list[int] = []
 
     def counting(net: nn.Module, batches: Batches) -> nn.Module:
         fitted_on.append(len(batches.rows))
         return fit(net, batches, cross_entropy)
 
-    method, _ = pipeline.target(cell.method["call"])
+    method, _ = target(cell.method["call"])
     method(task.fresh(), replace(task, fit=counting))
     assert len(fitted_on) == 1
     assert fitted_on[0] in (len(task.train.rows) // 5 - 1, len(task.train.rows) // 5)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_retrained_it_is_scikit_learns_model_of_the_retain_rows(lab: Lab, model: str) -> None:
+def test_retrained_it_is_scikit_learns_model_of_the_retain_rows(
+    workspace: Workspace, model: str
+) -> None:
     cell = cell_of(model, "method=retrain")
-    found = outputs.predictions(lab, cell)
-    task, net = task_of(cell), pipeline.unlearned(lab, cell)
+    found = outputs.predictions(workspace, cell)
+    task, net = task_of(cell), models.unlearned(workspace, cell)
     assert isinstance(net, Estimator)
     assert torch.equal(net.random_state, fitted(model).random_state)
     x, y = rows(task.retain)
@@ -287,7 +294,7 @@ def test_retrained_it_is_scikit_learns_model_of_the_retain_rows(lab: Lab, model:
     np.testing.assert_allclose(logits.softmax(1).numpy(), expected, rtol=0, atol=1e-6)
 
 
-def test_methods_that_move_weights_are_skipped(lab: Lab) -> None:
+def test_methods_that_move_weights_are_skipped(workspace: Workspace) -> None:
     # Composed by Hydra, 37 cells take longer than all other tests here together.
     files = (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml")
     methods = [dict(yaml.safe_load(path.read_text())) for path in files]
@@ -296,15 +303,15 @@ def test_methods_that_move_weights_are_skipped(lab: Lab) -> None:
         cell = replace(cell_of("decision_tree"), method=method)
         if "defaults" in method:
             cell = cell_of("decision_tree", f"method={method['name']}")
-        told[method["name"]] = table.rows(lab, cell).rows[0]["status"]
-    assert set(told) == set(config.options("method"))
+        told[method["name"]] = rows_of(workspace, cell).rows[0]["status"]
+    assert set(told) == set(validate.options("method"))
     assert {method for method, status in told.items() if status == "ok"} == FORGETTING
     assert set(told.values()) == {"ok", "skipped"}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_says_that_it_has_no_gradient(lab: Lab, model: str) -> None:
-    (row, *_) = table.rows(lab, cell_of(model, "method=finetune")).rows
+def test_it_says_that_it_has_no_gradient(workspace: Workspace, model: str) -> None:
+    (row, *_) = rows_of(workspace, cell_of(model, "method=finetune")).rows
     assert row["status"] == "skipped"
     assert row["reason"].startswith(f"model={model} has neither gradients nor layers")
 
@@ -318,9 +325,9 @@ def test_it_says_that_it_has_no_gradient(lab: Lab, model: str) -> None:
     ],
 )
 def test_what_does_not_go_together_is_told_in_one_line(
-    lab: Lab, words: list[str], status: str, reason: str
+    workspace: Workspace, words: list[str], status: str, reason: str
 ) -> None:
-    (row, *_) = table.rows(lab, cell_of("decision_tree", *words, "method=retrain")).rows
+    (row, *_) = rows_of(workspace, cell_of("decision_tree", *words, "method=retrain")).rows
     assert row["status"] == status
     assert re.search(reason, row["reason"])
     assert "\n" not in row["reason"]

@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load, save
 from torch import Tensor
 
+from unlearnbench.convex.objective import Objective
 from unlearnbench.core.errors import Skip
 from unlearnbench.model.linear import LOSSES, Linear, linear
-from unlearnbench.objective import Objective
 
 
 def built(shape: tuple[int, ...] = (5,), n_classes: int = 3, **changed: Any) -> Linear:

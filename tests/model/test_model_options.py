@@ -10,11 +10,11 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 
+from unlearnbench.core.seeding import seeded
 from unlearnbench.model.cnn import cnn
 from unlearnbench.model.mlp import mlp
 from unlearnbench.model.resnet18 import resnet18
 from unlearnbench.model.timm import timm
-from unlearnbench.seeding import seeded
 
 CONF = {
     path.stem: yaml.safe_load(path.read_text())
@@ -105,9 +105,9 @@ def test_resnet18_cifar_keeps_a_map_where_the_stock_net_has_a_point():
 def test_one_row_in_train_mode_moves_weights_and_no_statistics(option, shape):
     net = built(option, shape)
     before = copy.deepcopy(net.state_dict())
-    stepper = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     F.cross_entropy(net(inputs(1, shape)), torch.tensor([3])).backward()
-    stepper.step()
+    optimizer.step()
     parameters = dict(net.named_parameters())
     assert net.training
     assert all(module.training for module in net.modules())
@@ -203,12 +203,12 @@ def test_cnn_reads_digits(norm):
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     test, train = order[:400], order[400:]
     net = built("cnn", (1, 8, 8), norm=norm).double()
-    stepper = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     for epoch in range(6):
-        stepper.param_groups[0]["lr"] = 0.05 * (1 - epoch / 6)
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - epoch / 6)
         for rows in train.split(64):
             F.cross_entropy(net(x[rows]), y[rows]).backward()
-            stepper.step()
-            stepper.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
     accuracy = (net.eval()(x[test]).argmax(1) == y[test]).float().mean()
     assert accuracy >= 0.97

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearnbench import results
+from unlearnbench.results import schema
 
 ABOUT: dict[str, Any] = {
     "dataset": "digits",
@@ -26,7 +26,7 @@ ABOUT: dict[str, Any] = {
     "measured_on": "cpu",
     "clock": "processor",
     "memory": "process",
-    "schema": results.SCHEMA_VERSION,
+    "schema": schema.SCHEMA_VERSION,
 }
 
 
@@ -77,4 +77,4 @@ def trouble(method: str, seed: int, status: str = "failed", **about: Any) -> lis
 
 def frame(*parts: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as ``load_results`` gives them."""
-    return pd.DataFrame([row for part in parts for row in part]).reindex(columns=results.ROWS.names)
+    return pd.DataFrame([row for part in parts for row in part]).reindex(columns=schema.ROWS.names)

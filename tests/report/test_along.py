@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unlearnbench.report import along
+from unlearnbench.report.tables import along
 
 ABOUT: dict[str, Any] = {
     "dataset": "digits",

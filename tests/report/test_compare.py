@@ -9,8 +9,8 @@ import pytest
 from report.studies import frame, rows, trouble
 from scipy import stats
 
-from unlearnbench.report import compare
-from unlearnbench.report.compare import ALIKE, ALONE, DIFFERS, UNTESTED, WITHIN
+from unlearnbench.report.analysis import compare
+from unlearnbench.report.analysis.compare import ALIKE, ALONE, DIFFERS, UNTESTED, WITHIN
 
 RETRAIN = [0.50, 0.70, 0.60, 0.90]
 SECOND = [0.51, 0.68, 0.61, 0.89]

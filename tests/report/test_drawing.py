@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_study import make
 
-from unlearnbench.report import drawing, figures, files
-from unlearnbench.report.figures import style
-from unlearnbench.report.study import Study
+from unlearnbench.report import figures, files
+from unlearnbench.report.analysis.study import Study
+from unlearnbench.report.figures import drawing, style
 
 DIGITS, MNIST = "digits · cnn", "mnist · cnn"
 

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from small_study import FIGURES, make
 
-from unlearnbench.report import compare, figures, ranking
-from unlearnbench.report.captions import SAYS
+from unlearnbench.report import figures
+from unlearnbench.report.analysis import compare, ranking
+from unlearnbench.report.analysis.runs import names, placed, runs
+from unlearnbench.report.analysis.statistics import Friedman
+from unlearnbench.report.analysis.study import Study
 from unlearnbench.report.figures import leakage, methods, ranks, training
-from unlearnbench.report.runs import names, placed, runs
-from unlearnbench.report.statistics import Friedman
-from unlearnbench.report.study import Study
+from unlearnbench.report.page.captions import SAYS
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,19 @@ import pandas as pd
 import pytest
 from report.studies import rows
 
-from unlearnbench import commands, results
 from unlearnbench.__main__ import main, report
 from unlearnbench.report import files
+from unlearnbench.results import load, schema
+from unlearnbench.results import parts as parts_module
+from unlearnbench.sweep import estimate
 
 
 def write(folder: Path, sweep: str, *parts: list[dict[str, Any]]) -> None:
     told = [row for part in parts for row in part]
     cells = {row["key"]: row["utility_key"] for row in told}
     listed = [{"sweep": sweep, "key": key, "utility_key": model} for key, model in cells.items()]
-    results.write(folder / "rows", sweep, told, results.ROWS)
-    results.write(folder / "sweeps", sweep, listed, results.SWEEP)
+    parts_module.write(folder / "rows", sweep, told, schema.ROWS)
+    parts_module.write(folder / "sweeps", sweep, listed, schema.SWEEP)
 
 
 PARTS = [
@@ -54,7 +56,7 @@ def test_cells_without_rows_are_told(tmp_path: Path) -> None:
     write(tmp_path, "study", *PARTS)
     listed = pd.read_parquet(tmp_path / "sweeps" / "study.parquet").to_dict("records")
     more = [{**listed[0], "key": "not there", "utility_key": "not there"}]
-    results.write(tmp_path / "sweeps", "study", [*listed, *more], results.SWEEP)
+    parts_module.write(tmp_path / "sweeps", "study", [*listed, *more], schema.SWEEP)
     files.report(files.study(tmp_path, "study"))
     told = (tmp_path / "study" / "report" / "leaderboard.md").read_text()
     assert "The grid is incomplete: of 5 cells 1 have no rows yet." in told
@@ -74,11 +76,11 @@ def test_an_unknown_sweep_is_refused_with_those_there_are(tmp_path: Path) -> Non
         files.study(tmp_path, "studi")
     with pytest.raises(FileNotFoundError, match="no results"):
         files.study(tmp_path / "nowhere", "study")
-    results.write(
+    parts_module.write(
         tmp_path / "sweeps",
         "empty",
         [{"sweep": "empty", "key": "k", "utility_key": "k"}],
-        results.SWEEP,
+        schema.SWEEP,
     )
     with pytest.raises(FileNotFoundError, match="no cell of empty has rows"):
         files.study(tmp_path, "empty")
@@ -149,8 +151,8 @@ def test_without_words_results_are_where_the_settings_say(
     for folder in (None, tmp_path):
         if folder is not None:
             monkeypatch.setenv("UNLEARNBENCH_RESULTS", str(folder))
-        told = commands.results_folder(["paths.store=elsewhere"])
-        assert told == commands.results_folder([]) == results.default_folder()
+        told = estimate.results_folder(["paths.store=elsewhere"])
+        assert told == estimate.results_folder([]) == load.default_folder()
 
 
 # ---------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import pytest
 from report import studies
 from scipy import stats
 
-from unlearnbench.report import leaderboard
-from unlearnbench.report.leaderboard import interval, markdown, tables
+from unlearnbench.report.analysis import columns
+from unlearnbench.report.tables import leaderboard
+from unlearnbench.report.tables.leaderboard import interval, markdown, tables
 
 ABOUT = {**studies.ABOUT, "attack": "umia", "reason": None}
 
@@ -243,11 +244,11 @@ def test_a_regression_shows_its_errors() -> None:
 
 
 def test_every_column_is_shown_under_its_heading() -> None:
-    values = dict.fromkeys(leaderboard.COLUMNS, 0.123456)
+    values = dict.fromkeys(columns.COLUMNS, 0.123456)
     line = only([cell("finetune", 0, **values)]).loc["finetune"].drop("n")
-    for heading, unit, places in leaderboard.COLUMNS.values():
+    for heading, unit, places in columns.COLUMNS.values():
         assert line[heading] == f"{0.123456 * unit:.{places}f}"
-    assert len(line) == len(leaderboard.COLUMNS)
+    assert len(line) == len(columns.COLUMNS)
 
 
 GOLDEN = """\

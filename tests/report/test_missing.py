@@ -3,7 +3,7 @@
 import pandas as pd
 from report.studies import frame, key, rows, trouble
 
-from unlearnbench.report import compare, missing
+from unlearnbench.report.analysis import compare, missing
 
 WHOLE = [*rows("a", {"test_acc": [0.1, 0.2]}), *rows("b", {"test_acc": [0.1, 0.2]})]
 

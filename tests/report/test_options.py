@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from unlearnbench.report import options
-from unlearnbench.words import options_folder
+from unlearnbench.core.resources import options_folder
+from unlearnbench.report.page import options
 
 METHODS = sorted(path.stem for path in (options_folder() / "method").glob("*.yaml"))
 
@@ -39,7 +39,7 @@ def test_settings_are_those_that_are_called() -> None:
 
 def test_nothing_of_torch_is_imported_for_it() -> None:
     program = (
-        "import sys; from unlearnbench.report import options; "
+        "import sys; from unlearnbench.report.page import options; "
         "assert options.told('method', 'scrub').says; sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from report.studies import frame, rows, trouble
 
-from unlearnbench.report import compare, ranking, statistics
+from unlearnbench.report.analysis import compare, ranking, statistics
 
 Parts = list[dict[str, Any]]
 

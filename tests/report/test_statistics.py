@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unlearnbench.report import statistics
+from unlearnbench.report.analysis import statistics
 
 NAN = float("nan")
 

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from report.studies import frame, rows, trouble
 
-from unlearnbench.report import compare, glossary, missing, tables, text
+from unlearnbench.report.analysis import compare, missing
+from unlearnbench.report.page import glossary
+from unlearnbench.report.tables import tables, text
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from small_study import make, rows
 
-from unlearnbench import results
-from unlearnbench.report import compare, verdict
-from unlearnbench.report.verdict import Verdict
+from unlearnbench.report.analysis import compare
+from unlearnbench.report.page import verdict
+from unlearnbench.report.page.verdict import Verdict
+from unlearnbench.results import schema
 
 
 def told(frame: pd.DataFrame) -> dict[str, Verdict]:
@@ -151,7 +152,7 @@ def test_where_ret_dev_has_no_value_methods_are_held_by_tug_of_war() -> None:
         for metric, value in zip(("retain_acc", "forget_acc", "test_acc"), values, strict=True):
             one = {**about, "method": method, "key": method, "utility_key": method, "seed": 0}
             made.append({**one, "metric": metric, "value": value})
-    frame = pd.DataFrame(made, columns=results.ROWS.names)
+    frame = pd.DataFrame(made, columns=schema.ROWS.names)
     (one,) = told(frame).values()
     assert one.best == "near"
     assert one.cost.startswith("1 − ToW 0.100")  # 1 − 1 · 1 · (1 − .1)

@@ -28,7 +28,7 @@ from clusters import (
 from disks import full
 from sweeps import checksums, finished, table
 
-from unlearnbench.results import load_results
+from unlearnbench.results.load import load_results
 
 pytestmark = pytest.mark.slurm
 

@@ -9,7 +9,7 @@ import pytest
 from clusters import CELLS, LAUNCHER, TRAININGS, WORDS, Sweep, counted, until
 from sweeps import RAISING, TINY, checksums, finished, table
 
-from unlearnbench.results import load_results
+from unlearnbench.results.load import load_results
 
 pytestmark = pytest.mark.slurm
 

@@ -18,9 +18,9 @@ from torch.func import functional_call, grad, vmap
 from unlearnbench.attack import _inversion
 from unlearnbench.attack._judged import Guess, farthest
 from unlearnbench.attack._rank_one import classes, factors
-from unlearnbench.gradient import BATCH, hessian_products
-from unlearnbench.nets import NetAudit, head, outputs, theta
-from unlearnbench.objective import Array
+from unlearnbench.convex.objective import Array
+from unlearnbench.protocol._audit import NetAudit
+from unlearnbench.train.gradient import BATCH, head, hessian_products, outputs, theta
 
 Gradients = Callable[[Tensor, Tensor], Tensor]
 """From inputs (R, F) and their classes (R,) to the gradients of their losses (R, P)."""

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from unlearnbench import picture
-from unlearnbench.convex import Audit
+from unlearnbench.convex.objective import Array
+from unlearnbench.core import picture
 from unlearnbench.core.outputs import Scores
-from unlearnbench.nets import NetAudit
-from unlearnbench.objective import Array
+from unlearnbench.protocol._audit import Audit, NetAudit
 
 SHOWN = 10
 

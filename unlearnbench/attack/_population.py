@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench import metric
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import UNSEEN, Predictions, Scores
+from unlearnbench.metric import membership
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -118,7 +118,7 @@ def confidences(predictions: Predictions, places_M: NDArray[np.intp]) -> Iterato
     """φ (M, N) of some models, query by query; raises ValueError where it is not finite."""
     for q in range(predictions.logits_MQNC.shape[1]):
         logits = (predictions.logits_MQNC[m, q] for m in places_M)
-        phi_MN = np.stack([metric.logit_confidence(one, predictions.y_N) for one in logits])
+        phi_MN = np.stack([membership.logit_confidence(one, predictions.y_N) for one in logits])
         if not np.isfinite(phi_MN).all():
             raise ValueError("the attack needs finite confidences")
         yield phi_MN
@@ -172,7 +172,7 @@ def outcome(
     outside = np.sort(score_MN[scored_MN & ~member_MN])
     if not len(inside) or not len(outside):
         raise Skip(f"{name}: no record has two other models on each side, and both to score")
-    figures = metric.threshold_figures(inside, outside)
+    figures = membership.threshold_figures(inside, outside)
     model_n, record_n = np.nonzero(scored_MN)
     # Models of one original are one target when intervals are drawn: its first one names them.
     _, first, draw_M = np.unique(

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from unlearnbench.attack import _inversion
 from unlearnbench.attack._judged import Guess, cosine, farthest
-from unlearnbench.convex import Audit, Deletions
-from unlearnbench.objective import Array, Objective, batched, outputs
+from unlearnbench.convex.deletion import Deletions
+from unlearnbench.convex.objective import Array, Objective, batched, outputs
+from unlearnbench.protocol._audit import Audit
 
 SURE = 0.15
 """s₂/s₁ below which the largest entry of a softmax's residual is taken for the label."""

@@ -14,13 +14,13 @@ from scipy.special import softmax
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from unlearnbench import metric
 from unlearnbench.attack._population import Array, Mask, draws, under_attack
+from unlearnbench.core.data import Batches, Dataset
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
-from unlearnbench.seeding import generator, seeded
-from unlearnbench.train import descend
-from unlearnbench.values import Batches, Dataset
+from unlearnbench.core.seeding import generator, seeded
+from unlearnbench.metric import membership
+from unlearnbench.train.loop import descend
 
 Places = NDArray[np.intp]
 Figures = dict[str, tuple[float, int]]
@@ -226,8 +226,8 @@ def _figures(score_n: Array, member_n: Mask) -> Figures:
     return {
         "recall": (_share(inside > 0), len(inside)),
         "fpr": (_share(outside > 0), len(outside)),
-        "bal_acc": (metric.balanced_accuracy(inside, outside, 0.0), len(inside) + len(outside)),
-        "auc": (metric.auc(inside, outside), len(inside) + len(outside)),
+        "bal_acc": (membership.balanced_accuracy(inside, outside, 0.0), len(inside) + len(outside)),
+        "auc": (membership.auc(inside, outside), len(inside) + len(outside)),
     }
 
 

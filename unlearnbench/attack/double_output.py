@@ -18,10 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from unlearnbench import metric
 from unlearnbench.attack._population import Array, Mask, known
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
+from unlearnbench.metric import membership
 
 FEATURES = ("direct_concat", "sorted_concat", "direct_diff", "sorted_diff", "l2_distance")
 OF_ANY_CLASSES = ("sorted_concat", "sorted_diff", "l2_distance")
@@ -185,16 +185,16 @@ def _figures(told: dict[str, Array], feature: str, member_n: Mask) -> dict[str, 
     }
     gain_n = right[feature] - right["classical"]
     figures = {
-        "double_output_auc": metric.auc(*sides[feature]),
-        "double_output_acc": metric.balanced_accuracy(*sides[feature], 0.5),
-        "double_output_tpr_at_1pct": metric.tpr_at_fpr(*sides[feature], 0.01),
-        "double_output_tpr_at_01pct": metric.tpr_at_fpr(*sides[feature], 0.001),
-        "classical_auc": metric.auc(*sides["classical"]),
-        "classical_acc": metric.balanced_accuracy(*sides["classical"], 0.5),
+        "double_output_auc": membership.auc(*sides[feature]),
+        "double_output_acc": membership.balanced_accuracy(*sides[feature], 0.5),
+        "double_output_tpr_at_1pct": membership.tpr_at_fpr(*sides[feature], 0.01),
+        "double_output_tpr_at_01pct": membership.tpr_at_fpr(*sides[feature], 0.001),
+        "classical_auc": membership.auc(*sides["classical"]),
+        "classical_acc": membership.balanced_accuracy(*sides["classical"], 0.5),
         "deg_count": float((gain_n > 0).mean()),
         "deg_rate": float(gain_n.mean()),
     }
     for name in FEATURES:
-        auc = metric.auc(*sides[name]) if name in sides else float("nan")
+        auc = membership.auc(*sides[name]) if name in sides else float("nan")
         figures[f"double_output_auc_{name}"] = auc
     return figures

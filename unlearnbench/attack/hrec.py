@@ -4,9 +4,8 @@ from typing import TypedDict
 
 from unlearnbench.attack import _gradient_inversion, _rank_one
 from unlearnbench.attack._judged import judged
-from unlearnbench.convex import Audit
 from unlearnbench.core.outputs import Scores
-from unlearnbench.nets import NetAudit
+from unlearnbench.protocol._audit import Audit, NetAudit
 
 WORDS = {
     "label": ("auto", "largest", "least", "intercept"),

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench import metric
 from unlearnbench.attack._population import Array, confidences, known, under_attack
 from unlearnbench.attack.weights import measured
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, RETAINED, UNSEEN, Predictions, Scores
+from unlearnbench.metric import distance
 
 DIRECTIONS = ("retrain_unlearned", "unlearned_retrain")
 PERCENTILES = (50, 95, 99)
@@ -51,16 +51,16 @@ def klom(predictions: Predictions, *, direction: str) -> Scores:
         "retain": (unlearned[RETAINED][::2], retrained[RETAINED][1::2]),
     }
     least = min(map(len, parts["forget"]))
-    if least < metric.KLOM_MODELS:
-        short = f"{least} models a side, {metric.KLOM_MODELS} are needed"
-        raise Skip(f"klom: {short}: attack.shadow_models.models={4 * metric.KLOM_MODELS} or more")
+    if least < distance.KLOM_MODELS:
+        short = f"{least} models a side, {distance.KLOM_MODELS} are needed"
+        raise Skip(f"klom: {short}: attack.shadow_models.models={4 * distance.KLOM_MODELS} or more")
     told = {}
     for part, (ours_KN, theirs_KN) in parts.items():
         size = min(len(ours_KN), len(theirs_KN))
-        if size < metric.KLOM_MODELS:
+        if size < distance.KLOM_MODELS:
             continue
         pair = (theirs_KN[:size], ours_KN[:size])
-        apart_N = metric.klom(*(pair if direction == DIRECTIONS[0] else reversed(pair)))
+        apart_N = distance.klom(*(pair if direction == DIRECTIONS[0] else reversed(pair)))
         for percent, value in zip(PERCENTILES, np.percentile(apart_N, PERCENTILES), strict=True):
             told[f"klom_{direction}_{part}_p{percent}"] = float(value), len(apart_N)
     return measured(told)

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, median_filter
 from torch import Tensor, nn
 
-from unlearnbench import metric, picture
+from unlearnbench.core import picture
+from unlearnbench.core.data import Dataset
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import Scores
-from unlearnbench.seeding import generator
-from unlearnbench.values import Dataset, WhiteBox
+from unlearnbench.core.seeding import generator
+from unlearnbench.core.task import WhiteBox
+from unlearnbench.metric import distance
 
 AT_ONCE = 120
 """Images that are inverted side by side."""
@@ -102,11 +104,11 @@ def model_inversion(
         nll_B = F.cross_entropy(white_box.model(space.inputs(x_B)), t_B, reduction="none")
         means_T = torch.stack([space.mean_of(t) for t in classes])
         told = {
-            **_figures(space, white_box.judge, x_B, t_B, means_T),
+            **_figures(space, white_box.reference_classifier, x_B, t_B, means_T),
             "gradient": norm_B.double().cpu().numpy(),
             "nll": nll_B.double().cpu().numpy(),
         }
-        at_start = _figures(space, white_box.judge, start_B, t_B, means_T)
+        at_start = _figures(space, white_box.reference_classifier, start_B, t_B, means_T)
     told |= {f"start_{name}": value_B for name, value_B in at_start.items()}
     kept = set(data.y[white_box.split.retain.to(data.y.device)].tolist())
     metrics = _summary(told, t_B.cpu().numpy(), kept)
@@ -209,11 +211,11 @@ def _invert(
 
 
 def _figures(
-    space: _Space, judge: nn.Module, x_B: Tensor, t_B: Tensor, means_T: Tensor
+    space: _Space, reference_classifier: nn.Module, x_B: Tensor, t_B: Tensor, means_T: Tensor
 ) -> dict[str, Array]:
     """How like its class each image is, (B,) each."""
     shown_B = space.seen(x_B)
-    called_B = judge(space.inputs(2 * shown_B - 1 if space.image else x_B)).argmax(1)
+    called_B = reference_classifier(space.inputs(2 * shown_B - 1 if space.image else x_B)).argmax(1)
     one_B = shown_B.double().cpu().numpy()
     other_B = means_T.repeat_interleave(len(x_B) // len(means_T), 0).cpu().numpy()
     flat, mean = one_B.reshape(len(one_B), -1), other_B.reshape(len(one_B), -1)
@@ -225,7 +227,7 @@ def _figures(
         "judged": (called_B == t_B).double().cpu().numpy(),
     }
     if space.image and min(one_B.shape[-2:]) >= 7:
-        told["ssim"] = metric.ssim(one_B, other_B).mean(1)
+        told["ssim"] = distance.ssim(one_B, other_B).mean(1)
     return told
 
 

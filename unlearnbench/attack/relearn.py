@@ -6,12 +6,13 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from unlearnbench import metric
 from unlearnbench.attack.weights import measured
+from unlearnbench.core.data import Batches, Loss
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import Scores
-from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Batches, Compared, Loss
+from unlearnbench.core.task import Compared
+from unlearnbench.metric import distance
+from unlearnbench.train.loop import descend, make_optimizer
 
 
 def relearn(
@@ -58,7 +59,7 @@ def relearn(
     for net in (models.retrained, models.model):  # the model last: its start is told
         forget.order.set_state(order)
         losses = _losses(net, forget, loss, sgd, batch_size, steps, target)
-        taken.append(metric.relearn_time(losses, target))
+        taken.append(distance.relearn_time(losses, target))
         start = losses[0]
     ratio = taken[1] / taken[0] if taken[0] else float("nan")
     found = {
@@ -81,10 +82,10 @@ def _losses(
 ) -> list[float]:
     """The loss on the forget rows after 0, 1, 2 … steps, until it is at the target or too late."""
     net = deepcopy(net)
-    stepper, one = optimizer(net, sgd), forget.batched(batch_size).limited(1)
+    optimizer, one = make_optimizer(net, sgd), forget.batched(batch_size).limited(1)
     losses = [mean_loss(net, forget, loss)]
     while len(losses) <= steps and losses[-1] > target:
-        descend(net, one, loss, sgd=stepper, epochs=1)
+        descend(net, one, loss, sgd=optimizer, epochs=1)
         losses.append(mean_loss(net, forget, loss))
     return losses
 

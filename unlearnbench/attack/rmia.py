@@ -17,7 +17,7 @@ from unlearnbench.attack._population import (
     seen,
 )
 from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions, Scores
-from unlearnbench.metric import cross_entropy
+from unlearnbench.metric.utility import cross_entropy
 
 LEAST_PROBABILITY = 1e-250
 """Keeps ratios of probabilities within float64."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench import metric
 from unlearnbench.attack._population import (
     LEAST_VARIANCE,
     Array,
@@ -24,6 +23,7 @@ from unlearnbench.attack._population import (
 )
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGOTTEN, UNSEEN, Predictions, Scores
+from unlearnbench.metric import membership
 
 REFERENCES = ("unlearned_out", "retrain", "original_out")
 VARIANCES = ("per_record", "pooled")
@@ -141,7 +141,7 @@ def _figures(
     judged_N = np.isfinite(share_N)
     accuracy = float(share_N[judged_N].mean()) if judged_N.any() else float("nan")
     inside, outside = scores.score[scores.member], scores.score[~scores.member]
-    half = metric.balanced_accuracy(inside, outside, 0.0)
+    half = membership.balanced_accuracy(inside, outside, 0.0)
     metrics = {
         "ulira_acc": (accuracy, int(judged_N.sum())),
         "ulira_bal_acc_half": (half, len(scores.row)),

@@ -7,15 +7,14 @@ from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import FORGET, TEST, VAL, Predictions, Scores
-from unlearnbench.metric import (
+from unlearnbench.metric.membership import (
     auc,
-    cross_entropy,
     entropy,
-    indisc,
     logit_confidence,
     modified_entropy,
     tpr_at_fpr,
 )
+from unlearnbench.metric.utility import cross_entropy, indisc
 
 
 def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -> Scores:

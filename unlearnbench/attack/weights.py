@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from unlearnbench import metric
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import Scores
-from unlearnbench.values import Compared
+from unlearnbench.core.task import Compared
+from unlearnbench.metric.distance import weight_distance
 
 
 def weights(models: Compared) -> Scores:
@@ -35,7 +35,7 @@ def weights(models: Compared) -> Scores:
         for layer in (name.rpartition(".")[0] or name, ""):
             sizes[layer] = sizes.get(layer, 0) + values.size
     told = {}
-    for layer, (distance, share) in metric.weight_distance(ours, theirs).items():
+    for layer, (distance, share) in weight_distance(ours, theirs).items():
         end = f"_{layer}" if layer else ""
         told[f"weight_distance{end}"] = distance, sizes[layer]
         told[f"weight_distance_relative{end}"] = share, sizes[layer]

@@ -1,11 +1,11 @@
 """ZRF: does the model answer on the forget set as a net that has never learned, or as retrained?"""
 
-from unlearnbench import metric
 from unlearnbench.attack.weights import measured
 from unlearnbench.core.errors import Skip
 from unlearnbench.core.outputs import Scores
-from unlearnbench.train import logits
-from unlearnbench.values import Compared
+from unlearnbench.core.task import Compared
+from unlearnbench.metric import distance
+from unlearnbench.train.loop import logits
 
 
 def zrf(models: Compared) -> Scores:
@@ -31,8 +31,8 @@ def zrf(models: Compared) -> Scores:
     nets = models.model, models.retrained, task.fresh("zrf")
     ours, retrained, fresh = (logits(net, task.forget).numpy() for net in nets)
     found = {
-        "zrf": metric.zrf(ours, fresh),
-        "zrf_of_retrained": metric.zrf(retrained, fresh),
-        "zrf_to_retrained": metric.zrf(ours, retrained),
+        "zrf": distance.zrf(ours, fresh),
+        "zrf_of_retrained": distance.zrf(retrained, fresh),
+        "zrf_to_retrained": distance.zrf(ours, retrained),
     }
     return measured({name: (value, len(ours)) for name, value in found.items()})

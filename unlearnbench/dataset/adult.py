@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, tabular
 from unlearnbench.dataset.holdout import Rows
-from unlearnbench.values import Dataset
 
 FILES = ("adult.data", "adult.test")
 NUMBERS = (

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from unlearnbench.values import Augment
+from unlearnbench.core.data import Augment
 
 PADDING = 4
 

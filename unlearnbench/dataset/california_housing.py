@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, tabular
-from unlearnbench.values import Dataset
 
 FILE = "housing.csv"
 NUMBERS = (

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torchvision import datasets
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, image
-from unlearnbench.values import Dataset
 
 SETS = {"cifar10": (datasets.CIFAR10, 10), "cifar100": (datasets.CIFAR100, 100)}
 

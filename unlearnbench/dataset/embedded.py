@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, image, tabular
-from unlearnbench.values import Dataset
 
 # Diabetes in its own units: what scikit-learn's scaling gives depends on the test rows too.
 TABLES = {

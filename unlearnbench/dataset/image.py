@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import augment as augmentation
 from unlearnbench.dataset.holdout import Parts
-from unlearnbench.values import Dataset
 
 
 def dataset(

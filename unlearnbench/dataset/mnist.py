@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torchvision import datasets
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, image
-from unlearnbench.values import Dataset
 
 FILES = tuple(
     f"{part}-{content}-ubyte.gz"

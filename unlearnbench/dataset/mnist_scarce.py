@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset.mnist import mnist
-from unlearnbench.values import Dataset
 
 
 def mnist_scarce(

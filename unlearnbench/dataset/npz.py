@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unlearnbench import headers
+from unlearnbench.core import headers
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import holdout, image, tabular
 from unlearnbench.dataset.holdout import Parts
-from unlearnbench.values import Dataset
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("x_train", "y_train", "x_test", "y_test")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset.holdout import Parts, Rows
-from unlearnbench.values import Dataset
 
 
 def standardise(values: NDArray[Any], train_rows: Rows) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, image
-from unlearnbench.values import Dataset
 
 N_CLASSES = 5
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, tabular
-from unlearnbench.values import Dataset
 
 COLOURS = {"red": ("red",), "white": ("white",), "both": ("red", "white")}
 

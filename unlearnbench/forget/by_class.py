@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unlearnbench.seeding import generator
+from unlearnbench.core.seeding import generator
 
 
 def by_class(train_rows: Tensor, y_N: Tensor, *, label: int, fraction: float, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from unlearnbench import headers
+from unlearnbench.core import headers
 
 
 def random(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearnbench import headers
+from unlearnbench.core import headers
 
 
 def rows(train_rows: Tensor, y_N: Tensor, *, path: str) -> Tensor:

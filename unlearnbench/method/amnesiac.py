@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import descend, make_optimizer
 
 
 def amnesiac(
@@ -40,14 +40,14 @@ def amnesiac(
     with torch.no_grad():
         for name, tensor in taken_back:
             tensor.sub_(task.prepared[f"change.{name}"])
-    stepper = optimizer(model, sgd)
+    optimizer = make_optimizer(model, sgd)
     if not reset_optimizer:
         for name, parameter in model.named_parameters():
             if (momentum := task.prepared.get(f"momentum.{name}")) is not None:
                 # In the parameter's own layout, which the fused kernel takes for granted.
-                stepper.state[parameter]["momentum_buffer"] = torch.empty_like(parameter)
-                stepper.state[parameter]["momentum_buffer"].copy_(momentum)
-    return descend(model, task.retain.batched(batch_size), task.loss, sgd=stepper, epochs=epochs)
+                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter)
+                optimizer.state[parameter]["momentum_buffer"].copy_(momentum)
+    return descend(model, task.retain.batched(batch_size), task.loss, sgd=optimizer, epochs=epochs)
 
 
 def prepare(model: nn.Module, task: Task) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ def prepare(model: nn.Module, task: Task) -> dict[str, Tensor]:
         for name, tensor in before.items():
             change[name] += net.state_dict()[name] - tensor
 
-    hook = register_optimizer_step_post_hook(lambda stepper, *_: steppers.add(stepper))
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steppers.add(optimizer))
     try:
         task.fit(net, task.train.watched(logged))
     finally:
@@ -78,10 +78,10 @@ def prepare(model: nn.Module, task: Task) -> dict[str, Tensor]:
     if not all(torch.equal(tensor, original[name]) for name, tensor in net.state_dict().items()):
         raise RuntimeError("amnesiac: training again does not give the original it should watch")
     momentum = {
-        name: stepper.state[parameter]["momentum_buffer"]
-        for stepper in steppers
+        name: optimizer.state[parameter]["momentum_buffer"]
+        for optimizer in steppers
         for name, parameter in net.named_parameters()
-        if "momentum_buffer" in stepper.state.get(parameter, {})
+        if "momentum_buffer" in optimizer.state.get(parameter, {})
     }
     return {
         "hits": torch.stack(hits),

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import descend
 
 
 def bad_teacher(
@@ -41,5 +41,5 @@ def bad_teacher(
         return ops.kl(q, model(x), temperature)
 
     lr, weight_decay = adam["lr"], adam["weight_decay"]
-    stepper = Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-    return descend(model, ops.marked(task).batched(batch_size), loss, sgd=stepper, epochs=epochs)
+    optimizer = Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    return descend(model, ops.marked(task).batched(batch_size), loss, sgd=optimizer, epochs=epochs)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.seeding import seeded
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 from unlearnbench.model.resnet18 import resnet18
-from unlearnbench.seeding import seeded
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.train.loop import descend
 
 
 def bad_teacher_as_run(
@@ -45,5 +45,5 @@ def bad_teacher_as_run(
         return ops.kl(q, model(x), temperature) / task.n_classes
 
     lr, weight_decay = adam["lr"], adam["weight_decay"]
-    stepper = Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-    return descend(model, ops.marked(task).batched(batch_size), loss, sgd=stepper, epochs=epochs)
+    optimizer = Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    return descend(model, ops.marked(task).batched(batch_size), loss, sgd=optimizer, epochs=epochs)

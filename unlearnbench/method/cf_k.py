@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from unlearnbench import ops
-from unlearnbench.train import descend, step_decay
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import descend, step_decay
 
 
 def cf_k(

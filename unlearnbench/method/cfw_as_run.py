@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import at, cosine, descend, optimizer
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import at, cosine, descend, make_optimizer
 
 
 def cfw_as_run(
@@ -37,7 +37,7 @@ def cfw_as_run(
     c = len(task.retain.rows) / (task.n_classes * ops.class_counts(task.retain, task.n_classes))
     shaken = [conv.weight for conv in ops.top_convolutions(model)]
     ops.note_acted_on(task, model, shaken)
-    noise, stepper = task.generator("noise"), optimizer(model, sgd)
+    noise, optimizer = task.generator("noise"), make_optimizer(model, sgd)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(model(x), y) * c[y].mean()
@@ -48,5 +48,5 @@ def cfw_as_run(
         if 0 < e == epochs - 1:
             ops.shake(shaken, final_confuser_std, noise)
         rate = at(cosine, e, epochs)
-        descend(model, retain, loss, sgd=stepper, epochs=1, schedule=rate)
+        descend(model, retain, loss, sgd=optimizer, epochs=1, schedule=rate)
     return model

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import cosine, descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import cosine, descend
 
 
 def ct(

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unlearnbench import ops
-from unlearnbench.train import cosine, descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import cosine, descend
 
 
 def eu_k(

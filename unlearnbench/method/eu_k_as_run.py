@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from unlearnbench import ops
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 from unlearnbench.method.cf_k import cf_k
-from unlearnbench.values import Task
 
 
 def eu_k_as_run(

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import cosine, descend, optimizer
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import cosine, descend, make_optimizer
 
 
 def fcs(
@@ -47,14 +47,17 @@ def fcs(
         return -torch.mm(Z_f, Z_r.T / temperature).log_softmax(1).mean()
 
     descend(model, forget, flatten, sgd=sgd, epochs=1)
-    forget_stepper, retain_stepper = optimizer(model, forget_sgd), optimizer(model, retain_sgd)
+    forget_optimizer, retain_optimizer = (
+        make_optimizer(model, forget_sgd),
+        make_optimizer(model, retain_sgd),
+    )
     done, floor = 0, eta_min / forget_sgd["lr"]
 
     def falling(step: int, steps: int) -> float:
         return floor + (1 - floor) * cosine(done + step, epochs * steps)
 
     for _ in range(epochs):
-        descend(model, forget, contrast, sgd=forget_stepper, epochs=1, step_schedule=falling)
+        descend(model, forget, contrast, sgd=forget_optimizer, epochs=1, step_schedule=falling)
         done += len(forget)
-        descend(model, retain, task.loss, sgd=retain_stepper, epochs=1)
+        descend(model, retain, task.loss, sgd=retain_optimizer, epochs=1)
     return model

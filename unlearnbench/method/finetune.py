@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from unlearnbench.train import cosine, descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import cosine, descend
 
 
 def finetune(

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 
 
 def fisher(model: nn.Module, task: Task, *, alpha: float, batch_size: int) -> nn.Module:

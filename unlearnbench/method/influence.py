@@ -7,8 +7,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import nn
 
-from unlearnbench import gradient
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train import gradient
 
 
 def influence(

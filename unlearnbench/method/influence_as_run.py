@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from unlearnbench import gradient
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train import gradient
 
 SAMPLES = 1000
 

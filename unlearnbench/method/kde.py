@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import cosine, descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import cosine, descend
 
 
 def kde(

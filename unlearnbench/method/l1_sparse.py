@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from unlearnbench.train import at, cosine, descend, optimizer
-from unlearnbench.values import Loss, Task
+from unlearnbench.core.data import Loss
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import at, cosine, descend, make_optimizer
 
 
 def l1_sparse(
@@ -23,10 +24,10 @@ def l1_sparse(
 
     Jia et al., "Model Sparsity Can Simplify Machine Unlearning" (NeurIPS 2023).
     """
-    retain, stepper = task.retain.batched(batch_size), optimizer(model, sgd)
+    retain, optimizer = task.retain.batched(batch_size), make_optimizer(model, sgd)
     for e in range(epochs):
         loss, rate = _sparse(task.loss, gamma * (1 - e / epochs)), at(cosine, e, epochs)
-        descend(model, retain, loss, sgd=stepper, epochs=1, schedule=rate)
+        descend(model, retain, loss, sgd=optimizer, epochs=1, schedule=rate)
     return model
 
 

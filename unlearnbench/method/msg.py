@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unlearnbench import gradient, ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.method import _redraw as redraw
+from unlearnbench.train import gradient
+from unlearnbench.train.loop import descend
 
 
 def msg(
@@ -39,6 +41,6 @@ def msg(
     alike = retain.chosen(drawn[: len(forget.rows)])
     kept, forgotten = (gradient.gradient(model, part, task.loss) for part in (alike, forget))
     s = [(k - f).abs() for k, f in zip(kept, forgotten, strict=True)]
-    slow = ops.redraw(model, task, s, init_rate)
-    rise = ops.triangle
-    return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, edit=slow)
+    slow = redraw.redraw(model, task, s, init_rate)
+    rise = redraw.triangle
+    return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, grad_hook=slow)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unlearnbench import ops
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _redraw as redraw
+from unlearnbench.train.loop import descend
 
 
 def msg_as_run(
@@ -40,6 +40,6 @@ def msg_as_run(
             found = torch.autograd.grad(task.loss(model, x, y), theta, materialize_grads=True)
             for total, one in zip(s, found, strict=True):
                 total.add_(one, alpha=sign)
-    slow = ops.redraw(model, task, [one.abs() for one in s], init_rate)
-    rise = ops.triangle
-    return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, edit=slow)
+    slow = redraw.redraw(model, task, [one.abs() for one in s], init_rate)
+    rise = redraw.triangle
+    return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, grad_hook=slow)

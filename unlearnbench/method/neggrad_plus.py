@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import descend
 
 
 def neggrad_plus(

@@ -5,8 +5,9 @@ from itertools import cycle
 
 from torch import Tensor, nn
 
-from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Loss, Task
+from unlearnbench.core.data import Loss
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import descend, make_optimizer
 
 
 def neggrad_plus_as_run(
@@ -27,10 +28,10 @@ def neggrad_plus_as_run(
     Differs from ``neggrad_plus``: the model is in eval mode throughout, and within an epoch the
     forget batches of its first walk come again in the same order.
     """
-    retain, stepper = task.retain.batched(batch_size), optimizer(model, sgd)
+    retain, optimizer = task.retain.batched(batch_size), make_optimizer(model, sgd)
     for _ in range(epochs):
         loss = _loss(task, batch_size, alpha)
-        descend(model, retain, loss, sgd=stepper, epochs=1, training=False)
+        descend(model, retain, loss, sgd=optimizer, epochs=1, training=False)
     return model
 
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlearnbench import gradient, ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train import gradient
+from unlearnbench.train.loop import descend, make_optimizer
 
 
 def prmq(
@@ -35,7 +36,7 @@ def prmq(
     if not task.n_classes:
         raise Skip("PRMQ matches entropies of posteriors; a regression has none")
     t, c = ops.frozen(model), ops.class_counts(task.retain, task.n_classes) ** -0.1
-    retain, stepper = task.retain.batched(batch_size), optimizer(model, sgd)
+    retain, optimizer = task.retain.batched(batch_size), make_optimizer(model, sgd)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         s = model(x)
@@ -43,8 +44,8 @@ def prmq(
 
     _prune_and_redraw(model, prune_amount, task)
     whole, rest = divmod(int(len(retain) * epochs), len(retain))
-    descend(model, retain, loss, sgd=stepper, epochs=whole)
-    descend(model, retain.limited(rest), loss, sgd=stepper, epochs=1)
+    descend(model, retain, loss, sgd=optimizer, epochs=whole)
+    descend(model, retain.limited(rest), loss, sgd=optimizer, epochs=1)
     return model.half().to(task.retain.data.dtype)
 
 

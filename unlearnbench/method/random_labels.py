@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import descend, optimizer
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import descend, make_optimizer
 
 
 def random_labels(
@@ -23,13 +23,13 @@ def random_labels(
 
     Differs: the published code draws the same stream of labels in every epoch.
     """
-    return _descend_on_random_labels(model, task, optimizer(model, sgd), epochs, batch_size)
+    return _descend_on_random_labels(model, task, make_optimizer(model, sgd), epochs, batch_size)
 
 
 def _descend_on_random_labels(
     model: nn.Module,
     task: Task,
-    stepper: Optimizer,
+    optimizer: Optimizer,
     epochs: int,
     batch_size: int,
     edit: Callable[[nn.Module], None] | None = None,
@@ -40,5 +40,5 @@ def _descend_on_random_labels(
     for _ in range(epochs):
         drawn = torch.randint(task.n_classes, (len(task.forget.rows),), generator=labels)
         mixed = retain.joined(task.forget.relabelled(drawn))
-        descend(model, mixed, task.loss, sgd=stepper, epochs=1, edit=edit)
+        descend(model, mixed, task.loss, sgd=optimizer, epochs=1, grad_hook=edit)
     return model

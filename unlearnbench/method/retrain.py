@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
 
 
 def retrain(model: nn.Module, task: Task) -> nn.Module:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from unlearnbench import ops
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import descend
 
 CHOSEN = 9
 """Tensors that move in an epoch of the noise phase, beside those of norms."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from unlearnbench import ops
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
 from unlearnbench.method.rni import CHOSEN
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.train.loop import descend
 
 
 def rni_as_run(

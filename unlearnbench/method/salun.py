@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unlearnbench import gradient
+from unlearnbench.core.task import Task
 from unlearnbench.method.random_labels import _descend_on_random_labels
-from unlearnbench.train import optimizer
-from unlearnbench.values import Task
+from unlearnbench.train import gradient
+from unlearnbench.train.loop import make_optimizer
 
 
 def salun(
@@ -38,6 +38,6 @@ def salun(
         for theta, mask, start in zip(model.parameters(), m, theta_O, strict=True):
             theta.copy_(torch.where(mask, theta, start))
 
-    stepper = optimizer(model, sgd)
-    stepper.register_step_post_hook(put_back)
-    return _descend_on_random_labels(model, task, stepper, epochs, batch_size)
+    optimizer = make_optimizer(model, sgd)
+    optimizer.register_step_post_hook(put_back)
+    return _descend_on_random_labels(model, task, optimizer, epochs, batch_size)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unlearnbench import gradient
+from unlearnbench.core.task import Task
 from unlearnbench.method.random_labels import _descend_on_random_labels
-from unlearnbench.train import optimizer
-from unlearnbench.values import Task
+from unlearnbench.train import gradient
+from unlearnbench.train.loop import make_optimizer
 
 
 def salun_as_run(
@@ -44,5 +44,5 @@ def salun_as_run(
             if parameter.grad is not None:
                 parameter.grad.mul_(mask)
 
-    stepper = optimizer(model, sgd)
-    return _descend_on_random_labels(model, task, stepper, epochs, batch_size, mask_gradients)
+    optimizer = make_optimizer(model, sgd)
+    return _descend_on_random_labels(model, task, optimizer, epochs, batch_size, mask_gradients)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from unlearnbench import ops
+from unlearnbench.core.task import Task
+from unlearnbench.method import _rewind as rewind
 from unlearnbench.method.scrub_no_rewind import scrub_no_rewind
-from unlearnbench.values import Task
 
 
 def scrub(
@@ -31,7 +31,7 @@ def scrub(
     The first j where several are as near. Kurmanji et al., "Towards Unbounded Machine Unlearning"
     (NeurIPS 2023); Deep Unlearn (arXiv 2410.01276), "SCRUB".
     """
-    record = ops.Record(model, task)
+    record = rewind.Record(model, task)
     scrub_no_rewind(
         model,
         replace(task, probe=record),

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from unlearnbench import ops
+from unlearnbench.core.task import Task
+from unlearnbench.method import _rewind as rewind
 from unlearnbench.method.scrub_no_rewind import scrub_no_rewind
-from unlearnbench.values import Task
 
 
 def scrub_as_run(
@@ -33,7 +33,7 @@ def scrub_as_run(
     Differs from ``scrub``: where the start is nearest it returns the last epoch, and forget rows
     are not shuffled.
     """
-    record = ops.Record(model, task)
+    record = rewind.Record(model, task)
     ordered = replace(task, forget=task.forget.ordered(), probe=record)
     scrub_no_rewind(
         model,

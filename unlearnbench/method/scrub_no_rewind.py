@@ -5,10 +5,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import at, descend, optimizer, step_decay
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import at, descend, make_optimizer, step_decay
 
 
 def scrub_no_rewind(
@@ -35,7 +35,7 @@ def scrub_no_rewind(
     """
     if not task.n_classes:
         raise Skip("a teacher's posterior is over classes; a regression has none")
-    t, stepper = ops.frozen(model), optimizer(model, sgd)
+    t, optimizer = ops.frozen(model), make_optimizer(model, sgd)
     retain = task.retain.batched(batch_size["retain"])
     forget = task.forget.batched(batch_size["forget"])
 
@@ -53,7 +53,7 @@ def scrub_no_rewind(
     for e in range(1, epochs + 1):
         rate = at(step_decay(decay), e, epochs)
         if e <= msteps:
-            descend(model, forget, disobey, sgd=stepper, epochs=1, schedule=rate)
-        descend(model, retain, obey, sgd=stepper, epochs=1, schedule=rate)
+            descend(model, forget, disobey, sgd=optimizer, epochs=1, schedule=rate)
+        descend(model, retain, obey, sgd=optimizer, epochs=1, schedule=rate)
         task.probe(model, e)
     return model

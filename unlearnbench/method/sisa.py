@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.seeding import seeded
+from unlearnbench.core.task import Task
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.seeding import seeded
-from unlearnbench.values import Task
 
 
 def sisa(model: nn.Module, task: Task) -> nn.Module:

@@ -2,9 +2,9 @@
 
 from torch import nn
 
+from unlearnbench.core.task import Task
 from unlearnbench.method.sisa import _grow, _slices
 from unlearnbench.model.ensemble import Ensemble
-from unlearnbench.values import Task
 
 
 def sisa_retrain(model: nn.Module, task: Task, *, shards: int, slices: int) -> nn.Module:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from unlearnbench import gradient
-from unlearnbench.values import Batches, Task
+from unlearnbench.core.data import Batches
+from unlearnbench.core.task import Task
+from unlearnbench.train import gradient
 
 
 def ssd(model: nn.Module, task: Task, *, alpha: float, lambda_: float) -> nn.Module:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from unlearnbench import ops
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.method import _ops as ops
+from unlearnbench.train.loop import descend
 
 
 def unsir(
@@ -51,10 +51,10 @@ def unsir(
 def _noise(model: nn.Module, task: Task, c: Tensor, noise: Mapping[str, float]) -> Tensor:
     theta_O, x = ops.frozen(model), task.retain.data.inputs(task.retain.rows[:1])
     N = ops.normal(x.expand(len(c), *x.shape[1:]), task.generator("noise")).requires_grad_()
-    stepper = Adam([N], lr=noise["lr"])
+    optimizer = Adam([N], lr=noise["lr"])
     for _ in range(int(noise["steps"])):
         size = N.flatten(1).square().sum(1).mean()
-        stepper.zero_grad()
+        optimizer.zero_grad()
         (noise["penalty"] * size - task.loss(theta_O, N, c)).backward()
-        stepper.step()
+        optimizer.step()
     return N.detach()

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from unlearnbench.core.errors import Skip
-from unlearnbench.train import descend
-from unlearnbench.values import Task
+from unlearnbench.core.task import Task
+from unlearnbench.train.loop import descend
 
 
 def wrong_labels(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlearnbench.core.errors import Skip
-from unlearnbench.values import Batches, Loss
 
 ZERO = 1e-45
 """What a posterior of 0 is told as, log 0 being no number: LiRA's guard of its logarithms, as in
@@ -100,21 +99,3 @@ class Estimator(nn.Module):
         if not self._fitted:
             raise ValueError(f"model={self.name} is fitted by scikit-learn: take train=estimator")
         raise Skip(f"model={self.name} has neither gradients nor layers: it can only be refitted")
-
-
-def fit(model: nn.Module, batches: Batches, loss: Loss) -> nn.Module:
-    """Fit an estimator once on all rows, in their own order: bootstraps depend on it.
-
-    ``loss`` has no say: the estimator minimises its own.
-
-    Raises:
-        ValueError: the model is a net, or there is no row.
-    """
-    if not isinstance(model, Estimator):
-        told = "train=estimator fits scikit-learn's models, and this is a net"
-        raise ValueError(f"{told}: take train=default")
-    if not len(batches.rows):
-        raise ValueError(f"model={model.name}: there is no row to fit it on")
-    x, y = zip(*batches.ordered(), strict=True)
-    model.fit(torch.cat(x), torch.cat(y))
-    return model.eval()

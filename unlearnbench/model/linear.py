@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unlearnbench.convex.features import Fourier, rff
+from unlearnbench.core.data import Loss
 from unlearnbench.core.errors import Skip
+from unlearnbench.core.seeding import generator
 from unlearnbench.model.stages import declare
-from unlearnbench.rff import Fourier, rff
-from unlearnbench.seeding import generator
-from unlearnbench.values import Loss
 
 
 class Linear(nn.Module):

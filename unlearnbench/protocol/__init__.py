@@ -10,7 +10,7 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from unlearnbench.cell import Option
+from unlearnbench.core.cell import Option
 from unlearnbench.protocol._member import Member
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.cell import NOTHING, Cell
+from unlearnbench.core.cell import NOTHING, Cell
 
 Rows = NDArray[np.int64]
 Arrays = Mapping[str, NDArray[Any]]
@@ -39,7 +39,7 @@ class Records:
         return self.train[self.places]
 
 
-class Parts(NamedTuple):
+class Subsets(NamedTuple):
     """Which rows do what, for one model; ``forget`` is part of ``train``."""
 
     train: Rows
@@ -114,7 +114,7 @@ class Member(Cell):
             yield replace(member, method=cell.reference)
             yield member
 
-    def parts(self, records: Records) -> Parts:
+    def parts(self, records: Records) -> Subsets:
         """Which rows do what for this model."""
         raise NotImplementedError
 

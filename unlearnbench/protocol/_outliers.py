@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench import metric
+from unlearnbench.metric import utility
 from unlearnbench.protocol._member import Figures
 
 
@@ -19,6 +19,6 @@ def outlier_figures(name: str, accuracies: Sequence[NDArray[np.floating]]) -> Fi
     every_M = np.concatenate(accuracies)
     if not len(every_M):
         return {}
-    outliers = sum(int(metric.low_outliers(of_kind).sum()) for of_kind in accuracies)
+    outliers = sum(int(utility.low_outliers(of_kind).sum()) for of_kind in accuracies)
     figures = {"outliers": outliers, "acc_min": every_M.min(), "acc_median": np.median(every_M)}
     return {f"{name}_{key}": (float(value), len(every_M)) for key, value in figures.items()}

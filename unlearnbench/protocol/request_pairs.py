@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, Written, written
+from unlearnbench.core.cell import NOTHING, ORIGINAL, Cell, Written, written
 from unlearnbench.core.outputs import FORGOTTEN, RETAIN, RETAINED, UNSEEN, Predictions
-from unlearnbench.protocol._member import Arrays, Figures, Member, Models, Parts, Records, Rows
+from unlearnbench.protocol._member import Arrays, Figures, Member, Models, Records, Rows, Subsets
 from unlearnbench.protocol._outliers import outlier_figures
 
 HALVES = ("shadow", "target")
@@ -119,21 +119,21 @@ class RequestPair(Member):
         for member in cls.models(cell):
             yield member.original()
             yield replace(member, method=cell.reference)
-            if not cell.untouched:
+            if not cell.is_original:
                 yield member
 
     def key_parts(self) -> list[Written | str]:
         """The outputs include those of the original before the request, which has its own seed."""
-        return [written(self.forget), self._original_key_under(UNTOUCHED)]
+        return [written(self.forget), self._original_key_under(ORIGINAL)]
 
     def original(self) -> "RequestPair":
         """The cell of the original before the request."""
-        return replace(self, method=UNTOUCHED, forget=NOTHING)
+        return replace(self, method=ORIGINAL, forget=NOTHING)
 
     @property
     def start(self) -> "RequestPair | None":
         """The original, before any request to it, whatever the method starts from."""
-        return None if self.untouched else self.original()
+        return None if self.is_original else self.original()
 
     def stored_models(self) -> list[Cell]:
         """Of an ensemble also the ensemble before the request."""
@@ -192,15 +192,15 @@ class RequestPair(Member):
         seed, half = self.split[self.protocol]["seed"], HALVES.index(self.split["half"])
         return np.random.default_rng([seed, half, self.split["index"], *purpose])
 
-    def parts(self, records: Records) -> Parts:
+    def parts(self, records: Records) -> Subsets:
         """The original's few rows, in the order of their drawing, and the request's."""
         own = self.pools(records)
         train = self.training_rows(own)
         if "request" not in self.forget:
-            return Parts(train, records.val, own.negative, train[:0])
+            return Subsets(train, records.val, own.negative, train[:0])
         request = self.request(own)
         train = np.concatenate([train, request.added])
-        return Parts(train, records.val, own.negative, request.forget)
+        return Subsets(train, records.val, own.negative, request.forget)
 
     def predict(self, models: Models) -> Arrays:
         """Before and after a request; or of an original, on rows it was and was not trained on."""
@@ -230,7 +230,7 @@ class RequestPair(Member):
         The original compared with itself needs no models of its own: its requests are those of
         retraining, without what became of them.
         """
-        members = cls.models(replace(cell, method=cell.reference) if cell.untouched else cell)
+        members = cls.models(replace(cell, method=cell.reference) if cell.is_original else cell)
         by_half = {
             half: [member for member in members if member.split["half"] == half] for half in HALVES
         }
@@ -245,7 +245,7 @@ def _joined(cell: Cell, members: list[RequestPair], models: Models) -> Predictio
         name: np.concatenate([arrays[name] for arrays in each], axis=int(name == "logits_2NC"))
         for name in each[0]
     }
-    logits_2NC = joined["logits_2NC"][[0, 0] if cell.untouched else [0, 1]]
+    logits_2NC = joined["logits_2NC"][[0, 0] if cell.is_original else [0, 1]]
     places = np.array([[member.split["index"], member.forget["request"]] for member in members])
     model_N, request_N = np.repeat(places, [len(arrays["y_N"]) for arrays in each], axis=0).T
     trained_N = np.where(joined["status_N"] == UNSEEN, UNSEEN, RETAINED)

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearnbench.cell import NOTHING, UNTOUCHED, Cell, Option
+from unlearnbench.core.cell import NOTHING, ORIGINAL, Cell, Option
 from unlearnbench.core.outputs import FORGOTTEN, RETAIN, RETAINED, UNSEEN, Predictions
-from unlearnbench.protocol._member import Arrays, Figures, Member, Models, Parts, Records, Rows
+from unlearnbench.protocol._member import Arrays, Figures, Member, Models, Records, Rows, Subsets
 from unlearnbench.protocol._outliers import outlier_figures
 
 
@@ -33,12 +33,12 @@ class AuditPool:
     rows_N: Rows
     status_MN: NDArray[np.int8]
 
-    def parts(self, model: Cell, records: Records) -> Parts:
+    def parts(self, model: Cell, records: Records) -> Subsets:
         """All rows but the audited ones that the model's line of the matrix leaves out."""
         status_N = self.status_MN[model.split["index"]]
         unseen, forget = (self.rows_N[status_N == part] for part in (UNSEEN, FORGOTTEN))
         train = records.kept[~np.isin(records.kept, unseen)]
-        return Parts(train, records.val, records.test, forget)
+        return Subsets(train, records.val, records.test, forget)
 
     def at(self, rows_P: Rows) -> "AuditPool":
         """The same draw, its records' places exchanged for the rows at them."""
@@ -108,13 +108,13 @@ class HalfSplits:
         train = self.train(s)
         return np.random.default_rng(f).permutation(train)[len(train) - len(train) // 10 :]
 
-    def parts(self, model: Cell, records: Records) -> Parts:
+    def parts(self, model: Cell, records: Records) -> Subsets:
         """The model's half, and its own validation rows."""
         s, f = model.split["index"], model.forget["set"]
         # The order is that of the audited records, which training shuffles.
         train = self.rows_N[np.isin(self.rows_N, self.train(s))]
         forget = self.rows_N[np.isin(self.rows_N, self.forget(s, f))]
-        return Parts(train, self.val, records.test, forget)
+        return Subsets(train, self.val, records.test, forget)
 
     def at(self, rows_P: Rows) -> "HalfSplits":
         """The same draw, its records' places exchanged for the rows at them."""
@@ -151,10 +151,10 @@ class RandomHalves:
         random = np.random.default_rng([self.seed, index])
         return random.permutation(self.rows_N)[: len(self.rows_N) // 2]
 
-    def parts(self, model: Cell, records: Records) -> Parts:
+    def parts(self, model: Cell, records: Records) -> Subsets:
         """The model's half; it forgets what the cell's option chooses of it."""
         train = self.train(model.split["index"])
-        return Parts(train, records.val, records.test, records.forget(train))
+        return Subsets(train, records.val, records.test, records.forget(train))
 
     def at(self, rows_P: Rows) -> "RandomHalves":
         """The same draw, its records' places exchanged for the rows at them."""
@@ -216,11 +216,11 @@ class ShadowModel(Member):
 
         On random halves those of the models under attack come first, then the attacker's own.
         """
-        untouched = replace(cell, method=UNTOUCHED)
-        shared = [model for model in cls.models(untouched) if not model.forget.get("set")]
+        is_original = replace(cell, method=ORIGINAL)
+        shared = [model for model in cls.models(is_original) if not model.forget.get("set")]
         settings = cell.attack[cls.protocol]
         own = settings["models"] if settings["protocol"] == "random_halves" else 0
-        return shared + [cls.at(untouched, len(shared) + k, cell.forget) for k in range(own)]
+        return shared + [cls.at(is_original, len(shared) + k, cell.forget) for k in range(own)]
 
     @classmethod
     def at(cls, cell: Cell, index: int, forget: Option) -> "ShadowModel":
@@ -251,7 +251,7 @@ class ShadowModel(Member):
         draw = _draw(settings, len(records.train), records.places.tobytes())
         return draw.at(records.train)
 
-    def parts(self, records: Records) -> Parts:
+    def parts(self, records: Records) -> Subsets:
         """Which rows do what: the audited records that the model does not see are in no part."""
         return self.draw(records).parts(self, records)
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unlearnbench.cell import Cell, Written, written
+from unlearnbench.core.cell import Cell, Written, written
 from unlearnbench.core.errors import Skip
-from unlearnbench.protocol._member import Arrays, Figures, Member, Models, Parts, Records, Rows
+from unlearnbench.protocol._member import Arrays, Figures, Member, Models, Records, Rows, Subsets
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SingleDeletions(Member):
     @classmethod
     def needed(cls, cell: Cell) -> Iterator[Cell]:
         """The original, retraining and the method; nothing for the original itself."""
-        if cell.untouched:
+        if cell.is_original:
             return
         for member in cls.models(cell):
             if not cell.from_scratch:
@@ -58,10 +58,10 @@ class SingleDeletions(Member):
         """The cell of one of the deletions, from 0 on."""
         return replace(self, forget={**self.forget, "deletion": number})
 
-    def parts(self, records: Records) -> Parts:
+    def parts(self, records: Records) -> Subsets:
         """Private rows to train on, and public ones in the place of a test part."""
         private, public = self.pools(records.kept)
-        return Parts(private, records.val, public, self.forgotten(private))
+        return Subsets(private, records.val, public, self.forgotten(private))
 
     def pools(self, rows: Rows) -> tuple[Rows, Rows]:
         """Private and public rows, both in the order of their drawing.
@@ -104,7 +104,7 @@ class SingleDeletions(Member):
         Raises:
             Skip: the method deletes nothing.
         """
-        if cell.untouched:
+        if cell.is_original:
             raise Skip("the original has deleted nothing: there is no change to read")
         (member,) = cls.models(cell)
         return [models.audit(member, models.outputs(member))], {}

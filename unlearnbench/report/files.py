@@ -10,10 +10,16 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from unlearnbench import atomic, results
-from unlearnbench.report import compare, drawing, missing, page, tables, text
-from unlearnbench.report.study import Study
-from unlearnbench.words import printable, sweep_name
+from unlearnbench.config.arguments import sweep_name
+from unlearnbench.core import atomic
+from unlearnbench.core.errors import printable
+from unlearnbench.report.analysis import compare, missing
+from unlearnbench.report.analysis.study import Study
+from unlearnbench.report.figures import drawing
+from unlearnbench.report.page import page
+from unlearnbench.report.tables import tables, text
+from unlearnbench.results import load
+from unlearnbench.results.frame import widen
 
 NAME = "leaderboard"
 
@@ -29,7 +35,7 @@ def latest(folder: Path) -> str:
     Raises:
         FileNotFoundError: there is none.
     """
-    if not (known := results.sweeps(folder)):
+    if not (known := load.sweeps(folder)):
         raise FileNotFoundError(f"no sweep in {folder}: run one with -m, or name another folder")
     return known[-1]
 
@@ -44,10 +50,10 @@ def study(folder: Path, name: str) -> Study:
     Raises:
         FileNotFoundError: there is no such sweep, or none of its cells has rows.
     """
-    frame = _as_objects(results.rows(folder, name))
+    frame = _as_objects(load.rows(folder, name))
     if frame.empty:
         raise FileNotFoundError(f"no cell of {name} has rows yet: unlearnbench status {name}")
-    return Study(sweep_name(name), frame, results.widen(frame), folder, folder / name / "report")
+    return Study(sweep_name(name), frame, widen(frame), folder, folder / name / "report")
 
 
 def _as_objects(table: pa.Table) -> pd.DataFrame:
@@ -131,7 +137,7 @@ def _written(path: Path, whole: str) -> Path:
 def _notes(given: Study) -> Iterator[str]:
     """What is to be said of all of it: is it whole, and where does it come from."""
     rows = given.asked
-    yield missing.sentence(rows, results.load_sweep(given.folder, given.name))
+    yield missing.sentence(rows, load.load_sweep(given.folder, given.name))
     told = {name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")}
     said = (f"{name} {', '.join(map(str, some))}" for name, some in told.items() if some)
     yield f"{len(given.frame):,} rows, of {'; '.join(said)}."

@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearnbench import results
-from unlearnbench.cell import AXES
-from unlearnbench.report import ranking
+from unlearnbench.core.cell import AXES
+from unlearnbench.report.analysis import ranking
+from unlearnbench.report.analysis.runs import order, placed, runs
+from unlearnbench.report.analysis.statistics import Friedman
+from unlearnbench.report.analysis.study import Study
 from unlearnbench.report.figures import leakage, methods, ranks, training
 from unlearnbench.report.figures.style import save
-from unlearnbench.report.runs import order, placed, runs
-from unlearnbench.report.statistics import Friedman
-from unlearnbench.report.study import Study
+from unlearnbench.results import load
 
 UNSAFE = r"[^\w.=+-]+"
 """What does not go into a file's name."""
@@ -100,12 +100,12 @@ def _of_cells(study: Study, without: Collection[str]) -> Iterator[Drawing]:
     cells = study.cells
     cells = cells[~cells["setting"].isin(without)]
     if (study.folder / "roc").is_dir():
-        curves = results.load_roc(study.folder, cells["key"]).merge(cells, on="key")
+        curves = load.load_roc(study.folder, cells["key"]).merge(cells, on="key")
         for setting, same in curves.groupby("setting", sort=True):
             yield "roc", str(setting), partial(leakage.roc, same, str(setting))
     rebuilt = cells[cells["attack"] == "hrec"]
     if len(rebuilt) and (study.folder / "scores").is_dir():
-        scores = results.load_scores(study.folder, rebuilt["key"]).merge(rebuilt, on="key")
+        scores = load.load_scores(study.folder, rebuilt["key"]).merge(rebuilt, on="key")
         for setting, same in scores.groupby("setting", sort=True):
             draws = partial(leakage.reconstructions, same, str(setting))
             yield "reconstructions", str(setting), draws

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from unlearnbench.report import glossary
+from unlearnbench.report.analysis.columns import CONTROLS
+from unlearnbench.report.analysis.runs import order
 from unlearnbench.report.figures.style import (
     BLACK,
     BLUE,
@@ -27,8 +28,7 @@ from unlearnbench.report.figures.style import (
     panels,
     styled,
 )
-from unlearnbench.report.leaderboard import CONTROLS
-from unlearnbench.report.runs import order
+from unlearnbench.report.page import glossary
 
 NAMED = 4
 """Curves of a panel that have a colour and a name beside the controls."""

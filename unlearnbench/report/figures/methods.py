@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from unlearnbench.report import glossary
+from unlearnbench.report.analysis.runs import order
 from unlearnbench.report.figures.style import (
     BLACK,
     BLUE,
@@ -23,7 +23,7 @@ from unlearnbench.report.figures.style import (
     panels,
     styled,
 )
-from unlearnbench.report.runs import order
+from unlearnbench.report.page import glossary
 
 FORGETTING = (
     *("ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc", "mia_test_auc"),

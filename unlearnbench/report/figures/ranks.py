@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearnbench.report import glossary
+from unlearnbench.report.analysis.statistics import Friedman
 from unlearnbench.report.figures.style import BLACK, QUIET, entitle, panels, styled
-from unlearnbench.report.statistics import Friedman
+from unlearnbench.report.page import glossary
 
 
 def alike(means: pd.Series, apart: float) -> list[tuple[float, float]]:

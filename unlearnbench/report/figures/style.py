@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from unlearnbench import atomic
+from unlearnbench.core import atomic
 
 P = ParamSpec("P")
 

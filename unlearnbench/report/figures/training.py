@@ -3,8 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearnbench.report import glossary
-from unlearnbench.report.along import SHOWN
+from unlearnbench.report.analysis.runs import order
 from unlearnbench.report.figures.style import (
     COLOURS,
     CONTROL,
@@ -14,7 +13,8 @@ from unlearnbench.report.figures.style import (
     panels,
     styled,
 )
-from unlearnbench.report.runs import order
+from unlearnbench.report.page import glossary
+from unlearnbench.report.tables.along import SHOWN
 
 
 @styled

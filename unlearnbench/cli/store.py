@@ -1,0 +1,107 @@
+"""The command ``unlearnbench store``: verify, say what takes space, delete what is not needed."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from unlearnbench.config import compose
+from unlearnbench.core.cell import KEEP
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.store.artifacts import Store
+from unlearnbench.store.maintenance import clear, damaged, size_of, taken, waste, weights
+
+console = Console(highlight=False, soft_wrap=True)
+
+DAYS = 7.0
+"""Age from which on an artifact that no sweep needs is taken for forgotten, and not for one that
+is just being tried out."""
+
+
+def command(words: Sequence[str]) -> bool:
+    """``unlearnbench store``: what the words ask for, on the store that they or the config name.
+
+    Returns:
+        Whether nothing is damaged.
+
+    Raises:
+        ConfigError: an override is not valid.
+        FileNotFoundError: there is no store.
+    """
+    parser = ArgumentParser(prog="unlearnbench store", description=command.__doc__)
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("verify", help="read all files and compare them with their checksums")
+    commands.add_parser("du", help="bytes by kind")
+    gc = commands.add_parser("gc", help="list what nobody needs, and with --delete delete it")
+    gc.add_argument("--delete", action="store_true", help="delete it; without this nothing is")
+    gc.add_argument("--days", type=float, default=DAYS, help="least age of artifacts that go")
+    given, overrides = parser.parse_known_args(list(words))
+    for word in overrides:
+        if word.startswith("-"):
+            parser.error(f"unrecognized arguments: {word}")
+    settings = compose.settings(overrides)
+    store = Store(Path(settings["paths"]["store"]))
+    if not store.root.is_dir():
+        raise FileNotFoundError(f"no store in {store.root}: name another with paths.store=…")
+    if settings["store"]["keep"] not in KEEP:
+        raise ConfigError(f"store.keep={settings['store']['keep']}: all or predictions")
+    told = {"verify": _verify, "du": _du, "gc": _gc}[given.what]
+    return told(store, given, settings["store"]["keep"])
+
+
+def _verify(store: Store, given: Namespace, keep: str) -> bool:
+    wrong = 0
+    for line in damaged(store):
+        wrong += 1
+        console.print(line, markup=False)
+    console.print(f"{sum(1 for _ in store.artifacts())} artifacts, {wrong} files damaged")
+    if wrong:
+        console.print("delete the folders named above: the next run makes again what it needs")
+    return not wrong
+
+
+def _du(store: Store, given: Namespace, keep: str) -> bool:
+    kinds = taken(store)
+    for kind, (number, size) in kinds.items():
+        console.print(f"{kind:<14}{number:>10,}{_human(size):>12}")
+    total = sum(size for _, size in kinds.values())
+    console.print(f"{'all':<14}{sum(n for n, _ in kinds.values()):>10,}{_human(total):>12}")
+    return True
+
+
+def _human(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _gc(store: Store, given: Namespace, keep: str) -> bool:
+    found = waste(store, days=given.days, keep=keep)
+    sweeps = store.references()
+    console.print(f"needed by {len(sweeps)} sweeps: {', '.join(sweeps) or 'none'}", markup=False)
+    files = [store.path(key) / name for key in found.weights for name in weights(store, key)]
+    for what, paths in {
+        f"artifacts that none of them needs, older than {given.days:g} days": [
+            store.path(key) for key in found.artifacts
+        ],
+        "weights of unlearned models": files,
+        "locks and files of processes that are gone": found.left,
+    }.items():
+        console.print(f"{len(paths):>10,} {what}, {_human(sum(map(size_of, paths)))}")
+    if not given.delete:
+        console.print("nothing is deleted without --delete")
+        return True
+    for key in found.artifacts:
+        with suppress(FileNotFoundError):
+            store.remove(key)
+    for key in found.weights:
+        for name in weights(store, key):
+            store.drop(key, name)
+    for path in found.left:
+        clear(path)
+    console.print("deleted")
+    return True

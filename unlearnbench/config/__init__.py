@@ -1,0 +1,1 @@
+"""From overrides to cells: compose, check, tuned settings."""

@@ -1,0 +1,1 @@
+"""Convex models: objective, Newton's method, exact deletion, random features."""

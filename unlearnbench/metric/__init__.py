@@ -1,0 +1,1 @@
+"""Metrics: arrays in, floats out. NumPy and SciPy only."""

@@ -1,0 +1,1 @@
+"""From a cell to its rows: data, split, models, outputs, metrics."""

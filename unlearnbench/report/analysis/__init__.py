@@ -1,0 +1,1 @@
+"""Statistics of a study: comparisons, ranks, missing cells."""

@@ -1,0 +1,109 @@
+"""Tables as text: Markdown and LaTeX. What rows say is text in them, never markup."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+from unlearnbench.core.errors import printable
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some tables under a heading, and what is to be said of them."""
+
+    heading: str
+    notes: Sequence[str]
+    tables: Sequence[tuple[str, pd.DataFrame]]
+
+
+MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown takes for markup; an underscore between letters it does not."""
+
+
+def markdown_text(text: object) -> str:
+    """Text as Markdown that says it, in one line: no markup, no HTML."""
+    plain = escape(printable(" ".join(str(text).split())), quote=False)
+    return MARKDOWN.sub(r"\\\g<0>", plain)
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table as Markdown; what is not there is a dash."""
+    head = [list(map(markdown_text, table.columns)), ["---"] * table.shape[1]]
+    rows = [list(map(markdown_text, line)) for line in table.fillna("–").to_numpy()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*head, *rows])
+
+
+def markdown(name: str, notes: Sequence[str], given: Sequence[Section]) -> str:
+    """A report as Markdown.
+
+    Args:
+        name: of the sweep.
+        notes: what is to be said of all of it, as plain text.
+        given: its sections, whose notes are Markdown.
+    """
+    parts = [f"# {markdown_text(name)}", *map(markdown_text, notes)]
+    for section in given:
+        if section.tables:
+            parts += [f"## {section.heading}", *section.notes]
+            for title, table in section.tables:
+                parts += [f"### {markdown_text(title)}", markdown_table(table)]
+    return "\n\n".join(parts) + "\n"
+
+
+LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "{''}",
+    "\0": "{}",  # between two hyphens, which are no dash
+    **{"±": r"$\pm$", "≈": r"$\approx$", "≠": r"$\neq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
+    **{"→": r"$\to$", "†": r"$^\dagger$", "–": "--", "−": "$-$", "²": "$^2$", "χ": r"$\chi$"},
+    **{"≥": r"$\geq$", "°": r"$^\circ$", "·": r"$\cdot$", "“": "``", "”": "''", "×": r"$\times$"},
+}
+"""What LaTeX takes in place of a character."""
+
+
+def latex_text(text: object) -> str:
+    """Text as LaTeX in one line, a minus before a number as one, hyphens as they are."""
+    plain = printable(" ".join(str(text).split()))
+    told = "".join(LATEX.get(sign, sign) for sign in re.sub("-(?=-)", "-\0", plain))
+    if told[:1] in ("[", "*"):  # which would be an argument of what ends the line before
+        return f"{{}}{told}"
+    return f"$-${told[1:]}" if told[:1] == "-" and told[1:2].isdigit() else told
+
+
+def latex(name: str, given: Sequence[Section]) -> str:
+    r"""The tables as LaTeX, one ``table`` each, for a document with ``\usepackage{booktabs}``."""
+    parts = [r"% \usepackage{booktabs} in the preamble; \input this file, or copy a table of it."]
+    all_tables = [(one.heading, title, table) for one in given for title, table in one.tables]
+    for number, (heading, title, table) in enumerate(all_tables):
+        label = re.sub(r"[^A-Za-z0-9:.-]+", "-", f"tab:{name}-{number + 1}")
+        rows = [table.columns, *table.fillna("–").to_numpy()]
+        lines = [" & ".join(map(latex_text, row)) + r" \\" for row in rows]
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"\centering\small",
+                    rf"\caption{{{latex_text(heading)}: {latex_text(title)}.}}",
+                    rf"\label{{{label}}}",
+                    rf"\begin{{tabular}}{{l{'r' * (table.shape[1] - 1)}}}",
+                    r"\toprule",
+                    lines[0],
+                    r"\midrule",
+                    *lines[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Searches for settings: studies, trials and their scores."""

@@ -1,0 +1,1 @@
+"""Artifacts on disk by their keys, locks, and maintenance."""

@@ -1,0 +1,224 @@
+"""A plan on SLURM, through submitit: job arrays, wave after wave, and what a task of them does.
+
+Nothing comes back through submitit: what a task makes is on disk when it ends. Imports no torch.
+"""
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from unlearnbench.core.errors import ConfigError
+from unlearnbench.sweep import packing as pack
+from unlearnbench.sweep import slurm, trusted
+from unlearnbench.sweep.local import WorkerProcess
+from unlearnbench.sweep.packing import Array, Request
+from unlearnbench.sweep.plan import Orders
+from unlearnbench.sweep.run_record import Run
+from unlearnbench.sweep.slurm import Refused
+
+STOP_SECONDS = 60
+"""How long a host that was asked to stop is waited for; it takes less."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``hydra/launcher=slurm`` is told; see ``conf/hydra/launcher/slurm.yaml``."""
+
+    partition: str | None
+    rows_partition: str | None
+    account: str | None
+    qos: str | None
+    time: int
+    target_minutes: float
+    assumed_seconds: float
+    array_parallelism: int
+    workers_per_task: int
+    gpus: int | None
+    cpus: int | None
+    mem: str | None
+    signal_seconds: int
+    requeues: int
+    setup: list[str] = field(default_factory=list)
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        above_0 = ("time", "target_minutes", "assumed_seconds", "array_parallelism")
+        for name in (*above_0, "workers_per_task", "cpus", "signal_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise ConfigError(f"hydra.launcher.{name}={value}: must be a number above 0")
+        for name in ("gpus", "requeues"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value >= 0):
+                raise ConfigError(f"hydra.launcher.{name}={value}: must be a number from 0 on")
+        if self.mem is not None and not re.fullmatch(r"\d+[KMGT]?B?", str(self.mem)):
+            raise ConfigError(f"hydra.launcher.mem={self.mem}: must be a size, such as 16G")
+
+    def requests(self, device: str) -> dict[bool, Request]:
+        """What tasks get whose jobs are better done on a GPU, and what the others get."""
+        workers = self.workers_per_task
+        gpus = self.gpus
+        if gpus is None:
+            gpus = int(device != "cpu" and slurm.has_gpus(self.partition))
+        cpus = self.cpus or workers
+        return {True: Request(workers, cpus, gpus), False: Request(workers, cpus, 0)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def submitted(
+    run: Run, made: Sequence[Array], settings: Mapping[str, Any], options: Options
+) -> Run:
+    """The run, its arrays submitted: each wave after the one before it, however that ended.
+
+    Args:
+        run: that they belong to; it is told each array's number as soon as there is one.
+        made: the arrays, wave after wave.
+        settings: ``paths`` and ``device`` of the config.
+        options: of the launcher.
+
+    Raises:
+        Refused: SLURM does not take one. Whatever is raised, those before it are cancelled.
+    """
+    begun: list[str] = []
+    try:
+        return _submitted(run, made, settings, options, begun)
+    except BaseException:
+        slurm.cancel(begun)  # one may be in the queue before its number is known
+        raise
+
+
+def _submitted(
+    run: Run,
+    made: Sequence[Array],
+    settings: Mapping[str, Any],
+    options: Options,
+    begun: list[str],
+) -> Run:
+    before: list[str] = []
+    now: list[str] = []
+    told: list[dict[str, Any]] = []
+    for place, array in enumerate(made):
+        if place and array.wave > made[place - 1].wave:
+            before, now = now, []
+        beside = sum(other.wave == array.wave for other in made)
+        executor = _executor(run, array, options, before, beside)
+        orders = [
+            Orders(
+                jobs=jobs,
+                results=Path(settings["paths"]["results"]).absolute(),
+                store=Path(settings["paths"]["store"]).absolute(),
+                run=run.folder.absolute(),
+                task=array.place(index),
+                device=_device(array, settings["device"]),
+                workers=array.request.workers,
+            )
+            for index, jobs in enumerate(array.tasks)
+        ]
+        begun.append(array.name)
+        try:
+            jobs = executor.map_array(Task(), orders)
+        except (submitit.core.utils.FailedJobError, OSError) as error:
+            if not isinstance(error, OSError):  # sbatch has said no
+                begun.pop()
+            said = " ".join(re.findall(r"error: (.*)", str(error))) or str(error)
+            raise Refused(f"sbatch, wave {array.wave}: {said}") from error
+        number = jobs[0].job_id.split("_")[0]
+        now.append(number)
+        about = {"name": array.name, "wave": array.wave, "gpus": array.request.gpus}
+        told.append({**about, "tasks": len(array.tasks), "job": number})
+        run = run.tell(arrays=told, submitted=place + 1 == len(made))
+    return run
+
+
+def _device(array: Array, wanted: str) -> str:
+    """On what an array's tasks work: a GPU that was asked for is the first that a task sees."""
+    if array.request.gpus:
+        return "cuda"
+    return wanted if pack.on_gpu(array.tasks[0][0]) else "cpu"
+
+
+def _executor(
+    run: Run, array: Array, options: Options, before: Sequence[str], beside: int
+) -> submitit.SlurmExecutor:
+    folder = run.folder / "slurm"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)  # whatever access lists the folder above hands down
+    os.close(trusted.check(folder))
+    try:
+        executor = _Executor(folder, max_num_timeout=options.requeues)
+    except RuntimeError as error:  # it looks for srun
+        raise Refused("hydra/launcher=slurm: there is no SLURM here (srun, sbatch)") from error
+    rows = not pack.on_gpu(array.tasks[0][0])
+    request = array.request
+    given = {
+        "partition": options.rows_partition if rows else options.partition,
+        "account": options.account,
+        "qos": options.qos,
+        "mem": options.mem,
+        "gpus_per_node": request.gpus or None,
+        "dependency": f"afterany:{':'.join(before)}" if before else None,
+        "setup": options.setup or None,
+    }
+    executor.update_parameters(
+        job_name=array.name,
+        time=options.time,
+        cpus_per_task=request.cpus,
+        array_parallelism=max(1, options.array_parallelism // beside),
+        signal_delay_s=options.signal_seconds,
+        # Some versions of srun do not pass on what sbatch was told, and give one core.
+        srun_args=[f"--cpus-per-task={request.cpus}"],
+        additional_parameters={"requeue": True, **options.additional_parameters},
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    return executor
+
+
+class _Executor(submitit.SlurmExecutor):
+    """Submitit's, but for its jobs: they look whose the folder is before they unpickle from it."""
+
+    @property
+    def _submitit_command_str(self) -> str:
+        folder = shlex.quote(str(self.folder))
+        return f"{self.python} -u -m unlearnbench.sweep.trusted {folder}"
+
+
+class Task:
+    """What a task of an array does, as submitit calls it: be the parent of a working process."""
+
+    host: WorkerProcess | None = None
+
+    def __call__(self, orders: Orders) -> None:
+        """Carry out the orders; what goes wrong with a job is in rows and journal, not here.
+
+        Raises:
+            RuntimeError: the working process ended before its work did.
+        """
+        left = len(orders.jobs)
+        with WorkerProcess(orders, sys.stderr) as self.host:
+            for event in self.host:
+                sys.stdout.write(f"{event.status} {event.kind} {event.key} {event.reason}\n")
+                left -= 1
+        if self.host.stopped:  # before this process was: the signal that calls checkpoint follows,
+            time.sleep(STOP_SECONDS)  # or the one that ends all
+        if left:
+            raise RuntimeError(f"the working process has ended, and {left} jobs are left")
+
+    def checkpoint(self, orders: Orders) -> submitit.helpers.DelayedSubmission:
+        """Asked to stop, by the time limit or by who preempts: stop, and be queued again.
+
+        What is finished is in the store, and the journal says what this task has settled.
+        """
+        if self.host is not None:
+            self.host.stop(STOP_SECONDS)
+        return submitit.helpers.DelayedSubmission(Task(), orders)
