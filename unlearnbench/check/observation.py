@@ -65,7 +65,7 @@ def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 @dataclass
 class Net:
-    """A net that ran in the block, or that ``ops.frozen`` made there.
+    """A net that ran in the block, or that ``method._ops.frozen`` made there.
 
     Attributes:
         module: the net itself.

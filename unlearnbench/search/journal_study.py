@@ -54,7 +54,7 @@ BEFORE_PRUNING = 10
 """Whole trials before one is left half-way."""
 
 VALUES = 4
-"""What a trial is measured by, see ``metric.tuning_values``."""
+"""What a trial is measured by, see ``trial.tuning_values``."""
 
 COMPLETE, PRUNED, FAILED, SKIPPED = "complete", "pruned", "failed", "skipped"
 

@@ -64,7 +64,7 @@ def evaluator(
 
 
 def objective(workspace: Workspace, study: Study, cell: Cell) -> tuple[float, float, float, float]:
-    """The four values of a cell's method; see ``metric.tuning_values``.
+    """The four values of a cell's method; see ``trial.tuning_values``.
 
     Against the retrained model's accuracies, as in Deep Unlearn (arXiv 2410.01276). Who has no
     retrained model takes ``no_retrain``: retain and validation rows are to be answered as well as

@@ -35,7 +35,7 @@ def sentence(rows: pd.DataFrame, keys: pd.DataFrame) -> str:
 
     Args:
         rows: as ``runs`` gives them.
-        keys: of the sweep, as ``results.load_sweep`` gives them.
+        keys: of the sweep, as ``load.load_sweep`` gives them.
     """
     found = rows[["key", "status", "method"]].drop_duplicates("key")
     asked = len(keys)
