@@ -246,7 +246,7 @@ def _teachers(subject: Subject) -> None:
 
 
 def _beside(watched: Watched) -> list[Net]:
-    """The nets that ran, or were made with ``method._ops.frozen``, and are no part of the student."""
+    """The nets that ran, or that ``_ops.frozen`` made, and that are no part of the student."""
     own = {id(module) for module in _student(watched).modules()}
     own |= {id(module) for module in watched.net.modules()}
     return [net for net in watched.seen.nets.values() if id(net.module) not in own]

@@ -321,7 +321,7 @@ def accuracies(predictions: Predictions) -> Figures:
     """How accurate trained models are on the audited records that they never saw.
 
     A training that went wrong distorts what an attack finds in all the others: models far below
-    the rest of their kind are counted as ``shadow_models_outliers`` (``metric.utility.low_outliers``).
+    the rest of their kind are counted as ``shadow_models_outliers`` (``low_outliers``).
     """
     right_MN = predictions.logits_MQNC[:, 0].argmax(2) == predictions.y_N
     accuracies_M = np.ma.masked_array(right_MN, predictions.status_MN != UNSEEN).mean(axis=1)
