@@ -83,9 +83,9 @@ def begun(folder: Path, forget_sets: int) -> str:
 
 def status(folder: Path) -> str:
     """What ``unlearnbench status`` finds out and says."""
-    from unlearnbench.cli import status as status_module
+    from unlearnbench.cli.status import status as status_of
 
-    table, _ = status_module.status("bench", [f"paths.results={folder / 'sweep'}"])
+    table, _ = status_of("bench", [f"paths.results={folder / 'sweep'}"])
     line = table.set_index("wave").loc["2 unlearned"]
     return f"{line['done']} of {line['all']} unlearned models are there"
 

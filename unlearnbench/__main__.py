@@ -16,14 +16,13 @@ def main() -> None:
         if first == "report":
             with damage.in_one_line():
                 return report(words)
-        from unlearnbench.cli import main as main_module
-        from unlearnbench.cli.main import mistakes_in_one_line
+        from unlearnbench.cli.main import main as run_command
     except (Exception, KeyboardInterrupt):
         from unlearnbench.cli.main import mistakes_in_one_line
 
         with mistakes_in_one_line():
             raise
-    main_module.main()
+    run_command()
 
 
 def report(words: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 )
 
 from unlearnbench.core.data import Dataset
-from unlearnbench.pipeline import inputs as inputs_module
+from unlearnbench.pipeline import inputs as pipeline_inputs
 
 State = dict[str, Tensor]
 
@@ -157,7 +157,7 @@ class Observation:
                 return inputs(data, rows_B)
 
             stack.enter_context(patch.object(Dataset, "inputs", handed_out))
-            stack.enter_context(patch.object(inputs_module, "_dataset", self._loading))
+            stack.enter_context(patch.object(pipeline_inputs, "_dataset", self._loading))
             stack.enter_context(patch.object(np.random, "default_rng", self._numpy_generator))
             stack.enter_context(_files_opened(self.outside))
             try:

@@ -12,8 +12,8 @@ from unlearnbench.cli.tables import console, show_plain, tables
 from unlearnbench.config import compose
 from unlearnbench.config.arguments import parse_arguments
 from unlearnbench.core.errors import printable
-from unlearnbench.results import compact as compact_module
 from unlearnbench.results import load
+from unlearnbench.results.compact import compact as compact_tables
 from unlearnbench.sweep import local as launch
 from unlearnbench.sweep import run_record
 
@@ -134,10 +134,10 @@ def tune(words: Sequence[str]) -> bool:
 
 def status(words: Sequence[str]) -> bool:
     """``unlearnbench status``: how far a sweep is."""
-    from unlearnbench.cli import status as status_module
+    from unlearnbench.cli.status import status as status_of
 
     sweep, _, overrides = parse_arguments("status", words)
-    counts, told = status_module.status(sweep, overrides)
+    counts, told = status_of(sweep, overrides)
     show_plain(counts)
     for line in told:
         console.print(line, soft_wrap=True)
@@ -194,7 +194,7 @@ def compact(words: Sequence[str]) -> bool:
 
     _, _, overrides = parse_arguments("compact", words)
     folder = estimate.results_folder(overrides)
-    for table, files in compact_module.compact(folder).items():
+    for table, files in compact_tables(folder).items():
         console.print(f"{table}: {files:,} files are one" if files else f"{table}: nothing to do")
     return True
 

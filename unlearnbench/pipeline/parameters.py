@@ -27,11 +27,11 @@ from unlearnbench.pipeline.split import split_of
 from unlearnbench.pipeline.workspace import Workspace
 from unlearnbench.protocol._audit import Audit, NetAudit
 from unlearnbench.protocol.single_deletions import SingleDeletions
-from unlearnbench.train import gradient as gradient_module
 from unlearnbench.train.default import fit
 from unlearnbench.train.exact import data as as_arrays
 from unlearnbench.train.exact import exact, objective
 from unlearnbench.train.gradient import buffers, flat, gradient, head
+from unlearnbench.train.gradient import theta as theta_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -113,7 +113,7 @@ def _theta(net: nn.Module) -> Array:
 def _of_net(workspace: Workspace, cell: SingleDeletions, data: Dataset) -> dict[str, Tensor]:
     start = original(workspace, cell)
     if cell.is_original:
-        return {"theta_P": gradient_module.theta(start)}
+        return {"theta_P": theta_of(start)}
     again: Callable[[Workspace, Cell, Dataset], nn.Module] = _unlearned
     if _is_retrained(cell):
         again = _retrained_alike if target(cell.train["call"])[0] is fit else _retrained
@@ -122,7 +122,7 @@ def _of_net(workspace: Workspace, cell: SingleDeletions, data: Dataset) -> dict[
     for k in range(len(parts.forget)):
         each = cell.only(k)
         net = again(workspace, each, data)
-        thetas.append(gradient_module.theta(net))
+        thetas.append(theta_of(net))
         statistics.append(buffers(net))
         residuals.append(_residual(net, cell, data, split_of(each, data).retain))
     return {
@@ -137,7 +137,7 @@ def _of_net(workspace: Workspace, cell: SingleDeletions, data: Dataset) -> dict[
 def _residual(net: nn.Module, cell: Cell, data: Dataset, rows: Tensor) -> float:
     """Largest entry of ∇J of a net that was trained on some rows."""
     part, loss = batches(cell, data, rows, "retain"), task(cell, data, split_of(cell, data)).loss
-    slope_P = flat(gradient(net, part, loss)).cpu() + _decay(cell) * gradient_module.theta(net)
+    slope_P = flat(gradient(net, part, loss)).cpu() + _decay(cell) * theta_of(net)
     return len(rows) * float(slope_P.abs().max())
 
 

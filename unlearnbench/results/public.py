@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from unlearnbench.config.arguments import expanded
-from unlearnbench.results import load as load_module
+from unlearnbench.results import load as tables
 from unlearnbench.results.load import Folders, load_sweep, one_folder, rows, wanted
 from unlearnbench.results.schema import ROWS
 from unlearnbench.store.artifacts import KEY, Store
@@ -58,7 +58,7 @@ def load_results(
         ValueError: a newer version has written rows that this one does not know how to read.
     """
     if wide:
-        return typed(load_module.load_results(results, sweep=sweep, keys=keys, wide=True))
+        return typed(tables.load_results(results, sweep=sweep, keys=keys, wide=True))
     return typed(_categorised(rows(results, sweep, keys)))
 
 
@@ -118,7 +118,7 @@ def load_scores(
     if sweep is not None:
         listed = set(load_sweep(folder, sweep)["key"])
         keys = listed if keys is None else listed & {*wanted(keys)}
-    return load_module.load_scores(folder, keys)
+    return tables.load_scores(folder, keys)
 
 
 def load_predictions(
@@ -147,7 +147,7 @@ def load_predictions(
     (key,) = wanted([key])
     root = Store(folder / "store" if store is None else expanded(str(store)))
     if not KEY.fullmatch(key) or not root.has(key):
-        found = load_module.load_results(folder, keys=[key])
+        found = tables.load_results(folder, keys=[key])
         if found.empty:
             raise KeyError(f"no rows with the key {key} in {folder}")
         name = found["predictions_key"].iloc[0]

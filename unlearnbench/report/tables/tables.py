@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from unlearnbench.config.arguments import override_words
-from unlearnbench.report.analysis import columns as columns_module
 from unlearnbench.report.analysis import compare, missing, ranking, statistics
 from unlearnbench.report.analysis.columns import ALIKE, ATTACKED, CONTROLS, USES_VAL
+from unlearnbench.report.analysis.columns import COLUMNS as METRIC_COLUMNS
 from unlearnbench.report.analysis.compare import BLOCK, LINE, SETTING
 from unlearnbench.report.tables import leaderboard
 from unlearnbench.report.tables.text import Section
 
 COLUMNS = {
-    **columns_module.COLUMNS,
+    **METRIC_COLUMNS,
     "tow": ("ToW ↑", 1, 3),
     "tow_mia": ("ToW-MIA ↑", 1, 3),
     "js_retain": ("JS R ↓", 1, 4),
