@@ -1,4 +1,4 @@
-"""``results/<sweep>/report/``: all that ``unlearnbench report`` writes."""
+"""``results/<sweep>/report/``: all files that ``unlearnbench report`` writes."""
 
 import re
 from collections.abc import Iterator
@@ -30,25 +30,25 @@ MIXED = (
 
 
 def latest(folder: Path) -> str:
-    """Name of the sweep that was begun last.
+    """Name of the sweep that started last.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the folder has no sweep.
     """
-    if not (known := load.sweeps(folder)):
+    if not (names := load.sweeps(folder)):
         raise FileNotFoundError(f"no sweep in {folder}: run one with -m, or name another folder")
-    return known[-1]
+    return names[-1]
 
 
 def study(folder: Path, name: str) -> Study:
-    """What is there of a sweep.
+    """Read the available rows of a sweep.
 
     Args:
-        folder: of the results.
-        name: of the sweep.
+        folder: the results folder.
+        name: name of the sweep.
 
     Raises:
-        FileNotFoundError: there is no such sweep, or none of its cells has rows.
+        FileNotFoundError: the sweep does not exist, or none of its cells has rows.
     """
     frame = _as_objects(load.rows(folder, name))
     if frame.empty:
@@ -57,90 +57,96 @@ def study(folder: Path, name: str) -> Study:
 
 
 def _as_objects(table: pa.Table) -> pd.DataFrame:
-    """Strings as Python's own, each of the few once, without signs that are no text.
+    """Table with strings as Python objects, one per distinct value, control characters escaped.
 
-    A report compares and counts them throughout, which takes longer on the strings that pandas has
-    of Arrow.
+    A report compares and counts strings throughout, which takes longer on the Arrow-backed strings
+    of pandas.
     """
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        whole = column.combine_chunks()
-        if not pa.types.is_dictionary(whole.type):
-            columns[name] = whole.to_pandas()
+        array = column.combine_chunks()
+        if not pa.types.is_dictionary(array.type):
+            columns[name] = array.to_pandas()
             continue
-        each = map(printable, whole.dictionary.to_pylist())
-        words = np.array([*each, None], object)  # the last is for no word
-        columns[name] = pd.Series(words[whole.indices.fill_null(-1).to_numpy()], dtype=object)
+        each = map(printable, array.dictionary.to_pylist())
+        texts = np.array([*each, None], object)  # the last entry stands for a missing value
+        columns[name] = pd.Series(texts[array.indices.fill_null(-1).to_numpy()], dtype=object)
     return pd.DataFrame(columns)
 
 
-def report(given: Study, figures: str | None = None) -> list[Path]:
-    """Write the report of a study; what an earlier one left under the same names is replaced.
+def report(source: Study, figures: str | None = None) -> list[Path]:
+    """Write the report of a study; existing files with the same names are replaced.
 
     Args:
-        given: the study.
-        figures: pattern of the names of settings that get figures of their own, as
-            ``drawing.left_out`` takes it.
+        source: the study.
+        figures: pattern of setting names that get their own figures, as ``drawing.left_out`` takes
+            it.
 
     Returns:
         The files: ``leaderboard.md``, ``.csv`` and ``.tex``, figures, ``index.html``.
 
     Raises:
-        ValueError: no setting has a name of that pattern.
+        ValueError: no setting name matches the pattern.
     """
-    without = drawing.left_out(given, figures)
-    asked, found = given.asked, given.found  # once, for those who draw too
-    with drawing.beside(given, without) as drawn:
-        numbers = compare.compared(given.rows, found)
-        sections = tables.sections(asked, found, numbers)
-        given.out.mkdir(parents=True, exist_ok=True)
-        notes = list(_notes(given))
+    without = drawing.left_out(source, figures)
+    statuses, value_rows = source.asked, source.found  # cached before the fork, for figures too
+    with drawing.beside(source, without) as drawn:
+        numbers = compare.compared(source.rows, value_rows)
+        sections = tables.sections(statuses, value_rows, numbers)
+        source.out.mkdir(parents=True, exist_ok=True)
+        notes = list(_notes(source))
         texts = {
-            "md": text.markdown(given.name, notes, sections),
+            "md": text.markdown(source.name, notes, sections),
             "csv": _csv(numbers),
-            "tex": text.latex(given.name, sections),
+            "tex": text.latex(source.name, sections),
         }
-        written = [_written(given.out / f"{NAME}.{end}", whole) for end, whole in texts.items()]
-        beside = [section for section in sections if section.heading != "Leaderboard"]
-        whole = page.write(given, numbers, notes, beside, drawn, without)
-        return [*written, *drawn(), whole]
+        written = [
+            _written(source.out / f"{NAME}.{end}", content) for end, content in texts.items()
+        ]
+        other_sections = [section for section in sections if section.heading != "Leaderboard"]
+        page_path = page.write(source, numbers, notes, other_sections, drawn, without)
+        return [*written, *drawn(), page_path]
 
 
 def _csv(table: pd.DataFrame) -> str:
-    """A table as CSV; by Arrow, which is faster at it than pandas.
+    """A table as CSV, written by Arrow, which is faster than pandas.
 
-    Text that a spreadsheet would take for a formula has an apostrophe before it there.
+    Text that a spreadsheet reads as a formula has an apostrophe in front.
     """
-    told = pa.BufferOutputStream()
-    words: dict[str, Any] = {}
+    buffer = pa.BufferOutputStream()
+    columns: dict[str, Any] = {}
     for name in table.select_dtypes(["object", "string"]):
         codes, texts = pd.factorize(table[name])
-        words[str(name)] = np.array([*map(_no_formula, texts), None], object)[codes]
-    arrow = pa.Table.from_pandas(table.assign(**words), preserve_index=False)
-    csv.write_csv(arrow, told, csv.WriteOptions(quoting_style="needed"))
-    return str(told.getvalue().to_pybytes(), "utf-8")
+        columns[str(name)] = np.array([*map(_no_formula, texts), None], object)[codes]
+    arrow = pa.Table.from_pandas(table.assign(**columns), preserve_index=False)
+    csv.write_csv(arrow, buffer, csv.WriteOptions(quoting_style="needed"))
+    return str(buffer.getvalue().to_pybytes(), "utf-8")
 
 
 FORMULA = re.compile(r"[\t\r\n]|\s*[=+@\-＝＋－＠−]")
-"""How text begins that a spreadsheet executes, wide signs among it."""
+"""Start of text that a spreadsheet executes, full-width signs included."""
 
 
 def _no_formula(text: object) -> object:
     return f"'{text}" if isinstance(text, str) and FORMULA.match(text) else text
 
 
-def _written(path: Path, whole: str) -> Path:
-    atomic.write(path, whole)
+def _written(path: Path, content: str) -> Path:
+    atomic.write(path, content)
     return path
 
 
-def _notes(given: Study) -> Iterator[str]:
-    """What is to be said of all of it: is it whole, and where does it come from."""
-    rows = given.asked
-    yield missing.sentence(rows, load.load_sweep(given.folder, given.name))
-    told = {name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")}
-    said = (f"{name} {', '.join(map(str, some))}" for name, some in told.items() if some)
-    yield f"{len(given.frame):,} rows, of {'; '.join(said)}."
-    costs = given.rows[given.rows["metric"].isin(compare.COSTS)]
-    if len(told["device"]) > 1 or not compare.comparable(costs).all():
+def _notes(source: Study) -> Iterator[str]:
+    """Notes on the whole report: whether the grid is complete, and where its rows come from."""
+    rows = source.asked
+    yield missing.sentence(rows, load.load_sweep(source.folder, source.name))
+    provenance = {
+        name: sorted(rows[name].dropna().unique()) for name in ("version", "commit", "device")
+    }
+    said = (
+        f"{name} {', '.join(map(str, values))}" for name, values in provenance.items() if values
+    )
+    yield f"{len(source.frame):,} rows, of {'; '.join(said)}."
+    costs = source.rows[source.rows["metric"].isin(compare.COSTS)]
+    if len(provenance["device"]) > 1 or not compare.comparable(costs).all():
         yield MIXED

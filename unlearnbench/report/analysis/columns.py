@@ -39,15 +39,15 @@ COLUMNS = {
     "rmse_test": ("RMSE test", 1, 3),
     "r2_test": ("R² test", 1, 3),
 }
-"""Metric to its heading, the unit it is shown in, and its decimal places."""
+"""Metric → (heading, factor of the unit shown, decimal places)."""
 
 USES_VAL = "†"
-"""Marks a method that looks at validation rows: what is measured on them is not unseen to it."""
+"""Marks a method that uses validation rows: its metrics on these rows are not on unseen data."""
 
 ALIKE = "≈"
-"""Marks an AUC that cannot be told from retraining's: see ``alike``."""
+"""Marks an AUC that is not distinguishable from that of retraining: see ``alike``."""
 
 ATTACKED: tuple[str, ...] = ("mia_", "indisc_", "ulira_", "lira_", "rmia_", "double_", "classical_")
 
 ATTACKED += ("class_shadow_", "hrec_", "change_", "max_diff_", "avg_", "inversion_")
-"""What metrics of attacks begin with. A defense changes no other: its table shows these alone."""
+"""Prefixes of attack metrics. A defense changes no other metrics; its table shows only these."""

@@ -1,4 +1,4 @@
-"""Runs of a study: one row a model under one defense, what all attacks found on it beside it."""
+"""Runs of a study: one row per model and defense, with the metrics of all attacks on it."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,21 @@ from unlearnbench.report.analysis.compare import SETTING, split_words, variants,
 from unlearnbench.results import schema
 
 ALWAYS = ("dataset", "model")
-"""Parts of a setting that its name always has; of the others those that vary in the study."""
+"""Columns that each setting name contains; other columns are named only if they vary."""
 
 PLACE = ("own", "asked", "shield", "setup", "variant", "line", "setting", "control")
-"""What ``placed`` adds."""
+"""Columns that ``placed`` adds."""
 
 
 def placed(wide: pd.DataFrame) -> pd.DataFrame:
-    """The cells that gave something, each with its line and its setting's name.
+    """Cells with status ``ok``, each with its line and the name of its setting.
 
     Args:
-        wide: one row a cell, as ``load_results(wide=True)`` gives it.
+        wide: one row per cell, as ``load_results(wide=True)`` returns it.
 
     Returns:
-        The same columns and those of ``PLACE``: ``setting`` is its name, ``line`` the method with
-        its own overrides.
+        The same columns and those in ``PLACE``: ``setting`` is the name of the setting, ``line``
+        the method with its own overrides.
     """
     cells = wide[(wide["status"] == "ok") & wide["forget_hash"].notna()]
     cells = split_words(cells).assign(control=cells["method"].isin(CONTROLS))
@@ -36,27 +36,27 @@ def placed(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row a setting, method and seed; one column a metric, as far as anything gave a value.
+    """One row per setting, method and seed; one column per metric, NaN or None without a value.
 
     Args:
-        cells: as ``placed`` gives them.
+        cells: cells as ``placed`` returns them.
     """
     about = {*schema.ROWS.names, *PLACE}
     metrics = [name for name in cells if name not in about]
-    one = ["setting", *SETTING, "method", "line", "control", "seed"]
-    return cells.groupby(one, dropna=False, sort=True)[metrics].first().reset_index()
+    index = ["setting", *SETTING, "method", "line", "control", "seed"]
+    return cells.groupby(index, dropna=False, sort=True)[metrics].first().reset_index()
 
 
 def differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
-    """The words of a column without those that all cells have that are alike in other columns."""
+    """Overrides in a column without those common to all cells with equal ``alike`` columns."""
     short = {}
     for key, same in cells.groupby(alike, sort=False)[column]:
         each = {text: override_words(text) for text in same.unique()}
         common = set.intersection(*map(set, each.values()))
         short.update(
             {
-                (*key, text): " ".join(w for w in words if w not in common)
-                for text, words in each.items()
+                (*key, text): " ".join(override for override in overrides if override not in common)
+                for text, overrides in each.items()
             }
         )
     keys = zip(*(cells[name].tolist() for name in [*alike, column]), strict=True)
@@ -64,47 +64,47 @@ def differing(cells: pd.DataFrame, column: str, alike: list[str]) -> pd.Series:
 
 
 def needed(cells: pd.DataFrame, parts: Sequence[str]) -> list[str]:
-    """The parts that tell settings apart: each that varies where those before it are the same."""
-    kept: list[str] = []
+    """The ``parts`` that distinguish settings: each varies where the previous ones are equal."""
+    columns: list[str] = []
     for name in parts:
         if (
             name in ALWAYS
-            or cells.groupby(kept, dropna=False)[name].nunique(dropna=False).max() > 1
+            or cells.groupby(columns, dropna=False)[name].nunique(dropna=False).max() > 1
         ):
-            kept.append(name)
-    return kept
+            columns.append(name)
+    return columns
 
 
 def names(cells: pd.DataFrame, parts: Sequence[str]) -> list[str]:
-    """The setting of each cell in as few words as tell it from the others.
+    """Shortest name of each cell's setting that distinguishes it from the others.
 
     Args:
-        cells: with a column for each part.
-        parts: of ``SETTING``, in this order.
+        cells: cells with a column for each of ``parts``.
+        parts: columns in ``SETTING``, in this order.
     """
     said = needed(cells, parts)
-    words = {name: cells[name].astype(str) for name in said}
+    texts = {name: cells[name].astype(str) for name in said}
     before = [name for name in said if name in ("dataset", "model", "train", "forget")]
     for name in {"setup", "variant"} & set(said):
-        words[name] = differing(cells, name, before)
+        texts[name] = differing(cells, name, before)
     if "defense" in said:
-        words["defense"] = cells["defense"].where(cells["defense"] != "none", "")
-    rows = zip(*words.values(), strict=True)
+        texts["defense"] = cells["defense"].where(cells["defense"] != "none", "")
+    rows = zip(*texts.values(), strict=True)
     return [" · ".join(filter(None, row)) for row in rows]
 
 
-def order(found: pd.DataFrame, metric: str | None = None) -> list[str]:
-    """Lines as a reader looks for them: controls first, then by the mean of a metric, by name.
+def order(table: pd.DataFrame, metric: str | None = None) -> list[str]:
+    """Order of the lines: controls first, then by the mean of a metric, then by name.
 
     Args:
-        found: runs.
-        metric: lower is better; none, or one that the runs lack, orders by name.
+        table: runs as ``runs`` returns them.
+        metric: lower is better; None, or a metric that the runs lack, orders by name.
     """
     means: dict[str, float] = {}
-    if metric is not None and metric in found:
-        each = found.groupby("line")[metric].mean()
+    if metric is not None and metric in table:
+        each = table.groupby("line")[metric].mean()
         means = dict(zip(map(str, each.index), each, strict=True))
-    methods = dict(zip(found["line"], found["method"], strict=True))
+    methods = dict(zip(table["line"], table["method"], strict=True))
 
     def place(line: str) -> tuple[int, float, str]:
         method = methods[line]

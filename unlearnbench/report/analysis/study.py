@@ -1,4 +1,4 @@
-"""A study: the rows of one sweep, what several parts of a report make of them, where that goes."""
+"""A study: the rows of one sweep, the tables that a report derives from them, and its folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +11,14 @@ from unlearnbench.report.analysis import compare, runs
 
 @dataclass(frozen=True)
 class Study:
-    """What a report is made of.
+    """Input of a report.
 
     Attributes:
-        name: of the sweep.
-        frame: its rows, one a number, as ``load_results`` gives them.
-        wide: one row a cell, as ``load_results(wide=True)`` gives it.
-        folder: of the results.
-        out: where the report goes, ``<folder>/<name>/report``.
+        name: name of the sweep.
+        frame: its result rows, one per number, as ``load_results`` returns them.
+        wide: one row per cell, as ``load_results(wide=True)`` returns it.
+        folder: the results folder.
+        out: output folder of the report, ``<folder>/<name>/report``.
     """
 
     name: str
@@ -29,20 +29,20 @@ class Study:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The cells in the places of a report, see ``runs.placed``."""
+        """Cells with a value, with line and setting name: see ``runs.placed``."""
         return runs.placed(self.wide)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The rows at the end of runs, see ``compare.runs``."""
+        """Rows at the end of runs: see ``compare.runs``."""
         return compare.runs(self.frame)
 
     @cached_property
     def asked(self) -> pd.DataFrame:
-        """One of these a cell, see ``compare.told_once``."""
+        """``rows`` with one row per cell and status: see ``compare.told_once``."""
         return compare.told_once(self.rows)
 
     @cached_property
     def found(self) -> pd.DataFrame:
-        """The numbers among them, see ``compare.values``."""
+        """The numeric rows of ``rows`` and derived metrics: see ``compare.values``."""
         return compare.values(self.rows)

@@ -1,4 +1,4 @@
-"""Metrics along runs as tables: a line a step, a column a method."""
+"""Metrics along runs as tables: one line per step, one column per method."""
 
 from collections.abc import Iterator
 
@@ -16,24 +16,24 @@ SHOWN = [
 
 
 def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """One table for each setting and metric: its title, and its lines.
+    """One table for each setting and metric.
 
     Args:
-        frame: result rows, those without a step among them or not.
+        frame: result rows, with or without rows that have no step.
 
     Yields:
-        title and frame: one line a step, controls first; each column a method's mean over seeds,
-        with their number in its heading where it is more than one. A step that not all of a
-        method's seeds reached has no mean.
+        title and frame: one line per step and one column per method, controls first. A column has
+        the mean over seeds; its heading has the number of seeds if it is more than one. The mean is
+        NaN at a step that not all seeds of the method reached.
     """
     along = split_words(frame[frame["step"].notna() & frame["value"].notna()])
     along = along.assign(line=(along["method"] + " " + along["own"]).str.strip())
     for setting, rows in along.groupby(BLOCK, dropna=False, sort=True):
-        told = dict(zip(BLOCK, map(str, setting), strict=True))
-        named = [f"{axis} {told[axis]}" for axis in BLOCK[:4]]
+        labels = dict(zip(BLOCK, map(str, setting), strict=True))
+        title_parts = [f"{axis} {labels[axis]}" for axis in BLOCK[:4]]
         for metric in SHOWN:
             if (rows["metric"] == metric).any():
-                title = " · ".join([*named, *override_words(told["setup"])])
+                title = " · ".join([*title_parts, *override_words(labels["setup"])])
                 yield f"{metric}: {title}", _table(rows[rows["metric"] == metric])
 
 
@@ -53,7 +53,7 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str | None:
-    """All tables as Markdown; None where no row has a step."""
+    """All tables as Markdown; None if no row has a step."""
     parts = []
     for title, table in tables(frame):
         shown = table.map(lambda value: "–" if pd.isna(value) else f"{value:.3f}")
@@ -61,5 +61,5 @@ def markdown(frame: pd.DataFrame) -> str | None:
         parts.append(f"### {markdown_text(title)}\n\n{markdown_table(shown)}")
     if not parts:
         return None
-    told = "After so many epochs of the method, of all its walks over data; means over seeds."
-    return "\n\n".join([*parts, told]) + "\n"
+    caption = "After so many epochs of the method, of all its walks over data; means over seeds."
+    return "\n\n".join([*parts, caption]) + "\n"

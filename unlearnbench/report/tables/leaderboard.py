@@ -1,4 +1,4 @@
-"""The leaderboard: mean ± interval over seeds, with n, controls first."""
+"""The leaderboard: mean ± half of the interval over seeds, with n, controls first."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,26 +13,27 @@ from unlearnbench.report.tables.text import markdown_table, markdown_text
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds and half of its 95 % t-interval; the half is NaN below two values."""
-    given = np.asarray(values, np.float64)[None]
-    there = np.where(np.isfinite(given), given, np.nan)
-    return float(statistics.mean(there)[0]), float(statistics.t_half(there)[0])
+    """Mean over seeds and half of its 95 % t-interval; the half is NaN below two finite values."""
+    inputs = np.asarray(values, np.float64)[None]
+    finite = np.where(np.isfinite(inputs), inputs, np.nan)
+    return float(statistics.mean(finite)[0]), float(statistics.t_half(finite)[0])
 
 
 def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """One table for each setting and defense, all attacks in it: its title, and its lines.
+    """One table for each setting and defense, with the metrics of all attacks.
 
     Args:
-        wide: one row a cell, as ``load_results(wide=True)`` gives it.
+        wide: one row per cell, as ``load_results(wide=True)`` returns it.
 
     Yields:
-        title and frame: one line a method, controls first and the others by RetDev; one column a
-        metric with ``mean ± interval``, and ``n``, the number of seeds that gave values, with
-        the number asked for where some are missing. A mean over fewer than ``n`` says so.
+        title and frame: one line per method, controls first and the others by RetDev; one column
+        per metric with ``mean ± interval``, and ``n``, the number of seeds with values, followed by
+        the number of seeds in the setting if some are missing. A mean over fewer than ``n`` seeds
+        has their number in parentheses.
     """
     for setting, cells in _settings(wide):
         if cells["forget_hash"].isna().all():
-            continue  # cells that failed before there was a forget set; they are told beside
+            continue  # cells that failed before the forget set was drawn; listed elsewhere
         shown = [
             name
             for name in COLUMNS
@@ -43,13 +44,13 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         for (method, own), runs in cells.groupby(compare.LINE, dropna=False):
             marked = f"{method}{USES_VAL}" if _uses_val(runs) else str(method)
             line: dict[str, str | None] = {"method": f"{marked} {own}".strip()}
-            by_seed = runs.groupby("seed")[shown].first()  # a seed's attacks are cells of their own
+            by_seed = runs.groupby("seed")[shown].first()  # each attack of a seed is one cell
             means = {name: interval(by_seed[name].tolist()) for name in shown}
             counts = {name: int(np.isfinite(by_seed[name]).sum()) for name in shown}
             works = max(counts.values(), default=0)
-            told = set(alike(cells, runs))
+            alike_names = set(alike(cells, runs))
             for name, mean in means.items():
-                mark = ALIKE if name in told else ""
+                mark = ALIKE if name in alike_names else ""
                 mark += "" if works == counts[name] else f" ({counts[name]})"
                 line[COLUMNS[name][0]] = written(name, *mean, mark)
             line["n"] = f"{works}" if works == seeds else f"{works} of {seeds}"
@@ -62,17 +63,19 @@ def tables(wide: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _settings(wide: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Cells by setting, with ``attacks`` in words; an attack set up in two ways is two settings."""
+    """Cells by setting, with attack names; an attack with two setups gives two settings."""
     wide = _placed(wide)
     wide["variant"] = compare.variants(wide)
     wide = compare.without_mixed(wide)
     groups = sorted(wide.groupby(compare.SETTING, dropna=False), key=lambda group: _order(group[0]))
     for setting, cells in groups:
-        told = dict(zip(compare.SETTING, map(str, setting), strict=True))
-        told["attacks"] = ", ".join(sorted(set(cells["attack"]) - {"none"}))
+        labels = dict(zip(compare.SETTING, map(str, setting), strict=True))
+        labels["attacks"] = ", ".join(sorted(set(cells["attack"]) - {"none"}))
         texts = (*cells["shield"].unique(), *cells["asked"].unique())
-        told["asked"] = " ".join(dict.fromkeys(w for one in texts for w in override_words(one)))
-        yield told, cells
+        labels["asked"] = " ".join(
+            dict.fromkeys(override for text in texts for override in override_words(text))
+        )
+        yield labels, cells
 
 
 def _placed(wide: pd.DataFrame) -> pd.DataFrame:
@@ -81,19 +84,19 @@ def _placed(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def _order(setting: tuple[object, ...]) -> list[str]:
-    """By name, what is undefended first."""
-    return ["" if part == "none" else str(part) for part in setting]
+    """Sort key of a setting: by name, settings without a defense first."""
+    return ["" if name == "none" else str(name) for name in setting]
 
 
 def alike(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    """The AUC of a method that cannot be told from retraining's at this power.
+    """Names of AUC metrics of a method that are not distinguishable from those of retraining.
 
-    Its gap to retraining is smaller than the noise floor, the gap of a second retrain; or zero lies
-    in the gap's 95 % interval: with S seeds, whose intervals are ± h_s, mean ± √(Σ h_s²) / S.
+    Either the gap to retraining is at most the noise floor, the gap of a second retrain, or zero
+    lies in the 95 % interval of the gap: mean ± √(Σ h_s²) / S for S seeds with intervals ± h_s.
 
     Args:
-        cells: of one table, for the second retrain among them.
-        runs: of one method in it.
+        cells: cells of one table, including those of the second retrain.
+        runs: cells of one method in the table.
     """
     if set(runs["method"]) & {"retrain", "second_retrain"}:
         return
@@ -107,14 +110,14 @@ def alike(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _gap(runs: pd.DataFrame, name: str) -> tuple[float, float]:
-    """Mean over seeds of an AUC's gap to retraining, and half of its interval; NaN for none."""
-    known = runs[np.isfinite(runs[f"{name}_gap"])]
-    if known.empty:
+    """Mean over seeds of an AUC's gap to retraining and half of its interval; NaN without any."""
+    finite = runs[np.isfinite(runs[f"{name}_gap"])]
+    if finite.empty:
         return float("nan"), float("nan")
-    if f"{name}_gap_high" not in known:  # too few target models for an interval
-        return float(known[f"{name}_gap"].mean()), float("nan")
-    half = (known[f"{name}_gap_high"] - known[f"{name}_gap_low"]) / 2
-    return float(known[f"{name}_gap"].mean()), float(np.sqrt((half**2).sum()) / len(known))
+    if f"{name}_gap_high" not in finite:  # too few target models for an interval
+        return float(finite[f"{name}_gap"].mean()), float("nan")
+    half = (finite[f"{name}_gap_high"] - finite[f"{name}_gap_low"]) / 2
+    return float(finite[f"{name}_gap"].mean()), float(np.sqrt((half**2).sum()) / len(finite))
 
 
 def _uses_val(cells: pd.DataFrame) -> bool:
@@ -122,8 +125,8 @@ def _uses_val(cells: pd.DataFrame) -> bool:
 
 
 def note(wide: pd.DataFrame) -> str | None:
-    """What the marks in the tables mean; None where there are none."""
-    told = [f"{USES_VAL} looks at validation rows"] if _uses_val(wide) else []
+    """Explanation of the marks in the tables; None if there are none."""
+    notes = [f"{USES_VAL} looks at validation rows"] if _uses_val(wide) else []
     powers = []
     for name in COLUMNS:
         if f"{name}_detectable" in wide and (wide[f"{name}_detectable"] > 0).any():
@@ -131,27 +134,27 @@ def note(wide: pd.DataFrame) -> str | None:
             least = wide.loc[wide[f"{name}_detectable"] > 0, f"{name}_detectable"].median()
             powers.append(f"{COLUMNS[name][0]} {least / np.sqrt(seeds):.3f}")
     if powers:
-        told.append(
+        notes.append(
             f"{ALIKE} not distinguishable from retraining at this power; a gap that would be found"
             f" in 4 of 5 runs: {', '.join(powers)}"
         )
     if len(compare.mixed(_placed(wide))):
-        told.append("costs of tasks that were measured on several devices are left out")
-    return "; ".join([*told, *outliers(wide)]) or None
+        notes.append("costs of tasks that were measured on several devices are left out")
+    return "; ".join([*notes, *outliers(wide)]) or None
 
 
 def outliers(wide: pd.DataFrame) -> list[str]:
-    """Trainings that went wrong, in words: among the seeds of a control, and in populations.
+    """Messages on outliers in accuracy: among the seeds of a control, and among several models.
 
     Args:
-        wide: one row a cell.
+        wide: one row per cell.
     """
-    found = []
+    messages = []
     for setting, cells in _settings(wide) if "test_acc" in wide else ():
         for control in CONTROLS[:2]:
             by_seed = cells[cells["method"] == control].groupby("seed")["test_acc"].first().dropna()
             for seed, accuracy in by_seed[utility.low_outliers(by_seed.to_numpy())].items():
-                found.append(
+                messages.append(
                     f"outlier: {control} of seed {seed} has test accuracy {accuracy:.1%}, the"
                     f" median over seeds is {by_seed.median():.1%} ({title(setting)})"
                 )
@@ -159,18 +162,18 @@ def outliers(wide: pd.DataFrame) -> list[str]:
     for name, noun in nouns.items():
         if f"{name}_outliers" not in wide:
             continue
-        figures = [f"{name}_{what}" for what in ("outliers", "acc_min", "acc_median")]
+        figures = [f"{name}_{statistic}" for statistic in ("outliers", "acc_min", "acc_median")]
         wrong = wide.loc[wide[figures[0]] > 0, figures].drop_duplicates()
         for count, lowest, median in wrong.itertuples(index=False):
-            found.append(
+            messages.append(
                 f"outlier: {count:.0f} of the {noun} went wrong: the lowest accuracy"
                 f" on unseen records is {lowest:.1%}, the median {median:.1%}"
             )
-    return found
+    return messages
 
 
 def title(setting: dict[str, str]) -> str:
-    """The setting in words."""
+    """Title of a setting."""
     parts = [f"{axis} {setting[axis]}" for axis in ("dataset", "model", "train", "forget")]
     if setting["defense"] != "none":
         parts.append(f"defense {setting['defense']}")
@@ -182,7 +185,7 @@ def title(setting: dict[str, str]) -> str:
 
 
 def written(metric: str, mean: float, half: float, mark: str = "") -> str | None:
-    """A metric's mean and interval as a table shows them; None where there is no value."""
+    """Format the mean and interval of a metric for a table; None if the mean is not finite."""
     if not np.isfinite(mean):
         return None
     _, unit, places = COLUMNS[metric]
@@ -195,9 +198,9 @@ def markdown(wide: pd.DataFrame) -> str:
     parts = []
     for heading, table in tables(wide):
         parts.append(f"### {markdown_text(heading)}\n\n{markdown_table(table)}")
-    told = (
+    caption = (
         "Mean ± half of the 95 % t-interval over n seeds, or over (k) of them. "
         "Controls first, then by RetDev."
     )
     marks = note(wide)
-    return "\n\n".join([*parts, f"{told} {marks}." if marks else told]) + "\n"
+    return "\n\n".join([*parts, f"{caption} {marks}." if marks else caption]) + "\n"

@@ -1,4 +1,4 @@
-"""Tables for people, from those of numbers: leaderboard, differences, ranks, what is missing."""
+"""Formatted tables of a report: leaderboard, differences, ranks, missing cells."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ COLUMNS = {
     "peak_bytes": ("peak MB", 1e-6, 0),
     "prepared_bytes": ("stored MB", 1e-6, 1),
 }
-"""Metric to its heading, the unit it is shown in, and its decimal places."""
+"""Metric → (heading, factor of the unit shown, decimal places)."""
 
 OF_THE_MODEL = (*ATTACKED, "zrf", "weight_distance", "relearn", "klom")
 
@@ -45,35 +45,35 @@ MARKS = {
     compare.ALIKE: ALIKE,
     compare.UNTESTED: "?",
 }
-"""What a difference to retraining is marked with."""
+"""Verdict on a difference to retraining → its mark."""
 
 INCOMPLETE = "*"
-"""Marks a line over fewer seeds than there are."""
+"""Marks a line over fewer seeds than its block has."""
 
 
-def sections(rows: pd.DataFrame, found: pd.DataFrame, told: pd.DataFrame) -> list[Section]:
+def sections(rows: pd.DataFrame, value_rows: pd.DataFrame, numbers: pd.DataFrame) -> list[Section]:
     """All tables of a report.
 
     Args:
-        rows: as ``compare.runs`` gives them.
-        found: their ``compare.values``.
-        told: what ``compare.compared`` makes of them.
+        rows: result rows as ``compare.runs`` returns them.
+        value_rows: their ``compare.values``.
+        numbers: their ``compare.compared``.
     """
-    looks, each = looking(rows), list(_settings(rows, told))
+    looks, each = looking(rows), list(_settings(rows, numbers))
     return [
         Section("Leaderboard", _leaderboard_notes(looks), list(_leaderboards(each, looks))),
         Section(
             "Differences to retraining",
-            _difference_notes(told, looks),
+            _difference_notes(numbers, looks),
             list(_differences(each, looks)),
         ),
-        *_rank_sections(rows, found),
+        *_rank_sections(rows, value_rows),
         Section("What is not there", [], list(_missing(rows))),
     ]
 
 
 # ---------------------------------------------------------------------------------------------
-# Lines of a table: controls first, then by RetDev, each with what is amiss.
+# Lines of a table: controls first, then by RetDev, each with its marks.
 
 Record = dict[str, Any]
 """A row of ``compare.compared`` as a mapping."""
@@ -84,9 +84,9 @@ NEEDED += ["t_high", "verdict", "floor", "detectable"]
 
 @dataclass
 class _Table:
-    """One setting: its title, how many seeds were asked for, and what there is, by line and metric.
+    """One setting: its title, the number of seeds of its block, and records by line and metric.
 
-    A line is a method and its overrides; those that gave nothing are there too.
+    A line is a method and its overrides; lines without records are included.
     """
 
     title: str
@@ -95,68 +95,73 @@ class _Table:
     lines: dict[tuple[str, str], dict[str, Record]]
 
     def shown(self, names: Sequence[str]) -> list[str]:
-        """Which of these metrics there are; a defense changes no other than those of attacks."""
-        there = {name for line in self.lines.values() for name in line}
+        """The available metrics among ``names``; with a defense, those in ``OF_THE_MODEL`` only."""
+        available = {name for line in self.lines.values() for name in line}
         return [
             name
             for name in names
-            if name in there and (not self.defended or name.startswith(OF_THE_MODEL))
+            if name in available and (not self.defended or name.startswith(OF_THE_MODEL))
         ]
 
 
-def _settings(rows: pd.DataFrame, told: pd.DataFrame) -> Iterator[_Table]:
-    """Each setting's; the utility of its models stands where there is no defense.
+def _settings(rows: pd.DataFrame, numbers: pd.DataFrame) -> Iterator[_Table]:
+    """Table of each setting; a table without a defense also has the utility of its models.
 
-    A block with attacks of one setup each has one table without a defense; attacks set up in
-    several ways have a table each.
+    A block whose attacks have one setup each has one table without a defense; attacks with several
+    setups have one table per setup.
     """
     titles = _titles(rows)
-    known = _names(rows)
-    asked = dict(zip(told[BLOCK].itertuples(index=False, name=None), told["asked"], strict=True))
-    found: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Record]]] = {}
-    shown = told[told["metric"].isin(COLUMNS)]
-    numbers = [dict(zip(NEEDED, one, strict=True)) for one in shown[NEEDED].itertuples(index=False)]
+    lines_of = _names(rows)
+    n_seeds = dict(
+        zip(numbers[BLOCK].itertuples(index=False, name=None), numbers["asked"], strict=True)
+    )
+    by_setting: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Record]]] = {}
+    shown = numbers[numbers["metric"].isin(COLUMNS)]
+    records = [dict(zip(NEEDED, row, strict=True)) for row in shown[NEEDED].itertuples(index=False)]
     places = shown[SETTING].itertuples(index=False, name=None)
-    for setting, one in zip(places, numbers, strict=True):
-        line = one["method"], one["own"]
-        found.setdefault(setting, {}).setdefault(line, {})[one["metric"]] = one
-    for setting in sorted(found, key=_place):
+    for setting, record in zip(places, records, strict=True):
+        line = record["method"], record["own"]
+        by_setting.setdefault(setting, {}).setdefault(line, {})[record["metric"]] = record
+    for setting in sorted(by_setting, key=_place):
         block, defense = setting[: len(BLOCK)], setting[len(BLOCK)]
         bare = (*block, "none", "")
-        if setting == bare and _is_bare(found[bare]) and _has_variants(found, block):
-            continue  # it stands in each of theirs
-        lines: dict[tuple[str, str], dict[str, Record]] = {line: {} for line in known[block]}
-        for part in [bare, setting] if defense == "none" else [setting]:
-            for line, theirs in found.get(part, {}).items():
-                lines[line] = {**lines[line], **theirs}
-        deviation = {line: _deviation(found.get(bare, {}).get(line, {})) for line in lines}
+        if setting == bare and _is_bare(by_setting[bare]) and _has_variants(by_setting, block):
+            continue  # each of the variants contains it
+        lines: dict[tuple[str, str], dict[str, Record]] = {line: {} for line in lines_of[block]}
+        for source in [bare, setting] if defense == "none" else [setting]:
+            for line, line_records in by_setting.get(source, {}).items():
+                lines[line] = {**lines[line], **line_records}
+        deviation = {line: _deviation(by_setting.get(bare, {}).get(line, {})) for line in lines}
         ordered = {
             line: lines[line]
             for line in sorted(lines, key=lambda x: (_order(x[0]), deviation[x], x))
         }
-        yield _Table(titles[setting], defense != "none", int(asked[block]), ordered)
+        yield _Table(titles[setting], defense != "none", int(n_seeds[block]), ordered)
 
 
 def _is_bare(lines: Mapping[tuple[str, str], Mapping[str, Record]]) -> bool:
-    """Whether there is no attack in it."""
-    return all(one["attack"] == "none" for line in lines.values() for one in line.values())
+    """Whether no record is of an attack."""
+    return all(record["attack"] == "none" for line in lines.values() for record in line.values())
 
 
 def _has_variants(settings: Iterable[tuple[str, ...]], block: tuple[str, ...]) -> bool:
-    return any(one[: len(BLOCK)] == block and one[-2] == "none" and one[-1] for one in settings)
+    return any(
+        setting[: len(BLOCK)] == block and setting[-2] == "none" and setting[-1]
+        for setting in settings
+    )
 
 
 def _titles(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """Each setting in words."""
+    """Title of each setting."""
     columns = [*SETTING, "attack", "shield", "asked"]
     attacks: dict[tuple[str, ...], dict[str, None]] = {}
-    asked: dict[tuple[str, ...], dict[str, None]] = {}
+    overrides: dict[tuple[str, ...], dict[str, None]] = {}
     each = rows.drop_duplicates(columns)[columns]
-    for *place, attack, shield, words in each.itertuples(index=False):
+    for *place, attack, shield, attack_overrides in each.itertuples(index=False):
         setting = tuple(map(str, place))
         attacks.setdefault(setting, {})
-        both = (*override_words(str(shield)), *override_words(str(words)))
-        asked.setdefault(setting, {}).update(dict.fromkeys(both))
+        both = (*override_words(str(shield)), *override_words(str(attack_overrides)))
+        overrides.setdefault(setting, {}).update(dict.fromkeys(both))
         if attack != "none":
             attacks[setting][str(attack)] = None
     return {
@@ -164,7 +169,7 @@ def _titles(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
             {
                 **dict(zip(SETTING, setting, strict=True)),
                 "attacks": ", ".join(sorted(attacks[setting])),
-                "asked": " ".join(asked[setting]),
+                "asked": " ".join(overrides[setting]),
             }
         )
         for setting in attacks
@@ -172,39 +177,39 @@ def _titles(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
 
 
 def _place(setting: tuple[str, ...]) -> list[str]:
-    return ["" if part == "none" else str(part) for part in setting]
+    return ["" if name == "none" else str(name) for name in setting]
 
 
 def _names(rows: pd.DataFrame) -> dict[tuple[str, ...], list[tuple[str, str]]]:
-    """The lines of each block, those that gave nothing among them."""
+    """Lines of each block, including lines without records."""
     lines = rows.drop_duplicates([*BLOCK, *LINE])[[*BLOCK, *LINE]]
-    found: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    lines_of: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for *block, method, own in lines.itertuples(index=False):
-        found.setdefault(tuple(block), []).append((str(method), str(own)))
-    return found
+        lines_of.setdefault(tuple(block), []).append((str(method), str(own)))
+    return lines_of
 
 
-def _deviation(numbers: Mapping[str, Record]) -> float:
-    found = numbers.get("ret_dev", {}).get("mean", float("inf"))
-    return float("inf") if np.isnan(found) else float(found)
+def _deviation(records: Mapping[str, Record]) -> float:
+    mean = records.get("ret_dev", {}).get("mean", float("inf"))
+    return float("inf") if np.isnan(mean) else float(mean)
 
 
 def _order(method: str) -> int:
     return CONTROLS.index(method) if method in CONTROLS else len(CONTROLS)
 
 
-def _named(line: tuple[str, str], looks: Collection[str], whole: bool) -> str:
-    """A method, its marks and its overrides."""
+def _named(line: tuple[str, str], looks: Collection[str], complete: bool) -> str:
+    """A method with its marks and its overrides."""
     method, own = line
-    marks = (USES_VAL if method in looks else "") + ("" if whole else INCOMPLETE)
+    marks = (USES_VAL if method in looks else "") + ("" if complete else INCOMPLETE)
     return f"{method}{marks} {own}".strip()
 
 
 def looking(rows: pd.DataFrame) -> set[str]:
-    """Methods that look at validation rows."""
+    """Methods that use validation rows."""
     about = rows[["method", "traits"]].drop_duplicates()
-    told = about["traits"].fillna("").str.contains(r"\buses_val\b")
-    return set(about.loc[told, "method"])
+    uses_val = about["traits"].fillna("").str.contains(r"\buses_val\b")
+    return set(about.loc[uses_val, "method"])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -219,39 +224,39 @@ def _leaderboards(
         if not shown:
             continue
         lines = []
-        for line, numbers in table.lines.items():
-            counts = {name: numbers[name]["seeds"] for name in shown if name in numbers}
+        for line, records in table.lines.items():
+            counts = {name: records[name]["seeds"] for name in shown if name in records}
             works = max(counts.values(), default=0)
             cells = {"method": _named(line, looks, works == table.asked)}
             for name, count in counts.items():
-                one, mark = numbers[name], "" if count == works else f" ({count})"
-                cells[COLUMNS[name][0]] = written(name, one["mean"], one["half"]) + mark
+                record, mark = records[name], "" if count == works else f" ({count})"
+                cells[COLUMNS[name][0]] = written(name, record["mean"], record["half"]) + mark
             lines.append({**cells, "n": _of(works, table.asked)})
         columns = ["method", *(COLUMNS[name][0] for name in shown), "n"]
         yield table.title, pd.DataFrame(lines, columns=columns)
 
 
-def _of(works: int, asked: int) -> str:
-    return f"{works}" if works == asked else f"{works} of {asked}"
+def _of(works: int, total: int) -> str:
+    return f"{works}" if works == total else f"{works} of {total}"
 
 
 def written(name: str, mean: float, half: float, sign: str = "") -> str:
-    """A metric's mean and half of its interval, in the unit it is shown in."""
+    """Format the mean of a metric and half of its interval, in the unit shown."""
     _, unit, places = COLUMNS[name]
     spread = f" ± {half * unit:.{places}f}" if np.isfinite(half) else ""
     return f"{mean * unit:{sign}.{places}f}{spread}"
 
 
 def _leaderboard_notes(looks: Collection[str]) -> list[str]:
-    told = "Mean ± half of the 95 % interval by Student's t over n seeds, or over (k) of them; one "
-    told += "seed has no interval. Controls first, then by RetDev. "
-    return [told + _mark_note(looks)]
+    note = "Mean ± half of the 95 % interval by Student's t over n seeds, or over (k) of them; one "
+    note += "seed has no interval. Controls first, then by RetDev. "
+    return [note + _mark_note(looks)]
 
 
 def _mark_note(looks: Collection[str]) -> str:
-    """What stands beside the names of methods."""
-    told = f"{INCOMPLETE}: fewer seeds than asked."
-    return f"{told} {USES_VAL}: looks at validation rows." if looks else told
+    """Explanation of the marks next to method names."""
+    note = f"{INCOMPLETE}: fewer seeds than asked."
+    return f"{note} {USES_VAL}: looks at validation rows." if looks else note
 
 
 # ---------------------------------------------------------------------------------------------
@@ -267,43 +272,43 @@ def _differences(
         for line, every in table.lines.items():
             if line[0] in ("retrain", "second_retrain"):
                 continue
-            numbers = {name: one for name, one in every.items() if one["pairs"]}
-            counts = {name: numbers[name]["pairs"] for name in shown if name in numbers}
+            records = {name: record for name, record in every.items() if record["pairs"]}
+            counts = {name: records[name]["pairs"] for name in shown if name in records}
             works = max(counts.values(), default=0)
             cells = {"method": _named(line, looks, works == table.asked)}
             for name, count in counts.items():
                 few = "" if count == works else f" ({count})"
-                cells[COLUMNS[name][0]] = _difference(numbers[name]) + few
+                cells[COLUMNS[name][0]] = _difference(records[name]) + few
             lines.append({**cells, "pairs": _of(works, table.asked)})
         if not any("pairs" in line and not line["pairs"].startswith("0") for line in lines):
             continue
-        lines += [_power(table, shown, name, what) for name, what in POWERS.items()]
+        lines += [_power(table, shown, name, key) for name, key in POWERS.items()]
         columns = ["method", *(COLUMNS[name][0] for name in shown), "pairs"]
         yield table.title, pd.DataFrame(lines, columns=columns)
 
 
-def _difference(one: Record) -> str:
-    half = (one["t_high"] - one["t_low"]) / 2
-    return written(one["metric"], one["gap"], half, "+") + MARKS.get(one["verdict"], "")
+def _difference(record: Record) -> str:
+    half = (record["t_high"] - record["t_low"]) / 2
+    return written(record["metric"], record["gap"], half, "+") + MARKS.get(record["verdict"], "")
 
 
-def _power(table: _Table, shown: Sequence[str], name: str, what: str) -> dict[str, str]:
-    """A last line: the floor or what is detectable, of each metric."""
-    found = {}
+def _power(table: _Table, shown: Sequence[str], name: str, key: str) -> dict[str, str]:
+    """A last line: the noise floor or the detectable difference of each metric."""
+    cells = {}
     for metric in shown:
-        given = [line[metric][what] for line in table.lines.values() if metric in line]
-        known = [value for value in given if np.isfinite(value)]
-        if known:
-            found[COLUMNS[metric][0]] = written(metric, float(np.median(known)), np.nan)
-    return {"method": name, **found}
+        values = [line[metric][key] for line in table.lines.values() if metric in line]
+        finite = [value for value in values if np.isfinite(value)]
+        if finite:
+            cells[COLUMNS[metric][0]] = written(metric, float(np.median(finite)), np.nan)
+    return {"method": name, **cells}
 
 
 FLOOR, LEAST = "two retrainings differ by", "would have been found"
 POWERS = {FLOOR: "floor", LEAST: "detectable"}
 
 
-def _difference_notes(told: pd.DataFrame, looks: Collection[str]) -> list[str]:
-    if not told["gap"].notna().any():
+def _difference_notes(numbers: pd.DataFrame, looks: Collection[str]) -> list[str]:
+    if not numbers["gap"].notna().any():
         return ["There is no `retrain` to compare with, seed by seed."]
     notes = [
         "Mean over seeds of the difference to `retrain` of the same seed, ± half of the 95 % "
@@ -318,7 +323,7 @@ def _difference_notes(told: pd.DataFrame, looks: Collection[str]) -> list[str]:
         "over the lines.",
     ]
     notes += [_mark_note(looks)]
-    if (told["over"] == "target models").any():
+    if (numbers["over"] == "target models").any():
         notes.append(
             "With one seed, what stands for an attack on a population is the mean over its target "
             "models of the difference that each one's own value has, which is not quite the "
@@ -332,11 +337,11 @@ def _difference_notes(told: pd.DataFrame, looks: Collection[str]) -> list[str]:
 # Ranks.
 
 
-def _rank_sections(rows: pd.DataFrame, found: pd.DataFrame) -> Iterator[Section]:
+def _rank_sections(rows: pd.DataFrame, value_rows: pd.DataFrame) -> Iterator[Section]:
     made = []
     notes: list[str] = []
     for name, sign in ranking.RANKED.items():
-        table, test = ranking.ranked(rows, found, name)
+        table, test = ranking.ranked(rows, value_rows, name)
         if len(table) < 2:
             continue
         heading = COLUMNS[name][0] if name in COLUMNS else name
@@ -358,36 +363,36 @@ def _rank_sections(rows: pd.DataFrame, found: pd.DataFrame) -> Iterator[Section]
     yield Section("Ranks", [about, best, *notes], made)
 
 
-def _rank_table(told: pd.DataFrame) -> pd.DataFrame:
-    columns = [str(name) for name in told.columns]
+def _rank_table(table: pd.DataFrame) -> pd.DataFrame:
+    columns = [str(name) for name in table.columns]
     blocks = columns[columns.index("incomplete") + 1 :]
     lines = []
-    for row in told.to_dict("records"):
-        one = {str(name): value for name, value in row.items()}
-        name = f"{one['method']} {one['own']}".strip()
-        known = np.isfinite(one["low"])
-        whole = not one["incomplete"] and one["blocks"] == len(blocks)
+    for record in table.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        name = f"{row['method']} {row['own']}".strip()
+        has_interval = np.isfinite(row["low"])
+        complete = not row["incomplete"] and row["blocks"] == len(blocks)
         line = {
-            "method": name if whole else f"{name}{INCOMPLETE}",
-            "mean rank": f"{one['mean_rank']:.1f}",
-            "95 %": f"{one['low']:.1f} to {one['high']:.1f}" if known else None,
-            **{f"top {k}": str(one[f"top_{k}"]) for k in ranking.TOP},
-            "like the best": f"{one['best']} of {one['blocks']}" if known else "?",
-            "blocks": None if one["blocks"] == len(blocks) else f"{one['blocks']} of {len(blocks)}",
-            "failed in": str(one["failed"]) if one["failed"] else None,
+            "method": name if complete else f"{name}{INCOMPLETE}",
+            "mean rank": f"{row['mean_rank']:.1f}",
+            "95 %": f"{row['low']:.1f} to {row['high']:.1f}" if has_interval else None,
+            **{f"top {k}": str(row[f"top_{k}"]) for k in ranking.TOP},
+            "like the best": f"{row['best']} of {row['blocks']}" if has_interval else "?",
+            "blocks": None if row["blocks"] == len(blocks) else f"{row['blocks']} of {len(blocks)}",
+            "failed in": str(row["failed"]) if row["failed"] else None,
         }
-        lines.append(line | {block: _rank(one, block) for block in blocks})
+        lines.append(line | {block: _rank(row, block) for block in blocks})
     return pd.DataFrame(lines).dropna(axis=1, how="all")
 
 
-def _rank(one: Record, block: str) -> str | None:
-    if np.isnan(one[block]):
+def _rank(row: Record, block: str) -> str | None:
+    if np.isnan(row[block]):
         return None
-    return f"{one[block]:.0f} F" if block in one["failed_in"] else f"{one[block]:.0f}"
+    return f"{row[block]:.0f} F" if block in row["failed_in"] else f"{row[block]:.0f}"
 
 
 def friedman_says(test: statistics.Friedman | None, blocks: int) -> str:
-    """What may be concluded from ranks over blocks, in words."""
+    """State the conclusion of the test of ranks over blocks."""
     if test is None:
         return "no block in which all methods have all seeds, so no test over blocks."
     if not test.can_tell:
@@ -397,26 +402,28 @@ def friedman_says(test: statistics.Friedman | None, blocks: int) -> str:
             f"{test.methods - 1} apart: no test over blocks could tell any two apart. “like the "
             "best” is by seed."
         )
-    told = (
+    conclusion = (
         f"Friedman's test of {test.methods} methods over {test.blocks} of {blocks} blocks: "
         f"χ² = {test.statistic:.1f}, p = {test.p:.2g}; mean ranks that are {test.critical:.2f} "
         "apart differ at 5 % (Nemenyi)"
     )
-    return f"{told}." if test.p < 0.05 else f"{told}, but as a whole they do not."
+    return f"{conclusion}." if test.p < 0.05 else f"{conclusion}, but as a whole they do not."
 
 
 # ---------------------------------------------------------------------------------------------
-# What is not there.
+# Missing cells.
 
 
 def _missing(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    found = missing.troubles(rows)
-    if found.empty:
+    incomplete = missing.troubles(rows)
+    if incomplete.empty:
         return
-    blocks = found.drop_duplicates(BLOCK)[BLOCK].reset_index(drop=True)
+    blocks = incomplete.drop_duplicates(BLOCK)[BLOCK].reset_index(drop=True)
     names = dict(zip(blocks.itertuples(index=False, name=None), compare.named(blocks), strict=True))
     lines = []
-    for keys, same in found.groupby([*BLOCK, *LINE, "status", "reason"], dropna=False, sort=True):
+    for keys, same in incomplete.groupby(
+        [*BLOCK, *LINE, "status", "reason"], dropna=False, sort=True
+    ):
         *block, method, own, status, reason = keys
         seeds = ", ".join(map(str, sorted(set(same["seed"]))))
         line = {"status": status, "method": f"{method} {own}".strip(), "seeds": seeds}

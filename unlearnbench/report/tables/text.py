@@ -1,4 +1,4 @@
-"""Tables as text: Markdown and LaTeX. What rows say is text in them, never markup."""
+"""Tables as text: Markdown and LaTeX. Cell contents are escaped as text, never markup."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from unlearnbench.core.errors import printable
 
 @dataclass(frozen=True)
 class Section:
-    """Some tables under a heading, and what is to be said of them."""
+    """Tables under a heading, with notes."""
 
     heading: str
     notes: Sequence[str]
@@ -20,32 +20,32 @@ class Section:
 
 
 MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown takes for markup; an underscore between letters it does not."""
+"""Characters that Markdown reads as markup; an underscore between letters is not one."""
 
 
 def markdown_text(text: object) -> str:
-    """Text as Markdown that says it, in one line: no markup, no HTML."""
+    """Escape text for Markdown, in one line: no markup, no HTML."""
     plain = escape(printable(" ".join(str(text).split())), quote=False)
     return MARKDOWN.sub(r"\\\g<0>", plain)
 
 
 def markdown_table(table: pd.DataFrame) -> str:
-    """A table as Markdown; what is not there is a dash."""
+    """A table as Markdown; missing values are a dash."""
     head = [list(map(markdown_text, table.columns)), ["---"] * table.shape[1]]
     rows = [list(map(markdown_text, line)) for line in table.fillna("–").to_numpy()]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*head, *rows])
 
 
-def markdown(name: str, notes: Sequence[str], given: Sequence[Section]) -> str:
+def markdown(name: str, notes: Sequence[str], sections: Sequence[Section]) -> str:
     """A report as Markdown.
 
     Args:
-        name: of the sweep.
-        notes: what is to be said of all of it, as plain text.
-        given: its sections, whose notes are Markdown.
+        name: name of the sweep.
+        notes: notes on the whole report, as plain text.
+        sections: sections of the report; their notes are Markdown.
     """
     parts = [f"# {markdown_text(name)}", *map(markdown_text, notes)]
-    for section in given:
+    for section in sections:
         if section.tables:
             parts += [f"## {section.heading}", *section.notes]
             for title, table in section.tables:
@@ -63,27 +63,29 @@ LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "{''}",
-    "\0": "{}",  # between two hyphens, which are no dash
+    "\0": "{}",  # between two hyphens, which would form a dash
     **{"±": r"$\pm$", "≈": r"$\approx$", "≠": r"$\neq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
     **{"→": r"$\to$", "†": r"$^\dagger$", "–": "--", "−": "$-$", "²": "$^2$", "χ": r"$\chi$"},
     **{"≥": r"$\geq$", "°": r"$^\circ$", "·": r"$\cdot$", "“": "``", "”": "''", "×": r"$\times$"},
 }
-"""What LaTeX takes in place of a character."""
+"""Character → its LaTeX code."""
 
 
 def latex_text(text: object) -> str:
-    """Text as LaTeX in one line, a minus before a number as one, hyphens as they are."""
+    """Escape text for LaTeX, in one line; a leading hyphen before a digit becomes a minus."""
     plain = printable(" ".join(str(text).split()))
-    told = "".join(LATEX.get(sign, sign) for sign in re.sub("-(?=-)", "-\0", plain))
-    if told[:1] in ("[", "*"):  # which would be an argument of what ends the line before
-        return f"{{}}{told}"
-    return f"$-${told[1:]}" if told[:1] == "-" and told[1:2].isdigit() else told
+    escaped = "".join(LATEX.get(sign, sign) for sign in re.sub("-(?=-)", "-\0", plain))
+    if escaped[:1] in ("[", "*"):  # LaTeX reads it as an argument of the row end before
+        return f"{{}}{escaped}"
+    return f"$-${escaped[1:]}" if escaped[:1] == "-" and escaped[1:2].isdigit() else escaped
 
 
-def latex(name: str, given: Sequence[Section]) -> str:
+def latex(name: str, sections: Sequence[Section]) -> str:
     r"""The tables as LaTeX, one ``table`` each, for a document with ``\usepackage{booktabs}``."""
     parts = [r"% \usepackage{booktabs} in the preamble; \input this file, or copy a table of it."]
-    all_tables = [(one.heading, title, table) for one in given for title, table in one.tables]
+    all_tables = [
+        (section.heading, title, table) for section in sections for title, table in section.tables
+    ]
     for number, (heading, title, table) in enumerate(all_tables):
         label = re.sub(r"[^A-Za-z0-9:.-]+", "-", f"tab:{name}-{number + 1}")
         rows = [table.columns, *table.fillna("–").to_numpy()]
