@@ -1,11 +1,12 @@
 """What scoring costs: each attack on a shadow population, from outputs in memory, without metrics.
 
-64 models under attack beside their 64 originals, 50,000 records of ten classes, one thread:
+The data are 64 models under attack and their 64 originals, 50,000 records of ten classes. With one
+thread:
 
     OMP_NUM_THREADS=1 .venv/bin/python scripts/bench_attacks.py
 
-Prints processor seconds, medians over the runs, of the whole attack, and the most memory it took
-beyond the outputs themselves.
+Prints processor seconds of the whole attack (median over runs) and its peak memory without the
+outputs.
 """
 
 import argparse
@@ -36,7 +37,7 @@ ATTACKS: dict[str, Callable[[Predictions], Scores]] = {
 
 
 def outputs(models: int, n: int, classes: int) -> Predictions:
-    """Of unlearned models and their originals; what they say does not matter to the clock."""
+    """Random outputs of unlearned models and their originals; times do not depend on values."""
     random = np.random.default_rng(0)
     status_MN = audit_pool(np.arange(n), models=models, pool=1.0, seed=0).status_MN
     return Predictions(
@@ -51,33 +52,36 @@ def outputs(models: int, n: int, classes: int) -> Predictions:
     )
 
 
-def measured(found: Predictions, runs: int) -> Iterator[tuple[str, float, float]]:
-    """Name, processor seconds and mebibytes of each attack."""
+def measured(predictions: Predictions, runs: int) -> Iterator[tuple[str, float, float]]:
+    """Name, processor seconds and peak memory in MiB of each attack."""
     for name, attack in ATTACKS.items():
         taken = []
         for _ in range(runs):
             start = time.process_time()
-            attack(found)
+            attack(predictions)
             taken.append(time.process_time() - start)
         tracemalloc.start()
-        attack(found)
+        attack(predictions)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         yield name, statistics.median(taken), peak / 2**20
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all attacks and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=int, default=64)
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
-    given = parser.parse_args()
-    found = outputs(given.models, given.records, given.classes)
-    print(f"{given.models} models × {given.records:,} records × {given.classes} classes, twice:")
-    print(f"outputs {found.logits_MQNC.nbytes / 2**20:,.0f} MiB; {given.runs} runs")
-    for name, seconds, peak in measured(found, given.runs):
+    arguments = parser.parse_args()
+    predictions = outputs(arguments.models, arguments.records, arguments.classes)
+    print(
+        f"{arguments.models} models × {arguments.records:,} records × "
+        f"{arguments.classes} classes, twice:"
+    )
+    print(f"outputs {predictions.logits_MQNC.nbytes / 2**20:,.0f} MiB; {arguments.runs} runs")
+    for name, seconds, peak in measured(predictions, arguments.runs):
         print(f"{name:24} {seconds:6.2f} s   {peak:7,.0f} MiB")
 
 

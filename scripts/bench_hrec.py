@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python scripts/bench_hrec.py --root data [--case ridge softmax …]
 
-Four cases, each in a process of its own, from the data in memory to the figures:
+Four cases, each in a separate process, from the data in memory to the figures:
 
     ridge        MNIST, 30,000 private and 30,000 public rows, 1,000 deletions
     softmax      the same rows, 100 deletions
@@ -11,9 +11,9 @@ Four cases, each in a process of its own, from the data in memory to the figures
     rff          ridge on 4,096 Fourier features of CIFAR-10-sized images, 25,000 and 25,000 rows,
                  100 deletions and their inversion to pixels
 
-The images of ``rff`` are drawn: smooth random fields of 3×32×32, as the time depends on the sizes.
-Printed for each stage: seconds by the clock and of the processor, which differ on a shared
-machine, then the peak of resident memory and what was found.
+The images of ``rff`` are smooth random fields of 3×32×32, as the time depends only on the sizes.
+Prints wall-clock and processor seconds of each stage, which differ on a shared machine, then the
+peak of resident memory and the quality of the reconstructions.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from unlearnbench.convex.objective import Array, Objective
 
 @contextmanager
 def clock(stage: str) -> Iterator[None]:
-    """Print what a stage takes."""
+    """Print the wall-clock and processor seconds of a stage."""
     start, busy = time.perf_counter(), time.process_time()
     yield
     wall, cpu = time.perf_counter() - start, time.process_time() - busy
@@ -46,7 +46,7 @@ def clock(stage: str) -> Iterator[None]:
 
 
 def mnist(root: Path) -> tuple[Array, NDArray[np.uint8]]:
-    """60,000 rows of 784 pixels in [0, 1], in a drawn order."""
+    """60,000 rows of 784 pixels in [0, 1] and their labels, in random order."""
     images, labels = (
         gzip.decompress((root / "MNIST" / "raw" / f"train-{name}-ubyte.gz").read_bytes())
         for name in ("images-idx3", "labels-idx1")
@@ -57,7 +57,7 @@ def mnist(root: Path) -> tuple[Array, NDArray[np.uint8]]:
 
 
 def fields(n: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Smooth random images (n, 3072) in [0, 1], and their classes: the field nearest of ten."""
+    """Smooth random images (n, 3072) in [0, 1] and classes: the nearest of ten random fields."""
     random = np.random.default_rng(0)
     noise = random.standard_normal((n, 3, 32, 32), dtype=np.float32)
     smooth = gaussian_filter(noise, (0, 0, 2, 2)).reshape(n, -1)
@@ -68,18 +68,18 @@ def fields(n: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
 
 
 def attacked(x: Array, y: NDArray[np.generic], objective: Objective, deletions: int) -> None:
-    """Deletions from the first half of the rows, and their reconstruction from the second."""
+    """Delete rows of the first half, and reconstruct them with the second half as public data."""
     n = len(x) // 2
     with clock("training, deletions"):
         private, public = objective.features(x[:n]), objective.features(x[n:])
         t, t_public = objective.targets(y[:n], 10), objective.targets(y[n:], 10)
-        found = deletion.delete(objective, private, t, np.arange(deletions))
+        changes = deletion.delete(objective, private, t, np.arange(deletions))
     with clock("reconstruction"):
-        guess = _rank_one.reconstruct(objective, found, public, t_public, label="auto")
+        guess = _rank_one.reconstruct(objective, changes, public, t_public, label="auto")
         figures = _judged.figures(guess.x_KF, x[:deletions], x[n:])
     with clock("MaxDiff"):
-        nearest = _rank_one.max_diff(objective, found, public, space="probabilities")
-    print(f"  residual                 {max(found.residual, found.residual_K.max()):.1e}")
+        nearest = _rank_one.max_diff(objective, changes, public, space="probabilities")
+    print(f"  residual                 {max(changes.residual, changes.residual_K.max()):.1e}")
     other = _judged.cosine(x[n:][nearest], x[:deletions]).mean()
     mean = _judged.cosine(x[n:].mean(axis=0)[None], x[:deletions]).mean()
     right = (guess.y_K == y[:deletions]).mean()
@@ -98,18 +98,18 @@ def softmax(root: Path) -> None:
 
 
 def softmax_on_features(root: Path) -> None:
-    """Softmax regression on an embedding, too large for its Hessian to be formed."""
+    """Softmax regression on an embedding; its Hessian is too large to be formed."""
     x, y = mnist(root)
     rows = torch.from_numpy(x[:10_000])
     with clock("features"):
         drawn = torch.Generator().manual_seed(0)
         embedding = rff(x.shape[1], dimension=4096, gamma=median_gamma(rows), generator=drawn)
-        features = torch.cat([embedding(part) for part in rows.split(1000)]).numpy()
+        features = torch.cat([embedding(chunk) for chunk in rows.split(1000)]).numpy()
     attacked(features, y[:10_000], Objective("softmax", 1.0, "penalised", "sum"), 20)
 
 
 def fourier(root: Path) -> None:
-    """Ridge regression on an embedding, inverted to pixels."""
+    """Ridge regression on an embedding; reconstructions are inverted to pixels."""
     del root
     n, deletions = 25_000, 100
     x, y = fields(2 * n)
@@ -120,27 +120,27 @@ def fourier(root: Path) -> None:
         embedding = rff(x.shape[1], dimension=4096, gamma=median_gamma(rows), generator=drawn)
         private, public = (
             objective.features(
-                torch.cat([embedding(part.double()) for part in half.split(1000)]).numpy()
+                torch.cat([embedding(chunk.double()) for chunk in half.split(1000)]).numpy()
             )
             for half in (rows[:n], rows[n:])
         )
     with clock("training, deletions"):
-        found = deletion.delete(
+        changes = deletion.delete(
             objective, private, objective.targets(y[:n], 10), np.arange(deletions)
         )
         truth = private[:deletions, :-1].copy()
         del private
     with clock("reconstruction"):
         t_public = objective.targets(y[n:], 10)
-        guess = _rank_one.reconstruct(objective, found, public, t_public, label="auto")
+        guess = _rank_one.reconstruct(objective, changes, public, t_public, label="auto")
     with clock("inversion"):
         embedded = torch.from_numpy(guess.x_KF).float()
         features = torch.from_numpy(public[:, :-1].astype(np.float32))
         begin = _inversion.starts(embedded, rows[n:], features, restarts=4)
         single = embedding.to(torch.float32)
         pixels, apart = _inversion.invert(single, embedded, begin, low=0.0, high=1.0, steps=500)
-    figures = _judged.figures(pixels.double().numpy(), x[:deletions].astype(float), x[n:])
-    print(f"  residual                 {max(found.residual, found.residual_K.max()):.1e}")
+    figures = _judged.figures(pixels.double().numpy(), x[:deletions].astype(float), x[n:])  # type: ignore[arg-type]
+    print(f"  residual                 {max(changes.residual, changes.residual_K.max()):.1e}")
     print(f"  cosine in features       {_judged.cosine(guess.x_KF, truth).mean():.4f}")
     print(f"  cosine, centred          {figures['cos'].mean():.4f}, ", end="")
     print(f"{figures['cos_centered'].mean():.4f}")
@@ -152,7 +152,7 @@ CASES = {"ridge": ridge, "softmax": softmax, "softmax_rff": softmax_on_features,
 
 
 def measured(name: str, root: Path) -> None:
-    """One case in this process."""
+    """Measure one case in this process."""
     print(name, flush=True)
     with clock("in all"):
         CASES[name](root)
@@ -161,14 +161,14 @@ def measured(name: str, root: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure each case in a new process."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder that holds MNIST/")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     print(f"numpy {np.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for name in given.case:
-        process = get_context("spawn").Process(target=measured, args=(name, given.root))
+    for name in arguments.case:
+        process = get_context("spawn").Process(target=measured, args=(name, arguments.root))
         process.start()
         process.join()
 

@@ -3,10 +3,10 @@
     python scripts/bench_loop.py --root data
 
 Each case trains the same net on the same MNIST rows (3×32×32, random flips, one thread on a CPU).
-Each loop has a process of its own, ours set up as the harness sets up its workers, the others as
-Python starts them. They take turns within one run, in another order each time: short epochs and
-many turns, for the machine's speed drifts. Printed are seconds an epoch (median), ratios to ours
-of the runs side by side (median, with the quartiles in brackets), and how often ours was faster.
+Each loop runs in a separate process: ours with the settings of the harness's workers, the others
+with Python's defaults. The loops take turns within each run, in rotating order, with short epochs
+and many runs, since the speed of the machine drifts. Prints seconds per epoch (median), ratios to
+ours within runs (median, quartiles in brackets), and the number of runs in which ours was faster.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,16 +39,16 @@ CASES = [  # model, rows an epoch, batch size
     ("resnet18", 768, 256),
 ]
 MEAN, STD = 0.1307, 0.3081
-SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+SGD: Any = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 def ours(net: nn.Module, batches: Batches) -> None:
-    """The harness's own loop."""
+    """The loop of the harness."""
     descend(net, batches, cross_entropy, sgd=SGD, epochs=1)
 
 
 def plain(net: nn.Module, data: Dataset, rows: Tensor, size: int, precision: str) -> None:
-    """A loop by hand: data in memory, channels last, normalised and flipped by the batch."""
+    """A plain loop: data in memory, channels last, normalised and flipped per batch."""
     device = rows.device
     optimizer = torch.optim.SGD(net.parameters(), **SGD, fused=True)
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
@@ -66,7 +67,7 @@ def plain(net: nn.Module, data: Dataset, rows: Tensor, size: int, precision: str
 
 
 class Pictures(TorchDataset[tuple[Tensor, int]]):
-    """MNIST as torchvision gives it: one PIL image at a time, transformed one at a time."""
+    """MNIST as PIL images that torchvision transforms one at a time."""
 
     def __init__(self, pixels_NHW: np.ndarray, y: Tensor) -> None:
         self.pixels_NHW, self.y = pixels_NHW, y.tolist()
@@ -87,8 +88,8 @@ class Pictures(TorchDataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels_NHW[index])), self.y[index]
 
 
-def loader(net: nn.Module, batches: DataLoader, device: torch.device, precision: str) -> None:
-    """The ordinary loop over a DataLoader."""
+def loader(net: nn.Module, batches: DataLoader[Any], device: torch.device, precision: str) -> None:
+    """The usual loop over a DataLoader."""
     optimizer = torch.optim.SGD(net.parameters(), **SGD)
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
     net.train()
@@ -105,7 +106,7 @@ LOOPS = ("ours", "plain loop", "DataLoader, workers: 0", "DataLoader, workers: 1
 
 
 def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], None]:
-    """One of the loops on a net of its own, ready to walk an epoch."""
+    """A function that trains a new net for one epoch by one of the loops."""
     if name == "ours":
         worker.configure(device)
     torch.set_num_threads(1)
@@ -118,7 +119,7 @@ def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], 
     if name == "plain loop":
         return lambda: plain(net, data, rows, size, cell.precision)
     workers = int(name[-1])
-    pixels = data.x[:n, 2:30, 2:30, 0].cpu().numpy()  # 28×28 again, to be resized by the transform
+    pixels = data.x[:n, 2:30, 2:30, 0].cpu().numpy()  # 28×28, as the transform resizes
     pictures = DataLoader(
         Pictures(np.ascontiguousarray(pixels), data.y[:n].cpu()),
         batch_size=size,
@@ -131,52 +132,55 @@ def loop(name: str, cell: Cell, n: int, size: int, device: str) -> Callable[[], 
 
 
 def serve(turns: Connection, name: str, cell: Cell, n: int, size: int, device: str) -> None:
-    """In a process of its own: walk an epoch whenever it is this loop's turn."""
-    walk = loop(name, cell, n, size, device)
-    walk()  # warm-up
+    """Run in a separate process: train for one epoch at each turn of this loop."""
+    run_epoch = loop(name, cell, n, size, device)
+    run_epoch()  # warm-up
     turns.send(0.0)
     while turns.recv():
-        turns.send(seconds(walk, device))
+        turns.send(seconds(run_epoch, device))
 
 
-def seconds(walk: Callable[[], None], device: str) -> float:
-    """One epoch, the device's queue emptied before the clock stops."""
+def seconds(run_epoch: Callable[[], None], device: str) -> float:
+    """Seconds of one epoch; the device is synchronised before the clock stops."""
     start = time.perf_counter()
-    walk()
+    run_epoch()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all loops and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder that holds MNIST/")
     parser.add_argument("--runs", type=int, default=15, help="epochs of each loop")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32-true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     context = get_context("spawn")
-    print(f"torch {torch.__version__}, {given.device}, {given.precision}, {given.runs} runs")
+    print(
+        f"torch {torch.__version__}, {arguments.device}, {arguments.precision}, "
+        f"{arguments.runs} runs"
+    )
     for model, n, size in CASES:
-        words = ["dataset=mnist", f"dataset.root={given.root}", f"model={model}"]
-        (cell,) = compose.cells([[*words, f"precision={given.precision}"]])
+        overrides = ["dataset=mnist", f"dataset.root={arguments.root}", f"model={model}"]
+        (cell,) = compose.cells([[*overrides, f"precision={arguments.precision}"]])
         started = {name: Pipe() for name in LOOPS}
-        turns = {name: here for name, (here, _) in started.items()}
-        for name, (_, there) in started.items():
-            about = (there, name, cell, n, size, given.device)
-            context.Process(target=serve, args=about).start()  # not a daemon: it has a loader
+        turns = {name: parent_end for name, (parent_end, _) in started.items()}
+        for name, (_, child_end) in started.items():
+            about = (child_end, name, cell, n, size, arguments.device)
+            context.Process(target=serve, args=about).start()  # daemons cannot start loader workers
             turns[name].recv()
         runs = []
-        for turn in range(given.runs):
+        for turn in range(arguments.runs):
             first = turn % len(LOOPS)
             run = {}
             for name in LOOPS[first:] + LOOPS[:first]:
                 turns[name].send(True)
                 run[name] = turns[name].recv()
             runs.append(run)
-        for here in turns.values():
-            here.send(False)
+        for parent_end in turns.values():
+            parent_end.send(False)
         print(f"\n{model}, {n} rows an epoch in batches of {size}")
         for name in LOOPS:
             ratios = [run[name] / run["ours"] for run in runs]

@@ -2,9 +2,9 @@
 
     python scripts/bench_methods.py
 
-Each method runs with its default settings on the same original (digits, cnn, one thread on a CPU),
-the methods taking turns, finetuning among them in every turn. Rows are counted in a run of their
-own: every time one is drawn from the retain set, for training, scoring or distilling, it counts.
+Each method runs with its default settings on the same original (digits, cnn, one thread on a CPU).
+The methods take turns, and each turn includes finetuning. A separate run counts rows: each draw of
+a row from the retain set counts, whether for training, scoring or distillation.
 """
 
 import argparse
@@ -31,21 +31,21 @@ REFERENCE = "finetune"
 
 
 class Bench:
-    """One method on a given original."""
+    """One method on a trained original."""
 
     def __init__(self, cell: Cell, data: Dataset, parts: Split, original: nn.Module) -> None:
         self.cell, self.data, self.parts, self.original = cell, data, parts, original
         self.left = models.left_by_prepare(cell, deepcopy(original), data, parts)
 
-    def seconds(self, todo: Task | None = None) -> float:
-        """Of one run, nothing but the method's own call inside the clock."""
-        todo = todo or self.task()
+    def seconds(self, task: Task | None = None) -> float:
+        """Seconds of one run; the clock covers only the call of the method."""
+        task = task or self.task()
         method, arguments = target(self.cell.method["call"])
         scratch = self.cell.from_scratch
         model = inputs.fresh(self.cell, self.data) if scratch else deepcopy(self.original)
         with seeded(0, "global"):
             start = time.perf_counter()
-            method(model, todo, **arguments)
+            method(model, task, **arguments)
             if self.data.x.is_cuda:
                 torch.cuda.synchronize()
             return time.perf_counter() - start
@@ -55,19 +55,19 @@ class Bench:
         return inputs.task(self.cell, self.data, self.parts, prepared=self.left)
 
     def rows(self) -> tuple[int, int]:
-        """How many retain rows, and how many others, a run draws."""
+        """Numbers of retain rows and of other rows that a run draws."""
         counts = [0, 0]
         retain = self.task().retain.rows
 
         def count(rows_B: Tensor) -> nullcontext[None]:
-            kept = int(torch.isin(rows_B, retain).sum())
-            counts[0] += kept
-            counts[1] += len(rows_B) - kept
+            retained = int(torch.isin(rows_B, retain).sum())
+            counts[0] += retained
+            counts[1] += len(rows_B) - retained
             return nullcontext()
 
-        todo = self.task()
-        parts = {name: getattr(todo, name).watched(count) for name in PARTS}
-        self.seconds(replace(todo, **parts))
+        task = self.task()
+        parts = {name: getattr(task, name).watched(count) for name in PARTS}
+        self.seconds(replace(task, **parts))
         return counts[0], counts[1]
 
 
@@ -75,19 +75,19 @@ PARTS = ("retain", "forget", "val", "train")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all methods and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=7, help="runs of each method")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("overrides", nargs="*", help="as on the command line: dataset=, model= …")
-    given = parser.parse_args()
-    worker.configure(given.device)
-    words = [*given.overrides, "method=glob(*,exclude=original)"]
-    cells = compose.cells(compose.expand(words))
-    data = inputs.dataset(cells[0], given.device)
+    arguments = parser.parse_args()
+    worker.configure(arguments.device)
+    overrides = [*arguments.overrides, "method=glob(*,exclude=original)"]
+    cells = compose.cells(compose.expand(overrides))
+    data = inputs.dataset(cells[0], arguments.device)
     parts = split_of(cells[0], data)
-    todo = inputs.task(cells[0], data, parts.hide_forget())
-    original = todo.fit(inputs.fresh(cells[0], data), todo.train)
+    task = inputs.task(cells[0], data, parts.hide_forget())
+    original = task.fit(inputs.fresh(cells[0], data), task.train)
     benches, skipped = {}, []
     for cell in cells:
         bench, name = Bench(cell, data, parts, original), cell.method["name"]
@@ -98,11 +98,14 @@ def main() -> None:
         else:
             benches[name] = bench
     runs = []
-    for _ in range(given.runs):
+    for _ in range(arguments.runs):
         runs.append({name: bench.seconds() for name, bench in benches.items()})
     drawn = {name: bench.rows() for name, bench in benches.items()}
     base = [run[REFERENCE] / drawn[REFERENCE][0] for run in runs]
-    print(f"torch {torch.__version__}, {given.device}, {given.runs} runs, {' '.join(words[:-1])}")
+    print(
+        f"torch {torch.__version__}, {arguments.device}, {arguments.runs} runs, "
+        f"{' '.join(overrides[:-1])}"
+    )
     print(
         f"{'method':22}{'seconds':>9}{'retain rows':>13}{'others':>8}   a retain row, × {REFERENCE}"
     )

@@ -1,10 +1,10 @@
-"""How long a report takes: ``unlearnbench report`` on rows without a meaning.
+"""Time of ``unlearnbench report`` on rows with random values.
 
     python scripts/bench_report.py --folder /tmp/report
 
-21 methods, controls among them, × 10 seeds on 5 data sets × 2 models × so many forget sets, 24
-metrics each. Prints medians of the whole command, beside importing pandas alone, turn by turn: how
-fast a machine is changes from hour to hour, their ratio less so.
+The study has 21 methods (with controls) × 10 seeds × 5 data sets × 2 models × ``--forget-sets``,
+and 24 metrics each. Prints medians of the whole command and of importing pandas alone. The two take
+turns, since their ratio varies less over time than the speed of a machine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ QUARTERS = (0.25, 0.5, 0.75)
 
 
 def make(folder: Path, forget_sets: int) -> int:
-    """Write the rows of such a sweep; their number."""
+    """Write the rows of the sweep, and return their number."""
     from unlearnbench.results import parts, schema
 
     random = np.random.default_rng(0)
@@ -42,8 +42,9 @@ def make(folder: Path, forget_sets: int) -> int:
     cells = []
     axes = DATASETS.split(), ("resnet18", "tiny_vit"), range(forget_sets), METHODS.split()
     for dataset, model, forget, method, seed in itertools.product(*axes, range(SEEDS)):
-        told = f"{dataset} {model} {forget} {method} {seed}"
-        keys = [hashlib.sha256(f"{told} {end}".encode()).hexdigest() for end in ("", "umia")]
+        identity = f"{dataset} {model} {forget} {method} {seed}"
+        keys = [hashlib.sha256(f"{identity} {end}".encode()).hexdigest() for end in ("", "umia")]
+        about: dict[str, object]
         about = {"dataset": dataset, "model": model, "train": "default", "forget": "random"}
         about |= {"forget_hash": f"{forget:016x}", "method": method, "defense": "none"}
         about |= {"traits": "", "overrides": f"forget.call.seed={forget}", "seed": seed}
@@ -62,7 +63,7 @@ def make(folder: Path, forget_sets: int) -> int:
 
 
 def taken(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds on the clock and of the processor of a whole command."""
+    """Wall-clock and processor seconds of a whole command."""
     environment = {**os.environ, "UNLEARNBENCH_RESULTS": str(folder)}
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -71,21 +72,24 @@ def taken(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure."""
+    """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--forget-sets", type=int, default=2, help="50,400 rows each")
     parser.add_argument("--folder", type=Path, required=True, help="for what is made; is kept")
     parser.add_argument("--runs", type=int, default=10)
-    given = parser.parse_args()
-    print(f"{make(given.folder, given.forget_sets):,} rows, {os.cpu_count()} cores")
+    arguments = parser.parse_args()
+    print(f"{make(arguments.folder, arguments.forget_sets):,} rows, {os.cpu_count()} cores")
     report = [str(Path(sys.executable).with_name("unlearnbench")), "report", "bench"]
     pandas = [sys.executable, "-c", "import pandas"]
-    taken(report, given.folder)  # so that all is compiled
-    pairs = [[taken(one, given.folder) for one in (report, pandas)] for _ in range(given.runs)]
-    for what, place in (("the report", 0), ("to import pandas", 1)):
+    taken(report, arguments.folder)  # warm-up: compiles bytecode
+    pairs = [
+        [taken(command, arguments.folder) for command in (report, pandas)]
+        for _ in range(arguments.runs)
+    ]
+    for label, place in (("the report", 0), ("to import pandas", 1)):
         wall, used = np.median([pair[place] for pair in pairs], axis=0)
-        print(f"{what:16} {wall:.2f} s, {used:.2f} s of processor time")
-    low, middle, high = np.quantile([ours[0] / theirs[0] for ours, theirs in pairs], QUARTERS)
+        print(f"{label:16} {wall:.2f} s, {used:.2f} s of processor time")
+    low, middle, high = np.quantile([a[0] / b[0] for a, b in pairs], QUARTERS)
     print(f"{middle:.1f} × as long ({low:.1f} to {high:.1f})")
 
 

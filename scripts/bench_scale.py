@@ -1,11 +1,11 @@
-"""How a sweep's own work grows: planning, saying how far it is, loading rows.
+"""Time and memory of planning, status and loading rows by the size of a sweep.
 
     python scripts/bench_scale.py --forget-sets 56 --rows 1000000 --folder /tmp/scale
 
-Cells are those of 18 methods × 10 seeds × 5 data sets × 2 models × so many forget sets, of which no
-data is there; artifacts are folders with a manifest and rows are numbers without a meaning, both
-made here first. Each part runs in a process of its own. Prints seconds, on the clock and of the
-processor, and the peak memory of each.
+The cells are 18 methods × 10 seeds × 5 data sets × 2 models × ``--forget-sets``; no data is needed.
+The script first makes artifacts, folders with a manifest only, and rows with random values. Each
+measurement runs in a separate process. Prints wall-clock seconds, processor seconds and the peak
+memory of each.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CELLS_A_FILE, METRICS = 50, 10
 
 
 def words(forget_sets: int) -> list[str]:
-    """The grid, as it would be typed."""
+    """The overrides of the grid, as on the command line."""
     return [
         f"method={','.join(METHODS.split())}",
         "seed=range(10)",
@@ -40,12 +40,12 @@ def words(forget_sets: int) -> list[str]:
 
 
 def key(number: int) -> str:
-    """A key that looks like one."""
+    """A key with the form of an artifact's key."""
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
 def planned(folder: Path, forget_sets: int) -> str:
-    """Expand the grid, compose the cells, plan their jobs, list what they need."""
+    """Expand the grid, compose the cells, plan their jobs, list the artifacts they need."""
     from unlearnbench.config import compose
     from unlearnbench.store.artifacts import Store
     from unlearnbench.sweep.plan import needed, plan
@@ -60,7 +60,7 @@ def planned(folder: Path, forget_sets: int) -> str:
 
 
 def begun(folder: Path, forget_sets: int) -> str:
-    """Plan the same grid and write its record, as a launcher does; then half of it gets done."""
+    """Plan the same grid and write its record, as a launcher does; then make half the artifacts."""
     from unlearnbench.config import compose
     from unlearnbench.sweep import local as launch
     from unlearnbench.sweep import run_record
@@ -76,13 +76,13 @@ def begun(folder: Path, forget_sets: int) -> str:
     )
     run_record.write_jobs(run, run_record.listed(made.jobs, {}))
     done = [job.key for job in made.jobs if job.kind != "rows"][::2]
-    for one in done:
-        artifact(folder / "sweep" / "store", one)
+    for artifact_key in done:
+        artifact(folder / "sweep" / "store", artifact_key)
     return f"{len(made.jobs):,} jobs, {len(done):,} artifacts written"
 
 
 def status(folder: Path) -> str:
-    """What ``unlearnbench status`` finds out and says."""
+    """Compute the table of ``unlearnbench status``."""
     from unlearnbench.cli.status import status as status_of
 
     table, _ = status_of("bench", [f"paths.results={folder / 'sweep'}"])
@@ -91,41 +91,41 @@ def status(folder: Path) -> str:
 
 
 def everything(folder: Path) -> str:
-    """All artifacts of the store, as verify, gc and du walk over them."""
+    """List all artifacts of the store, as verify, gc and du do."""
     from unlearnbench.store.artifacts import Store
 
     return f"{sum(1 for _ in Store(folder / 'store').artifacts()):,} artifacts"
 
 
 def loaded(folder: Path, files: str) -> str:
-    """All rows as a frame."""
+    """Load all rows as a frame."""
     import unlearnbench
 
     return f"{len(unlearnbench.load_results(folder / files)):,} rows"
 
 
 def done(folder: Path, files: str) -> str:
-    """The keys of cells that need not be computed again."""
+    """Load the keys of finished cells."""
     from unlearnbench.results import load
 
     return f"{len(load.finished(folder / files)):,} cells"
 
 
 def make_store(folder: Path, artifacts: int) -> None:
-    """So many artifacts."""
+    """Write the given number of artifacts."""
     for number in range(artifacts):
         artifact(folder / "store", key(number))
 
 
 def artifact(store: Path, key: str) -> None:
-    """One that says no more than that it is finished."""
+    """Write a finished artifact without files."""
     path = store / key[:2] / key
     path.mkdir(parents=True, exist_ok=True)
     (path / "manifest.json").write_text(json.dumps({"key": key, "files": {}}))
 
 
 def make_rows(folder: Path, rows: int) -> None:
-    """Rows as a sweep writes them, 50 cells a file; and once more in one file."""
+    """Write rows as a sweep does, 50 cells per file, and the same rows in one file."""
     from unlearnbench.results import parts, schema
 
     cells, methods, datasets = rows // METRICS, METHODS.split(), DATASETS.split(",")
@@ -153,55 +153,55 @@ def make_rows(folder: Path, rows: int) -> None:
     columns |= {name: pa.array([value] * cells * METRICS) for name, value in same.items()}
     for name in schema.ROWS.names:
         columns.setdefault(name, pa.nulls(cells * METRICS, schema.ROWS.field(name).type))
-    whole = pa.table({name: columns[name] for name in schema.ROWS.names}).cast(schema.ROWS)
-    parts.write(folder / "one_file" / "rows", key(0), whole, schema.ROWS)
+    complete = pa.table({name: columns[name] for name in schema.ROWS.names}).cast(schema.ROWS)
+    parts.write(folder / "one_file" / "rows", key(0), complete, schema.ROWS)
     each = CELLS_A_FILE * METRICS
-    for first in range(0, len(whole), each):
+    for first in range(0, len(complete), each):
         name = key(first)
-        parts.write(folder / "files" / "rows", name, whole.slice(first, each), schema.ROWS)
+        parts.write(folder / "files" / "rows", name, complete.slice(first, each), schema.ROWS)
 
 
-def measured(what: str, function: Callable[..., str], *given: object) -> None:
-    """Run a part in a process of its own, and print what it took."""
-    ours, theirs = multiprocessing.Pipe()
+def measured(label: str, function: Callable[..., str], *inputs: object) -> None:
+    """Run a function in a separate process, and print its time and peak memory."""
+    parent_end, child_end = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_part, args=(theirs, function, given)
+        target=_run_measured, args=(child_end, function, inputs)
     )
     process.start()
-    theirs.close()  # so that a part that fails is noticed
-    told, wall, used, peak = ours.recv()
+    child_end.close()  # otherwise a failed child would block recv
+    message, wall, used, peak = parent_end.recv()
     process.join()
-    print(f"{what:<34}{wall:8.2f} s {used:8.2f} s cpu {peak / 2**20:8,.0f} MiB   {told}")
+    print(f"{label:<34}{wall:8.2f} s {used:8.2f} s cpu {peak / 2**20:8,.0f} MiB   {message}")
 
 
-def _part(answer: object, function: Callable[..., str], given: tuple[object, ...]) -> None:
+def _run_measured(answer: object, function: Callable[..., str], inputs: tuple[object, ...]) -> None:
     import unlearnbench.config.compose
-    import unlearnbench.results.load  # noqa: F401 - pandas and Hydra: a second or two, whatever follows
+    import unlearnbench.results.load  # noqa: F401 - pandas and Hydra take a second or two
 
     wall, used = time.perf_counter(), time.process_time()
-    told = function(*given)
+    message = function(*inputs)
     wall, used = time.perf_counter() - wall, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    answer.send((told, wall, used, peak))  # type: ignore[attr-defined]
+    answer.send((message, wall, used, peak))  # type: ignore[attr-defined]
 
 
 def main() -> None:
-    """Measure."""
+    """Make the data if missing, and run all measurements."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--forget-sets", type=int, default=56, help="1,800 cells each")
     parser.add_argument("--artifacts", type=int, default=100_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, required=True, help="for what is made; is kept")
-    given = parser.parse_args()
-    folder = given.folder
+    arguments = parser.parse_args()
+    folder = arguments.folder
     if not (folder / "store").is_dir():
-        make_store(folder, given.artifacts)
+        make_store(folder, arguments.artifacts)
     if not (folder / "files").is_dir():
-        make_rows(folder, given.rows)
-    files = f"{-(-given.rows // (CELLS_A_FILE * METRICS)):,}"
-    measured("plan", planned, folder, given.forget_sets)
+        make_rows(folder, arguments.rows)
+    files = f"{-(-arguments.rows // (CELLS_A_FILE * METRICS)):,}"
+    measured("plan", planned, folder, arguments.forget_sets)
     if not (folder / "sweep").is_dir():
-        measured("begin that sweep, do half of it", begun, folder, given.forget_sets)
+        measured("begin that sweep, do half of it", begun, folder, arguments.forget_sets)
     measured("status of that sweep", status, folder)
     measured("walk over the store", everything, folder)
     measured(f"load_results, {files} files", loaded, folder, "files")

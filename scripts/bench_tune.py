@@ -2,11 +2,11 @@
 
     python scripts/bench_tune.py --method finetune
 
-The study is run as a worker runs it, in this process: Optuna's sampler, its journal on this disk,
-locks and pruning. Originals and retrained models are made first, as a plan makes them, and are not
-counted. Printed are the seconds of the study, those that its trials say they took (unlearning, the
-forward passes, the attack), and their ratio; then the same of the whole command, which also starts
-Python, imports torch and Optuna, and writes tables. It asserts nothing.
+The study runs in this process as in a worker: with Optuna's sampler, a journal on this disk, locks
+and pruning. Originals and retrained models are made first and are not counted. Prints the
+seconds of the study, the seconds that its trials report (unlearning, forward passes, attack), and
+their ratio; then the same for the whole command, which also starts Python, imports torch and
+Optuna, and writes tables. The script checks nothing.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as workers have it
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as in workers
 
 from unlearnbench import load_trials
 from unlearnbench.pipeline import outputs
@@ -35,35 +35,40 @@ def main() -> None:
     parser.add_argument("--method", default="finetune")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("words", nargs="*", help="dataset=mnist, dataset.limit=10000, …")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"method={given.method}", f"trials={given.trials}", "workers=1", *given.words]
+        overrides = [
+            f"method={arguments.method}",
+            f"trials={arguments.trials}",
+            "workers=1",
+            *arguments.words,
+        ]
         store = f"paths.store={folder}/store"
-        asked = request.ask([*words, store, f"paths.results={folder}/here"])
-        (study,) = asked.studies
+        tune_request = request.ask([*overrides, store, f"paths.results={folder}/here"])
+        (study,) = tune_request.studies
         worker.configure("cpu")
         workspace = Workspace(Store(Path(folder) / "store", slurm.known), "cpu")
         for fresh in (False, True):
             for cell in study.needs(fresh):
                 outputs.predict(workspace, cell)
         evaluate = trial.evaluator(workspace, study, lambda error: None)
-        slots = [job.slot for job in run.plan(asked).jobs if job.slot is not None]
+        slots = [job.slot for job in run.plan(tune_request).jobs if job.slot is not None]
         start = time.perf_counter()
         for slot in slots:
-            search.run(asked.results, slot, evaluate, slurm.known)
+            search.run(tune_request.results, slot, evaluate, slurm.known)
         taken = time.perf_counter() - start
-        write.log(asked)
-        told("in this process", taken, asked.results)
+        write.log(tune_request)
+        told("in this process", taken, tune_request.results)
         program = str(Path(sys.executable).with_name("unlearnbench"))
         other = Path(folder) / "command"
-        command = [program, "tune", *words, store, f"paths.results={other}"]
+        command = [program, "tune", *overrides, store, f"paths.results={other}"]
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         told("by the command", time.perf_counter() - start, other)
 
 
 def told(how: str, taken: float, results: Path) -> None:
-    """Print a line about one of the two."""
+    """Print the times of one of the two runs."""
     trials = load_trials(results)
     own, seeds = trials["seconds"].sum(), len(trials)
     line = f"{how}: {taken:.1f} s for {seeds} evaluations that took {own:.1f} s"

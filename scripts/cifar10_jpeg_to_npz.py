@@ -13,6 +13,7 @@ import hashlib
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from PIL import Image
 
 
 def decode(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Images (N, 32, 32, 3) of the JPEG files that lie in ``data`` at ``offsets`` (N + 1,)."""
+    """Images (N, 32, 32, 3) of the JPEG files in ``data``, with ``offsets`` (N + 1,) in bytes."""
     images = np.empty((len(offsets) - 1, 32, 32, 3), np.uint8)
     for i, (start, end) in enumerate(pairwise(offsets)):
-        images[i] = Image.open(BytesIO(data[start:end].tobytes())).convert("RGB")
+        images[i] = Image.open(BytesIO(data[start:end].tobytes())).convert("RGB")  # type: ignore[call-overload]
     return images
 
 
@@ -35,14 +36,14 @@ def main() -> None:
     parser.add_argument("source", type=Path, metavar="IN.npz")
     parser.add_argument("target", type=Path, metavar="OUT.npz")
     arguments = parser.parse_args()
-    arrays = {}
+    arrays: dict[str, Any] = {}
     with np.load(arguments.source, allow_pickle=False) as source:
-        for part in ("train", "test"):
-            x = decode(source[f"{part}_jpeg"], source[f"{part}_offsets"])
-            arrays[f"x_{part}"] = x
-            arrays[f"y_{part}"] = source[f"{part}_labels"].astype(np.int64)
-            print(part, len(x), "images, sha256", hashlib.sha256(x.tobytes()).hexdigest())
-    # Written beside it and renamed: an interrupted run leaves no file that looks whole.
+        for subset in ("train", "test"):
+            x = decode(source[f"{subset}_jpeg"], source[f"{subset}_offsets"])
+            arrays[f"x_{subset}"] = x
+            arrays[f"y_{subset}"] = source[f"{subset}_labels"].astype(np.int64)
+            print(subset, len(x), "images, sha256", hashlib.sha256(x.tobytes()).hexdigest())
+    # The output is written to a temporary file and renamed, so that no run leaves a partial output.
     half = arguments.target.with_name(arguments.target.name + ".part")
     with half.open("wb") as file:
         np.savez(file, **arrays)

@@ -1,7 +1,6 @@
-"""What MkDocs asks while it builds the documentation: which pages lie outside ``docs/``, and links.
+"""Hooks of MkDocs: add pages that lie outside ``docs/``, and rewrite their links.
 
-A link is written as it holds in the repository, so that it works where files are read in place;
-here it becomes what it is in the site.
+Links in the files are valid in the repository. The hook rewrites them to be valid in the site.
 """
 
 import posixpath
@@ -11,17 +10,21 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "results/reference/*.*")
+PAGES: tuple[str, ...] = (
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "results/README.md",
+    "results/reference/*.*",
+)
 PAGES += ("results/reference/pictures/*.*",)
-"""Beside those in ``docs/``, each under the path that it has in the repository; not reports
-that somebody has made there."""
+"""Pages added to those in ``docs/``, by path in the repository; generated reports are left out."""
 
 LINK = re.compile(r"(\]\(|src=\"|href=\")([^)#\"\s:]+)(?=[)#\"\s])")
-"""A relative link, of Markdown or HTML: what it begins with, and where it leads."""
+"""A relative link of Markdown or HTML; groups: text before the target, and the target."""
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages and pictures that lie elsewhere."""
+    """Add the pages and pictures that lie outside ``docs/``."""
     root = Path(config.config_file_path).parent
     for path in sorted(path for pattern in PAGES for path in root.glob(pattern)):
         uri = path.relative_to(root).as_posix()
@@ -30,12 +33,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn the links of a page in the repository into those of the site."""
+    """Rewrite the links of a page from paths in the repository to paths in the site."""
     uri = page.file.src_uri
     here = posixpath.dirname(uri if page.file.generated_by else f"docs/{uri}")
 
-    def of_site(found: re.Match[str]) -> str:
-        leads = posixpath.normpath(posixpath.join(here, found[2])).removeprefix("docs/")
-        return found[1] + posixpath.relpath(leads, posixpath.dirname(uri) or ".")
+    def of_site(match: re.Match[str]) -> str:
+        leads = posixpath.normpath(posixpath.join(here, match[2])).removeprefix("docs/")
+        return match[1] + posixpath.relpath(leads, posixpath.dirname(uri) or ".")
 
     return LINK.sub(of_site, markdown)

@@ -1,9 +1,10 @@
-"""How accurate is a net whose last batch has few rows? The measurement behind ``Batches.sizes``.
+"""Test accuracy of a net whose last batch has few rows; the evidence for ``Batches.sizes``.
 
     python scripts/last_batch.py [--model resnet18 --rows 256 --epochs 10]
 
-Trains on ``rows`` + r of digits, r rows left over by batches of 64, each time as a batch of their
-own and as ``Batches.sizes`` has it; prints test accuracies in percent, one for each seed.
+Trains on ``rows`` + r rows of digits, where r rows remain after full batches of 64. The r rows form
+either a separate batch or the batches of ``Batches.sizes``. Prints one test accuracy in percent per
+seed.
 """
 
 import argparse
@@ -24,7 +25,7 @@ REST = (0, 1, 2, 3, 4, 8, 16, 32)
 
 
 def on_its_own(batches: Batches) -> list[int]:
-    """Sizes of the batches of a walk, the last of which may be as small as one row."""
+    """Batch sizes of an epoch in which the remaining rows form a separate batch."""
     full, rest = divmod(len(batches.rows), batches.size)
     return ([batches.size] * full + [rest] * bool(rest))[: batches.limit]
 
@@ -44,18 +45,18 @@ def accuracy(rows: int, seed: int, *, model: str, epochs: int) -> float:
 
 
 def main() -> None:
-    """Train and print."""
+    """Train all nets and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="cnn")
     parser.add_argument("--rows", type=int, default=960)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train_on = partial(accuracy, model=given.model, epochs=given.epochs)
+    train_on = partial(accuracy, model=arguments.model, epochs=arguments.epochs)
     print("rest   on its own         as it is")
     for rest in REST:
-        rows, seeds = given.rows + rest, range(given.seeds)
+        rows, seeds = arguments.rows + rest, range(arguments.seeds)
         with patch.object(Batches, "sizes", property(on_its_own)):
             alone = [train_on(rows, seed) for seed in seeds]
         merged = [train_on(rows, seed) for seed in seeds]

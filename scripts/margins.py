@@ -34,7 +34,7 @@ def inert(model: nn.Module, task: Task) -> nn.Module:
 
 
 def option(name: str) -> Any:
-    """The YAML of a method, or of ``inert``."""
+    """The settings of a method, or of ``inert``."""
     if name == "inert":
         return {"name": name, "version": 0, "call": {"_target_": f"{__name__}.inert"}}
     (cell,) = compose.cells([["attack=none", f"method={name}"]])
@@ -42,19 +42,19 @@ def option(name: str) -> Any:
 
 
 def main() -> None:
-    """Print a line for each method."""
+    """Print one line per method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("methods", nargs="*", default=NEAREST)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     sys.stdout.write(
         f"{torch.backends.cpu.get_cpu_capability()}, passes from {properties.LESS_SURE}\n"
     )
-    for name in given.methods:
+    for name in arguments.methods:
         subject = subject_of(option(name))
         shares = []
-        for seed in given.seeds:
+        for seed in arguments.seeds:
             before, after, target = memorised(subject, seed)
             shares.append((before - after) / (before - target))
         sys.stdout.write(f"{name:24}" + "".join(f"{share:9.5f}" for share in shares) + "\n")

@@ -15,16 +15,16 @@ from playwright.sync_api import sync_playwright
 
 SIZES = {"light": (1280, 1180), "dark": (1280, 1180), "phone": (390, 1180)}
 COLOURS = 64
-"""Of a picture's palette: the page has few, and the file is a third as large."""
+"""Colours of a picture's palette: the page has few, and the file shrinks to a third."""
 
 
 def main() -> None:
-    """Take the pictures that the arguments ask for."""
+    """Take one picture of the page per entry of ``SIZES``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
@@ -35,10 +35,10 @@ def main() -> None:
                 viewport={"width": width, "height": height},
                 color_scheme="dark" if name == "dark" else "light",
             )
-            page.goto(given.page.resolve().as_uri())
+            page.goto(arguments.page.resolve().as_uri())
             page.wait_for_selector("html[data-ready]", state="attached")
             taken = Image.open(BytesIO(page.screenshot())).convert("RGB")
-            path = given.folder / f"report_{name}.png"
+            path = arguments.folder / f"report_{name}.png"
             taken.quantize(COLOURS).save(path, optimize=True)
             print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
         browser.close()

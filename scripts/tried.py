@@ -2,8 +2,8 @@
 
     python scripts/tried.py
 
-The rows are the marks ``pytest.mark.tried(fault, outcome)`` of the test suite, so that no row
-stands there without a test.
+The rows are the marks ``pytest.mark.tried(fault, outcome)`` of the test suite, so that each row has
+a test.
 """
 
 import sys
@@ -23,10 +23,10 @@ the tests by `python scripts/tried.py`.
 
 
 def sections(items: Iterable[pytest.Item]) -> dict[str, str]:
-    """The part of the page for each test file, by its name; files without a mark have none.
+    """The section of the page for each test file with a mark, by file name.
 
     Args:
-        items: tests as pytest collects them.
+        items: collected tests.
     """
     rows: dict[str, list[str]] = {}
     for item in items:
@@ -41,7 +41,7 @@ def sections(items: Iterable[pytest.Item]) -> dict[str, str]:
 
 
 def page(items: Iterable[pytest.Item]) -> str:
-    """The whole page."""
+    """The complete page."""
     return "\n".join([HEAD, *sections(items).values()])
 
 

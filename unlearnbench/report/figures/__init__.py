@@ -1,4 +1,4 @@
-"""Figures of a study, as SVG and PDF: one function each, from a frame to a figure."""
+"""Figures of a study as SVG and PDF; each kind has one function from a frame to a figure."""
 
 import hashlib
 import re
@@ -20,24 +20,24 @@ from unlearnbench.report.figures.style import save
 from unlearnbench.results import load
 
 UNSAFE = r"[^\w.=+-]+"
-"""What does not go into a file's name."""
+"""Characters that file names do not contain."""
 
 LONGEST = 80
-"""Characters of a file's name; of a longer one some digits of its hash tell it from others."""
+"""Most characters of a file name; a longer name is cut and gets digits of its hash."""
 
 EACH = slice(None)
 
 
 def draw(study: Study, without: Collection[str] = (), share: slice = EACH) -> list[Path]:
-    """Write the figures whose rows are there, ``<kind>-<setting>`` as SVG and PDF.
+    """Write the figures that the study has rows for, ``<kind>-<setting>`` as SVG and PDF.
 
     Args:
-        study: the rows; the figures go into ``figures/`` of its report.
+        study: the rows; the figures are written to ``figures/`` of its report.
         without: settings that get no figures of their own.
-        share: which of them all to draw, where several processes draw one study.
+        share: slice of all figures that this process draws.
 
     Returns:
-        The files.
+        The paths of the files.
     """
     folder = study.out / "figures"
     study, without = as_text(study), [name.replace("$", DOLLAR) for name in without]
@@ -50,11 +50,11 @@ def draw(study: Study, without: Collection[str] = (), share: slice = EACH) -> li
 
 
 DOLLAR = r"\$"
-"""What matplotlib takes for the sign itself, and not for where a formula begins."""
+"""Escaped dollar sign: matplotlib draws the sign instead of starting a formula."""
 
 
 def as_text(study: Study) -> Study:
-    """The same study with names that are drawn as they are."""
+    """The same study with dollar signs in names escaped for matplotlib."""
     frame, wide = _as_text(study.frame), _as_text(study.wide)
     if frame is study.frame and wide is study.wide:
         return study
@@ -62,28 +62,28 @@ def as_text(study: Study) -> Study:
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    given = {name: frame[name].dropna().unique() for name in [*AXES, "overrides"]}
-    names = [name for name, texts in given.items() if any("$" in text for text in texts)]
+    texts_by_column = {name: frame[name].dropna().unique() for name in [*AXES, "overrides"]}
+    names = [name for name, texts in texts_by_column.items() if any("$" in text for text in texts)]
     plain = {name: frame[name].str.replace("$", DOLLAR, regex=False) for name in names}
     return frame.assign(**plain) if plain else frame
 
 
 Drawing = tuple[str, str, Callable[[], Figure | None]]
-"""A kind of figure, its setting, and what draws it; None where the rows lack what it shows."""
+"""Kind, setting, and a function that draws the figure; None where the rows lack its data."""
 
 
 def drawings(study: Study, without: Collection[str] = ()) -> Iterator[Drawing]:
-    """What there is to draw, of all settings together and of each by itself."""
-    found = runs(study.cells)
-    plain = found[found["defense"] == "none"]
+    """All figures of a study: those over all settings, then those of each setting."""
+    frame = runs(study.cells)
+    plain = frame[frame["defense"] == "none"]
     yield "heatmap", "", partial(methods.heatmap, plain)
     yield "ranks", "", lambda: ranks.critical(*_ranked(study))
-    found = found[~found["setting"].isin(without)]
-    for setting, same in found[found["defense"] == "none"].groupby("setting", sort=True):
+    frame = frame[~frame["setting"].isin(without)]
+    for setting, same in frame[frame["defense"] == "none"].groupby("setting", sort=True):
         yield "pareto", str(setting), partial(methods.pareto, same)
         yield "spread", str(setting), partial(methods.spread, same)
         yield "two_outputs", str(setting), partial(leakage.two_outputs, same)
-    for setting, same in found.groupby("setting", sort=True):
+    for setting, same in frame.groupby("setting", sort=True):
         yield "leaks", str(setting), partial(leakage.leaks, same)
     yield from _of_cells(study, without)
     steps = placed(study.frame[study.frame["step"].notna() & study.frame["value"].notna()])
@@ -96,7 +96,7 @@ def _ranked(study: Study) -> tuple[pd.DataFrame, Friedman | None]:
 
 
 def _of_cells(study: Study, without: Collection[str]) -> Iterator[Drawing]:
-    """Figures of what stands beside the rows: ROC curves, scores of records, pictures."""
+    """Figures from files beside the rows: ROC curves, scores of records, pictures."""
     cells = study.cells
     cells = cells[~cells["setting"].isin(without)]
     if (study.folder / "roc").is_dir():
@@ -111,15 +111,15 @@ def _of_cells(study: Study, without: Collection[str]) -> Iterator[Drawing]:
             yield "reconstructions", str(setting), draws
     files = {path.stem[-8:]: path for path in (study.folder / "pictures").glob("*.png")}
     seen = cells[cells["key"].str[:8].isin(files)]
-    for (whose, where), same in seen.groupby(["attack", "setting"], sort=True):
+    for (attack, where), same in seen.groupby(["attack", "setting"], sort=True):
         first = same.sort_values("seed").drop_duplicates("line")
         keys = dict(zip(first["line"], first["key"], strict=True))
         by_line = {line: files[keys[line][:8]] for line in order(same)}
-        yield f"pictures_of_{whose}", str(where), partial(leakage.pictures, by_line, str(where))
+        yield f"pictures_of_{attack}", str(where), partial(leakage.pictures, by_line, str(where))
 
 
 def named(kind: str, setting: str) -> str:
-    """The name of a figure's files; of a long one a hash tells it from others."""
+    """File name of a figure without suffix; a long name is cut and gets digits of its hash."""
     name = re.sub(UNSAFE, "-", f"{kind}-{setting}" if setting else kind)
     if len(name) > LONGEST:
         name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

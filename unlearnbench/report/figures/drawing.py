@@ -1,6 +1,6 @@
-"""Which settings get figures, and processes that draw them while tables are made.
+"""The settings that get figures, and the processes that draw them while tables are made.
 
-Knows no matplotlib: only the processes that draw import it.
+This module does not import matplotlib; only the drawing processes do.
 """
 
 import multiprocessing
@@ -16,7 +16,7 @@ from typing import Any
 from unlearnbench.report.analysis.study import Study
 
 MOST = 6
-"""Settings up to which each gets figures unasked; of more nobody looks at all of them."""
+"""Most settings for which each setting gets its own figures by default."""
 
 
 def left_out(study: Study, pattern: str | None = None) -> list[str]:
@@ -24,11 +24,11 @@ def left_out(study: Study, pattern: str | None = None) -> list[str]:
 
     Args:
         study: the rows.
-        pattern: of the names of settings that get some, such as ``mnist*``; without it all do, as
-            long as there are no more than ``MOST``.
+        pattern: glob for the names of settings that get figures, such as ``mnist*``. Without a
+            pattern, all settings get figures if there are at most ``MOST`` of them, else none.
 
     Raises:
-        ValueError: no setting has such a name.
+        ValueError: no name of a setting matches the pattern.
     """
     names = sorted(study.cells["setting"].unique())
     if pattern is None:
@@ -42,7 +42,7 @@ def left_out(study: Study, pattern: str | None = None) -> list[str]:
 
 @contextmanager
 def beside(study: Study, without: Sequence[str]) -> Iterator[Callable[[], list[Path]]]:
-    """Draw the figures in processes of their own; what is given tells their files, when there.
+    """Draw the figures in other processes; yield a function that waits for and returns the files.
 
     Args:
         study: the rows.
@@ -50,17 +50,17 @@ def beside(study: Study, without: Sequence[str]) -> Iterator[Callable[[], list[P
     """
     with_own = set(study.cells["setting"]) - set(without)
     count = min(os.cpu_count() or 1, 1 + len(with_own))
-    fork = multiprocessing.get_context("fork")  # nothing is imported anew, and no row is sent
+    fork = multiprocessing.get_context("fork")  # no new imports, and no rows are sent
     with ProcessPoolExecutor(count, fork, _inherit, (study, without)) as pool:
         drawn = [pool.submit(_draw, slice(first, None, count)) for first in range(count)]
         yield lambda: sorted(
             (path for share in drawn for path in share.result()),
-            key=lambda path: (path.stem, path.suffix),  # a setting before the same with a defense
+            key=lambda path: (path.stem, path.suffix),  # settings without a defense first
         )
 
 
 _inherited: dict[str, Any] = {}
-"""What a process that draws is born with."""
+"""Arguments of ``draw`` in a drawing process, set when the process starts."""
 
 
 def _inherit(study: Study, without: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What attacks find: ROC curves, AUCs of all methods, two outputs against one, reconstructions."""
+"""Figures of attacks: ROC curves, AUCs by method, two outputs against one, reconstructions."""
 
 from pathlib import Path
 
@@ -31,20 +31,20 @@ from unlearnbench.report.figures.style import (
 from unlearnbench.report.page import glossary
 
 NAMED = 4
-"""Curves of a panel that have a colour and a name beside the controls."""
+"""Number of curves per panel with a colour and a name, without the controls."""
 
 LEAST = 1e-4
-"""Where a logarithmic axis ends at the latest."""
+"""Least lower limit of the logarithmic axis of true positive rates."""
 
 
 @styled
 def roc(curves: pd.DataFrame, title: str) -> Figure | None:
-    """True (up) against false positive rate (across), logarithmic, a panel an attack.
+    """True (up) against false positive rate (across) on logarithmic axes, one panel per attack.
 
-    Thick are the ends of the scale: retraining, the floor, where an attack must guess, and the
-    original, the ceiling, where it can know; of an attack on two outputs the original compared with
-    itself is the floor. Coloured are the methods that leak most (mean log of the true positive
-    rate), grey the others; the dotted line is a guess.
+    Thick lines are the baselines: retraining, the floor, and the original, the ceiling. For an
+    attack on two outputs, the original compared with itself is the floor. Coloured lines are the
+    methods that leak most (mean log of the true positive rate), grey lines are the others; the
+    dotted line is a guess.
 
     Args:
         curves: ``attack``, ``method``, ``line``, ``key``, ``fpr``, ``tpr`` of one setting.
@@ -68,14 +68,16 @@ def roc(curves: pd.DataFrame, title: str) -> Figure | None:
 
 def _roc(axes: Axes, curves: pd.DataFrame) -> None:
     means = {line: over_seeds(same) for line, same in curves.groupby("line", sort=True)}
-    ours = {line: curve for line, curve in means.items() if line not in CONTROLS}
-    leaking = sorted(ours, key=lambda line: -leak(*ours[line]))[:NAMED]
+    curve_of = {line: curve for line, curve in means.items() if line not in CONTROLS}
+    leaking = sorted(curve_of, key=lambda line: -leak(*curve_of[line]))[:NAMED]
     quiet = [
-        np.stack([fpr, _seen(tpr)], 1) for line, (fpr, tpr) in ours.items() if line not in leaking
+        np.stack([fpr, _seen(tpr)], 1)
+        for line, (fpr, tpr) in curve_of.items()
+        if line not in leaking
     ]
     axes.add_collection(LineCollection(quiet, colors=QUIET, linewidths=0.6, zorder=1))
     for line, colour in zip(leaking, COLOURS, strict=False):
-        fpr, tpr = ours[line]
+        fpr, tpr = curve_of[line]
         axes.plot(fpr, _seen(tpr), color=colour, linewidth=1.0, label=line, zorder=3)
     for line in ("retrain", "original"):
         if line in means:
@@ -91,24 +93,27 @@ def _roc(axes: Axes, curves: pd.DataFrame) -> None:
 
 
 def _seen(tpr: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Without the zeros, which a logarithmic axis has no place for."""
+    """The rates with NaN for zeros, which a logarithmic axis cannot show."""
     return np.where(tpr > 0, tpr, np.nan)
 
 
 def over_seeds(curves: pd.DataFrame) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """The mean curve of cells, at false positive rates (100,) that all of them have.
+    """The mean ROC curve over cells, at 100 false positive rates that all cells cover.
 
     Args:
         curves: ``key``, ``fpr``, ``tpr`` of one method.
+
+    Returns:
+        False positive rates (100,) and mean true positive rates (100,).
     """
-    each = [one.sort_values("fpr") for _, one in curves.groupby("key")]
-    grid = np.geomspace(max(one["fpr"].min() for one in each), 1, 100)
-    rates = [np.interp(np.log(grid), np.log(one["fpr"]), one["tpr"]) for one in each]
+    each = [curve.sort_values("fpr") for _, curve in curves.groupby("key")]
+    grid = np.geomspace(max(curve["fpr"].min() for curve in each), 1, 100)
+    rates = [np.interp(np.log(grid), np.log(curve["fpr"]), curve["tpr"]) for curve in each]
     return grid, np.mean(rates, axis=0)
 
 
 def leak(fpr: NDArray[np.floating], tpr: NDArray[np.floating]) -> float:
-    """Mean of the log of the true positive rate, at false positive rates even on a log scale."""
+    """Mean log of the true positive rate over false positive rates with even logarithmic steps."""
     return float(np.log(np.maximum(tpr, fpr[0] / 10)).mean())
 
 
@@ -119,18 +124,18 @@ AUCS = (
 
 
 @styled
-def leaks(found: pd.DataFrame) -> Figure | None:
+def leaks(frame: pd.DataFrame) -> Figure | None:
     """Methods down, attacks across: mean AUC over seeds; white is ½, a guess.
 
     Args:
-        found: runs of one setting.
+        frame: runs of one setting.
     """
-    shown = [name for name in AUCS if name in found and found[name].notna().any()]
+    shown = [name for name in AUCS if name in frame and frame[name].notna().any()]
     if len(shown) < 2:
         return None
-    table = found.groupby("line")[shown].mean()
+    table = frame.groupby("line")[shown].mean()
     far = (table - 0.5).abs().max(axis=1)
-    table = table.loc[order(found.assign(far=found["line"].map(far)), "far")]
+    table = table.loc[order(frame.assign(far=frame["line"].map(far)), "far")]
     figure, grid = panels(1, 1, 1.1 + 0.17 * len(table), max(3.6, 1.6 + 0.62 * len(shown)))
     axes = grid[0, 0]
     shades = fields(axes, table.to_numpy(), cmap="PuOr_r", vmin=0, vmax=1)
@@ -145,26 +150,26 @@ def leaks(found: pd.DataFrame) -> Figure | None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(shades, ax=axes, label="AUC: ½ is a guess", aspect=40, ticks=[0, 0.5, 1])
-    entitle(figure, found["setting"].iloc[0])
+    entitle(figure, frame["setting"].iloc[0])
     return figure
 
 
 @styled
-def two_outputs(found: pd.DataFrame) -> Figure | None:
-    """AUC (across) of the attack on the output before alone and on both outputs, a line a method.
+def two_outputs(frame: pd.DataFrame) -> Figure | None:
+    """AUC (across) of the attack on the output before and on both outputs, one line per method.
 
-    Strokes are 95 % intervals over target models, means over seeds. Dashed: retraining.
+    Strokes are 95 % intervals over target models, as means over seeds. Dashed: retraining.
 
     Args:
-        found: runs of one setting.
+        frame: runs of one setting.
     """
-    if not {"double_output_auc", "classical_auc"} <= set(found):
+    if not {"double_output_auc", "classical_auc"} <= set(frame):
         return None
-    ends = ["double_output_auc_low", "double_output_auc_high"]
-    shown = ["classical_auc", "double_output_auc", *(name for name in ends if name in found)]
-    means = found.groupby("line")[shown].mean()
+    bounds = ["double_output_auc_low", "double_output_auc_high"]
+    shown = ["classical_auc", "double_output_auc", *(name for name in bounds if name in frame)]
+    means = frame.groupby("line")[shown].mean()
     means = means.dropna(subset=["double_output_auc"])
-    lines = [line for line in order(found, "double_output_auc") if line in means.index]
+    lines = [line for line in order(frame, "double_output_auc") if line in means.index]
     figure, grid = panels(1, 1, 1.0 + 0.17 * len(lines))
     axes = grid[0, 0]
     lines_down(axes, lines)
@@ -177,15 +182,15 @@ def two_outputs(found: pd.DataFrame) -> Figure | None:
     axes.hlines(
         at, table["classical_auc"], table["double_output_auc"], color=QUIET, linewidth=1, zorder=1
     )
-    if set(ends) <= set(table):
+    if set(bounds) <= set(table):
         axes.hlines(
-            at, *(table[end] for end in ends), color=BLUE, linewidth=2.2, alpha=0.35, zorder=2
+            at, *(table[end] for end in bounds), color=BLUE, linewidth=2.2, alpha=0.35, zorder=2
         )
     axes.plot(table["classical_auc"], at, "D", ms=3.5, color=ORANGE, label="output before alone")
     axes.plot(table["double_output_auc"], at, "o", ms=4.5, color=BLUE, label="both outputs")
     axes.set_xlabel("AUC")
     figure.legend(loc="outside upper right", ncols=2)
-    entitle(figure, found["setting"].iloc[0])
+    entitle(figure, frame["setting"].iloc[0])
     return figure
 
 
@@ -194,27 +199,27 @@ BASELINES = {"avg": "public mean", "max_diff": "MaxDiff"}
 
 @styled
 def reconstructions(scores: pd.DataFrame, title: str) -> Figure | None:
-    """Share of deletions (up) with a cosine of at most so much (across); lower curves leak more.
+    """Share of deletions (up) whose cosine is at most x (across); lower curves leak more.
 
-    A curve is over the deletions of all seeds; the baselines, dotted, are those under retraining.
+    A curve covers the deletions of all seeds; the dotted baselines are those of retraining.
 
     Args:
         scores: ``pool``, ``line``, ``method``, ``score`` of one setting.
         title: the setting.
     """
-    ours = scores[scores["pool"] == "hrec"]
-    if ours.empty:
+    hrec_scores = scores[scores["pool"] == "hrec"]
+    if hrec_scores.empty:
         return None
     figure, grid = panels(1, 1, 3.3)
     axes = grid[0, 0]
-    lines = order(ours.assign(worst=-ours["score"]), "worst")
+    lines = order(hrec_scores.assign(worst=-hrec_scores["score"]), "worst")
     rest = [line for line in lines if line not in CONTROLS]
     for line in lines:
         place = rest.index(line) if line in rest else 0
         colour = CONTROL.get(line, COLOURS[place % len(COLOURS)])
         dash = "-" if line in CONTROL else DASHES[place // len(COLOURS) % len(DASHES)]
         width = 1.9 if line in CONTROL else 1.1
-        values = ours.loc[ours["line"] == line, "score"].dropna()
+        values = hrec_scores.loc[hrec_scores["line"] == line, "score"].dropna()
         if len(values):
             axes.ecdf(values, color=colour, linestyle=dash, linewidth=width, label=line)
     first = min(scores["method"], key=lambda name: (name != "retrain", name))
@@ -233,12 +238,12 @@ def reconstructions(scores: pd.DataFrame, title: str) -> Figure | None:
 
 
 PICTURES = 8
-"""Of one setting at most: the first seed of each method."""
+"""Most pictures per setting: one per method, from its first seed."""
 
 
 @styled
 def pictures(files: dict[str, Path], title: str) -> Figure | None:
-    """What an attack saw, as it left the picture: under each method's name.
+    """Pictures that an attack stored, each with the name of its method as title.
 
     Args:
         files: PNG by method, controls first.
@@ -247,11 +252,11 @@ def pictures(files: dict[str, Path], title: str) -> Figure | None:
     if not files:
         return None
     seen = {line: imread(path) for line, path in list(files.items())[:PICTURES]}
-    across = 1 if max(shape(one) for one in seen.values()) > 1.5 else min(4, len(seen))
+    across = 1 if max(shape(image) for image in seen.values()) > 1.5 else min(4, len(seen))
     down = -(-len(seen) // across)
     each = 5.6 / across
     tall = sum(
-        max(each / shape(one) for one in list(seen.values())[row * across : (row + 1) * across])
+        max(each / shape(image) for image in list(seen.values())[row * across : (row + 1) * across])
         for row in range(down)
     )
     figure, grid = panels(down, across, tall + 0.25 * down + 0.3, 5.6)

@@ -1,4 +1,4 @@
-"""What a method gives for what: forgetting against utility against time, seeds, all settings."""
+"""Figures of methods: forgetting against utility against time, seeds, all settings."""
 
 from collections.abc import Sequence
 
@@ -29,16 +29,19 @@ FORGETTING = (
     *("ulira_auc", "lira_auc", "rmia_auc", "class_shadow_auc", "mia_test_auc"),
     *("forget_acc", "rmse_forget"),
 )
-"""Where forgetting is read, the strongest attack that was run first."""
+"""Metrics of forgetting by precedence: the strongest attack is first."""
 
 UTILITY = ("test_acc", "rmse_test")
 
 
 def front(points_NK: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which points (N,) no other point is at least as good as in all K, and better in one.
+    """Pareto front: points that no other point dominates (no worse in all K, better in one).
 
     Args:
-        points_NK: larger is better.
+        points_NK: N points of K values each; larger is better.
+
+    Returns:
+        Mask (N,) of the front.
     """
     no_worse_NN = (points_NK[:, None] >= points_NK[None]).all(axis=2)
     better_NN = (points_NK[:, None] > points_NK[None]).any(axis=2)
@@ -46,33 +49,33 @@ def front(points_NK: NDArray[np.floating]) -> NDArray[np.bool_]:
     return np.logical_not(beaten_N)
 
 
-def against(found: pd.DataFrame) -> pd.DataFrame | None:
-    r"""The three sides of each method, means over seeds; None where something lacks.
+def against(frame: pd.DataFrame) -> pd.DataFrame | None:
+    r"""Distance, utility and time of each method, means over seeds; None where a metric is missing.
 
     Args:
-        found: runs of one setting.
+        frame: runs of one setting.
 
     Returns:
         By line: ``distance``, the mean over seeds of \|figure − that of retraining\| of the
-        first of ``FORGETTING`` there is; ``utility``, the first of ``UTILITY``; ``rte``;
-        ``method``, and ``front``. ``attrs`` name the two figures.
+        first usable metric of ``FORGETTING``; ``utility``, the first of ``UTILITY``; ``rte``;
+        ``method``, and ``front``. ``attrs`` has the names of the two metrics.
     """
-    if "rte" not in found:
+    if "rte" not in frame:
         return None
-    known = found.groupby("method").count()
+    counts = frame.groupby("method").count()
     for forgetting in FORGETTING:
-        usable = forgetting in known and "retrain" in known.index
-        if usable and known.at["retrain", forgetting] and known[forgetting].gt(0).sum() > 2:
+        usable = forgetting in counts and "retrain" in counts.index
+        if usable and counts.at["retrain", forgetting] and counts[forgetting].gt(0).sum() > 2:
             break
     else:
         return None
-    utility = next((name for name in UTILITY if name in found), None)
+    utility = next((name for name in UTILITY if name in frame), None)
     if utility is None:
         return None
-    retrain = found[found["method"] == "retrain"].set_index("seed")[forgetting]
-    apart = (found[forgetting] - found["seed"].map(retrain)).abs()
+    retrain = frame[frame["method"] == "retrain"].set_index("seed")[forgetting]
+    apart = (frame[forgetting] - frame["seed"].map(retrain)).abs()
     table = (
-        found.assign(distance=apart, utility=found[utility])
+        frame.assign(distance=apart, utility=frame[utility])
         .groupby(["method", "line"])[["distance", "utility", "rte"]]
         .mean()
         .dropna(subset=["distance", "utility"])
@@ -91,26 +94,26 @@ def against(found: pd.DataFrame) -> pd.DataFrame | None:
 
 
 @styled
-def pareto(found: pd.DataFrame) -> Figure | None:
+def pareto(frame: pd.DataFrame) -> Figure | None:
     """Test error (across), distance from retraining under attack (up), time (colour).
 
-    Ringed and named are methods that no other beats in all three; the dashed line is how far a
-    second retraining is from the first, which is noise; the star is retraining itself.
+    Rings and names mark the Pareto front. The dashed line is the distance between two retrainings,
+    which is noise; the star is retraining.
 
     Args:
-        found: runs of one setting.
+        frame: runs of one setting.
     """
-    table = against(found)
+    table = against(frame)
     if table is None:
         return None
     forgetting, utility = table.attrs["forgetting"], table.attrs["utility"]
-    if utility == "test_acc":  # errors near 0 are apart on a logarithmic axis, accuracies are not
+    if utility == "test_acc":  # a logarithmic axis separates errors near 0, not accuracies
         table["utility"] = 1 - table["utility"]
     table["utility"] = table["utility"].clip(lower=1e-4)
     figure, grid = panels(1, 1, 4.4)
     axes = grid[0, 0]
     axes.set_xscale("log")
-    axes.set_yscale("function", functions=(np.sqrt, np.square))  # apart near 0, and with a 0
+    axes.set_yscale("function", functions=(np.sqrt, np.square))  # spreads values near 0, shows 0
     others = table[~table["method"].isin(CONTROL)]
     speed = others["rte"].clip(lower=1e-3)
     norm = LogNorm(min(1.0, speed.min()), max(10.0, speed.max()))
@@ -141,23 +144,23 @@ def pareto(found: pd.DataFrame) -> Figure | None:
     bar = figure.colorbar(dots, ax=axes, location="bottom", aspect=40, shrink=0.9)
     bar.ax.xaxis.set_major_formatter("{x:g}")
     bar.set_label("times as fast as retraining")
-    entitle(figure, found["setting"].iloc[0])
+    entitle(figure, frame["setting"].iloc[0])
     return figure
 
 
 def _ticks(low: float, high: float) -> Sequence[float]:
-    """1, 2 and 5 times powers of ten between two ends; even steps where there are too few."""
+    """1, 2 and 5 times powers of ten in [low, high]; even steps where there are fewer than 3."""
     steps = [m * 10.0**e for e in range(-5, 1) for m in (1, 2, 5)]
-    found = [step for step in steps if low <= step <= high]
+    ticks = [step for step in steps if low <= step <= high]
     return (
-        found
-        if len(found) > 2
+        ticks
+        if len(ticks) > 2
         else MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)[1:-1]
     )
 
 
 def _name_beside(axes: Axes, table: pd.DataFrame) -> None:
-    """The names of points in a column at the right, each tied to its point, none over another."""
+    """Write the names of points in a column at the right, with a line from each to its point."""
     table = table.sort_values("distance")
     top = np.sqrt(axes.get_ylim()[1])
     wanted = np.sqrt(table["distance"].to_numpy()) / top
@@ -175,15 +178,15 @@ def _name_beside(axes: Axes, table: pd.DataFrame) -> None:
 
 
 NAME_HEIGHT = 0.045
-"""Of a name, as a share of the panel."""
+"""Height of a name as a share of the panel."""
 
 
 def spaced(wanted_n: NDArray[np.floating], least: float) -> NDArray[np.floating]:
-    """Sorted places in [0, 1], moved as far up or down as it takes for a least distance.
+    """Sorted positions in [0, 1], moved up or down so that neighbours keep a least distance.
 
     Args:
-        wanted_n: sorted.
-        least: distance of neighbours.
+        wanted_n: positions, sorted.
+        least: least distance of neighbours.
     """
     at_n = wanted_n.copy()
     for place in range(1, len(at_n)):
@@ -195,30 +198,30 @@ def spaced(wanted_n: NDArray[np.floating], least: float) -> NDArray[np.floating]
 
 
 ROOTS = (0, 0.05, 0.2, 0.5, 1, 2, 4, 8)
-"""Ticks of an axis of square roots."""
+"""Ticks of an axis with a square root scale."""
 
 SPREAD = ("ret_dev", "mia_test_auc", "test_acc")
 
 
 @styled
-def spread(found: pd.DataFrame) -> Figure | None:
-    """Each seed a point, a line a method; the stroke is the mean. Grey: the range of retraining.
+def spread(frame: pd.DataFrame) -> Figure | None:
+    """One line per method, one point per seed; strokes are means. Grey: range of retraining.
 
     Args:
-        found: runs of one setting.
+        frame: runs of one setting.
     """
-    shown = [name for name in SPREAD if name in found and found[name].notna().any()]
-    if not shown or found["seed"].nunique() < 2:
+    shown = [name for name in SPREAD if name in frame and frame[name].notna().any()]
+    if not shown or frame["seed"].nunique() < 2:
         return None
-    lines = [name for name in order(found, shown[0]) if name != "original"]
+    lines = [name for name in order(frame, shown[0]) if name != "original"]
     figure, grid = panels(1, len(shown), 0.9 + 0.17 * len(lines), WIDER)
     for axes, metric in zip(grid[0], shown, strict=True):
         lines_down(axes, lines if axes is grid[0, 0] else [""] * len(lines))
-        retrain = found.loc[found["method"] == "second_retrain", metric].dropna()
+        retrain = frame.loc[frame["method"] == "second_retrain", metric].dropna()
         if len(retrain):
             axes.axvspan(retrain.min(), retrain.max(), color="#EEEEEE", zorder=0)
         for place, line in enumerate(lines):
-            values = found.loc[found["line"] == line, metric].dropna().to_numpy()
+            values = frame.loc[frame["line"] == line, metric].dropna().to_numpy()
             if not len(values):
                 continue
             apart = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
@@ -230,27 +233,27 @@ def spread(found: pd.DataFrame) -> Figure | None:
             axes.set_xscale("function", functions=(np.sqrt, np.square))
             axes.set_xlim(left=0)
             axes.set_xticks([tick for tick in ROOTS if tick <= axes.get_xlim()[1]])
-    entitle(figure, found["setting"].iloc[0])
+    entitle(figure, frame["setting"].iloc[0])
     return figure
 
 
 LEGIBLE = 8
-"""Settings up to which a number in each field can be read in print."""
+"""Most settings for which a number in each field is legible in print."""
 
 
 @styled
-def heatmap(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
-    """Methods down, settings across; colour, and number where they are few: means over seeds.
+def heatmap(frame: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
+    """Methods down, settings across: means over seeds as colours; as numbers for few settings.
 
     Args:
-        found: runs of the whole study, without a defense.
-        metric: lower is better.
+        frame: runs of the whole study, without a defense.
+        metric: name of a metric; lower is better.
     """
-    found = found[found[metric].notna()] if metric in found else found[:0]
-    if found["setting"].nunique() < 2 or found["control"].all():
+    frame = frame[frame[metric].notna()] if metric in frame else frame[:0]
+    if frame["setting"].nunique() < 2 or frame["control"].all():
         return None
-    table = found.pivot_table(metric, "line", "setting", aggfunc="mean", sort=True)
-    table = table.loc[[line for line in order(found, metric) if line in table.index]]
+    table = frame.pivot_table(metric, "line", "setting", aggfunc="mean", sort=True)
+    table = table.loc[[line for line in order(frame, metric) if line in table.index]]
     few = table.shape[1] <= LEGIBLE
     width = 1.8 + (0.75 if few else 0.35) * table.shape[1]
     figure, grid = panels(1, 1, (1.3 if few else 2.8) + 0.19 * len(table), max(3.4, width))
@@ -269,13 +272,13 @@ def heatmap(found: pd.DataFrame, metric: str = "ret_dev") -> Figure | None:
 
 
 def _scale(values: NDArray[np.floating]) -> LogNorm | None:
-    """Logarithmic where the values are positive and a hundredfold apart."""
+    """A logarithmic scale where all values are positive and their ratio exceeds 100."""
     least, most = np.nanmin(values), np.nanmax(values)
     return LogNorm(least, most) if least > 0 and most / least > 100 else None
 
 
 def _write(axes, values, shades) -> None:  # type: ignore[no-untyped-def]
-    """The number in each field, light on dark."""
+    """Write the number into each field, white on dark colours and black on light ones."""
     for (row, column), value in np.ndenumerate(values):
         if not np.isfinite(value):
             continue
@@ -284,4 +287,4 @@ def _write(axes, values, shades) -> None:  # type: ignore[no-untyped-def]
         text = f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
         colour = "white" if dark else "black"
         wrote = axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
-        wrote.set_in_layout(False)  # inside the panel: nothing makes room for it
+        wrote.set_in_layout(False)  # it lies inside the panel, so the layout ignores it

@@ -1,4 +1,4 @@
-"""Which methods are told apart over blocks: mean ranks and their critical difference."""
+"""Mean ranks of methods over blocks and their critical difference."""
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,10 @@ from unlearnbench.report.page import glossary
 
 
 def alike(means: pd.Series, apart: float) -> list[tuple[float, float]]:
-    """Ends of each longest run of mean ranks that are less than ``apart`` from end to end.
+    """First and last rank of each maximal run of mean ranks that spans less than ``apart``.
 
     Args:
-        means: ranks, sorted.
+        means: mean ranks, sorted.
         apart: the critical difference.
     """
     at = means.to_numpy()
@@ -27,16 +27,16 @@ def alike(means: pd.Series, apart: float) -> list[tuple[float, float]]:
 
 @styled
 def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev") -> Figure | None:
-    """Mean rank over blocks (across, 1 the best); bars over those that cannot be told apart.
+    """Mean rank over blocks (across, 1 is best); bars join methods that the test cannot separate.
 
     A bar is shorter than Nemenyi's critical difference. Where there are too few blocks for any two
-    methods to differ, it is over all of them.
+    methods to differ, one bar joins all methods.
 
     Args:
         table: ``mean_rank`` of each ``method`` with its ``own`` overrides, from
             ``ranking.ranked``.
-        test: of the same, None where no block is complete.
-        metric: by which they are ranked.
+        test: Friedman test of the same ranks; None where no block is complete.
+        metric: name of the metric that the ranks are of.
     """
     if len(table) < 3:
         return None
@@ -55,7 +55,7 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
         axes.spines[spine].set_visible(False)
     axes.spines["top"].set_visible(True)
     axes.xaxis.tick_top()
-    axes.set_xticks(_whole(methods))
+    axes.set_xticks(_tick_ranks(methods))
     axes.set_yticks([])
     if test is not None and test.can_tell:
         axes.plot([0.7, 0.7 + apart], [0.1, 0.1], color=BLACK, linewidth=1.5)
@@ -64,15 +64,15 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
         at = 0.28 + 0.1 * place
         axes.plot([low - 0.06, high + 0.06], [at, at], color=BLACK, linewidth=2.2)
     for place, (line, mean) in enumerate(means.items()):
-        left = place < half
-        depth = top + step * (place if left else methods - 1 - place)
-        end = 0.5 if left else methods + 0.5
+        on_left = place < half
+        depth = top + step * (place if on_left else methods - 1 - place)
+        end = 0.5 if on_left else methods + 0.5
         axes.plot([mean, mean, end], [0, depth, depth], color=QUIET, linewidth=0.7, zorder=0)
         axes.text(
             end,
             depth,
-            f"{line} {mean:.1f} " if left else f" {mean:.1f} {line}",
-            ha="right" if left else "left",
+            f"{line} {mean:.1f} " if on_left else f" {mean:.1f} {line}",
+            ha="right" if on_left else "left",
             va="center",
             fontsize=7,
         )
@@ -81,24 +81,24 @@ def critical(table: pd.DataFrame, test: Friedman | None, metric: str = "ret_dev"
 
 
 def _says(test: Friedman | None, methods: int) -> str:
-    """What may be concluded from the ranks."""
+    """The conclusion from the ranks, for the title."""
     if test is None:
         return ". No block has all seeds of all methods, so nothing is tested."
-    told = f" over {blocks(test.blocks)}."
+    scope = f" over {blocks(test.blocks)}."
     if not test.can_tell:
         apart = f"critical difference {test.critical:.1f}"
-        return f"{told} Too few to tell any two of {methods} methods apart ({apart})."
+        return f"{scope} Too few to tell any two of {methods} methods apart ({apart})."
     if not np.isfinite(test.p):
-        return told
+        return scope
     p = "< .001" if test.p < 0.001 else f"= {test.p:.3f}"
-    return f"{told} Friedman's test that all are alike: p {p}."
+    return f"{scope} Friedman's test that all are alike: p {p}."
 
 
 def blocks(n: int) -> str:
-    """So many blocks, in words."""
+    """The number of blocks as text."""
     return f"{n} block{'s' if n > 1 else ''} (data set, model and task)"
 
 
-def _whole(methods: int) -> list[int]:
+def _tick_ranks(methods: int) -> list[int]:
     step = 1 if methods <= 12 else 2
     return list(range(1, methods + 1, step))

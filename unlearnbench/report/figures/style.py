@@ -1,4 +1,4 @@
-"""How figures look: a column of a paper wide, colours that the colour-blind tell apart."""
+"""Style of figures: width of a paper's column, colours that are safe for colour blindness."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -21,16 +21,16 @@ P = ParamSpec("P")
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION)
-"""Of Okabe and Ito; without yellow, which is too light for a line, and black, for controls."""
+"""Palette of Okabe and Ito without yellow, too light for lines, and black, used for controls."""
 
 CONTROL = {"original": VERMILLION, "retrain": BLACK, "second_retrain": "#777777"}
 QUIET = "#B8B8B8"
 DASHES = ("-", "--", ":", "-.")
 
 WIDE, WIDER = 4.8, 6.8
-"""Inches: between one column of a paper and two, so that text is still read on a phone; and two."""
+"""Inches: 4.8 lies between one and two columns, legible on a phone; 6.8 is two columns."""
 
-SETTINGS: Any = {  # matplotlib's own type of it lists all that there are
+SETTINGS: Any = {  # matplotlib's type lists every name
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -45,8 +45,8 @@ SETTINGS: Any = {  # matplotlib's own type of it lists all that there are
     "grid.linewidth": 0.4,
     "grid.color": "#DDDDDD",
     "lines.linewidth": 1.2,
-    "pdf.fonttype": 42,  # fonts as journals take them
-    "svg.hashsalt": "unlearnbench",  # the same figure has the same bytes
+    "pdf.fonttype": 42,  # TrueType, as journals require
+    "svg.hashsalt": "unlearnbench",  # equal figures have equal bytes
 }
 
 UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -56,7 +56,7 @@ Draws = Callable[P, Figure | None]
 
 
 def styled(draws: Draws[P]) -> Draws[P]:
-    """The figure function, under these settings and no others."""
+    """Decorate a figure function to run under ``SETTINGS``."""
 
     @wraps(draws)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure | None:
@@ -67,26 +67,26 @@ def styled(draws: Draws[P]) -> Draws[P]:
 
 
 def panels(rows: int, columns: int, height: float, width: float = WIDE) -> tuple[Figure, Any]:
-    """A figure of so many panels, and its axes (rows, columns); knows no window and no state.
+    """A figure and its axes (rows, columns), without a window or pyplot state.
 
     Args:
-        rows: of panels.
-        columns: of panels.
-        height: of the figure in inches.
-        width: of it in inches.
+        rows: number of rows of panels.
+        columns: number of columns of panels.
+        height: height of the figure in inches.
+        width: width of the figure in inches.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def entitle(figure: Figure, title: str) -> None:
-    """A title over the whole figure, in as many lines as it takes."""
+    """Set the title of the figure, wrapped to its width."""
     most = int(figure.get_figwidth() * 14)
     figure.suptitle(fill(title, most), fontsize=9, x=0.01, ha="left")
 
 
 def lines_down(axes: Axes, names: Sequence[str]) -> None:
-    """A line of the panel for each name, the first on top."""
+    """Give the panel one horizontal line per name, the first on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -95,14 +95,14 @@ def lines_down(axes: Axes, names: Sequence[str]) -> None:
 
 
 def fields(axes: Axes, values_RC: NDArray[np.floating], **looks: Any) -> QuadMesh:
-    """A panel of coloured fields, a row (down) and a column (across) at each whole number.
+    """Draw coloured fields; rows (down) and columns (across) are centred on integers.
 
-    Drawn as shapes: an image is blurred by some viewers, and takes longer.
+    The fields are vector shapes: some viewers blur images, and images are slower to draw.
 
     Args:
         axes: the panel.
-        values_RC: what the colours say; NaN has none.
-        looks: as ``pcolormesh`` takes them.
+        values_RC: values (R, C) that the colours encode; NaN has no colour.
+        looks: arguments of ``pcolormesh``.
     """
     rows, columns = values_RC.shape
     across, down = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
@@ -112,11 +112,14 @@ def fields(axes: Axes, values_RC: NDArray[np.floating], **looks: Any) -> QuadMes
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as SVG and PDF without dates, so that the same rows give the same bytes.
+    """Write a figure as SVG and PDF without dates, so that equal rows give equal bytes.
 
     Args:
-        figure: what is drawn.
-        path: of the files, without a suffix.
+        figure: the figure.
+        path: path of the files, without a suffix.
+
+    Returns:
+        The paths of the files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     made = []
@@ -125,7 +128,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
             made.append(path.with_name(f"{path.name}.{form}"))
             with atomic.writing(made[-1]) as file:
                 figure.savefig(file, format=form, metadata=metadata, dpi=200)
-            figure.set_layout_engine("none")  # all has its place: the next form need not look again
-            for text in figure.findobj(Text):  # a ligature is of a second font in a PDF
+            figure.set_layout_engine("none")  # the next format reuses the layout
+            for text in figure.findobj(Text):  # a ligature would need a second font in a PDF
                 text.set_fontfeatures(["-liga"])
     return made

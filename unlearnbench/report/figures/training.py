@@ -1,4 +1,4 @@
-"""Metrics along runs, where rows have steps."""
+"""Figure of metrics along runs, for rows with steps."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,9 +19,9 @@ from unlearnbench.report.tables.along import SHOWN
 
 @styled
 def along(steps: pd.DataFrame) -> Figure | None:
-    """Each metric (up, a panel each) after so many epochs of the method (across), means over seeds.
+    """Means over seeds of each metric (up) by epoch of the method (across), one panel per metric.
 
-    A step that not all of a method's seeds reached has no mean.
+    A step has a mean only where all seeds of the method reached it.
 
     Args:
         steps: result rows with a step, of one setting, with their ``line``.

@@ -1,4 +1,4 @@
-"""The leaderboard of the page: columns in groups, lines, cells with what is to be said of them."""
+"""The leaderboard of the page: column groups, lines, and cells with their tooltips."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,10 +26,10 @@ AXES = {
     "defense": "Defense",
     "variant": "Attack and defense settings",
 }
-"""Columns beside the method, and their headings."""
+"""Columns other than the method, and their headings."""
 
 ALWAYS = ("dataset", "model", "forget", "defense")
-"""Axes that have a column whether they vary or not."""
+"""Axes that always have a column, even where all rows have the same value."""
 
 MAIN = (
     *("test_acc", "ret_dev", "rte", "rte_prepared"),
@@ -37,7 +37,7 @@ MAIN = (
     *("class_shadow_auc", "hrec_cos", "inversion_centred_cosine_forgotten"),
     *("rmse_test", "rmse_forget"),
 )
-"""Metrics that are shown before a reader asks for others."""
+"""Metrics that are shown when the page opens."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Column:
     """A metric's column.
 
     Attributes:
-        metric: its name in the rows.
-        heading: above it.
-        attack: whose it is.
-        main: whether it is shown at first.
-        tip: what it means.
-        down: whether the highest comes first when a reader sorts by it, for that is the best.
+        metric: name of the metric in the rows.
+        heading: text above the column.
+        attack: group that the metric belongs to, a key of ``glossary.GROUPS``.
+        main: whether the column is shown when the page opens.
+        tip: tooltip of the heading: definition and direction.
+        down: whether the first sort is descending, which is so where higher is better.
     """
 
     metric: str
@@ -62,34 +62,34 @@ class Column:
 
     @property
     def last(self) -> str:
-        """What stands for no number: it is sorted behind all others."""
+        """Sort key of an empty cell: it is sorted after all numbers."""
         return "-1e308" if self.down else "1e308"
 
 
 def board(
     numbers: pd.DataFrame,
-    given: Sequence[Record],
-    held: Mapping[str, str],
+    compared_rows: Sequence[Record],
+    threat_by_attack: Mapping[str, str],
     looks: Collection[str],
 ) -> dict[str, Any]:
-    """Columns in groups, one an attack, and lines of cells.
+    """Columns in groups, one group per attack, and lines of cells.
 
     Args:
-        numbers: what ``compare.compared`` makes of a study.
-        given: their ``records``.
-        held: what each attack's attacker holds.
-        looks: methods that look at validation rows.
+        numbers: frame that ``compare.compared`` returns for a study.
+        compared_rows: ``records`` of ``numbers``.
+        threat_by_attack: description of what the attacker has, by attack.
+        looks: methods that use validation rows.
     """
-    attacks = {one["metric"]: one["attack"] for one in given}
-    there = set(attacks)
-    columns = [_column(name) for name in ORDER if name in there]
+    attacks = {row["metric"]: row["attack"] for row in compared_rows}
+    metrics = set(attacks)
+    columns = [_column(name) for name in ORDER if name in metrics]
     columns.sort(key=lambda column: list(glossary.GROUPS).index(column.attack))
     apart = needed(numbers, list(AXES))
     axes = [name for name in AXES if name in ALWAYS or name in apart]
     groups: list[dict[str, Any]] = []
     for column in columns:
         if not groups or groups[-1]["attack"] != column.attack:
-            holds = held.get(attacks[column.metric], "")
+            holds = threat_by_attack.get(attacks[column.metric], "")
             tip = f"The attacker holds: {holds}." if holds else ""
             heading = glossary.GROUPS[column.attack]
             groups.append({"attack": column.attack, "heading": heading, "tip": tip, "columns": []})
@@ -98,7 +98,7 @@ def board(
         "axes": {name: AXES[name] for name in axes},
         "groups": groups,
         "columns": columns,
-        "lines": list(_lines(given, axes, columns, looks)),
+        "lines": list(_lines(compared_rows, axes, columns, looks)),
         "order": _first_order(axes, columns),
     }
 
@@ -114,7 +114,7 @@ def _column(name: str) -> Column:
 
 
 def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:
-    """By block, then by the first of these metrics that there is."""
+    """Initial sort order as JSON: by block, then by ``ret_dev`` or, without it, ``rmse_test``."""
     by = [1 + axes.index(name) for name in ("dataset", "model", "forget", "defense")]
     names = [column.metric for column in columns]
     last = next((names.index(name) for name in ("ret_dev", "rmse_test") if name in names), None)
@@ -125,11 +125,11 @@ def _first_order(axes: Sequence[str], columns: Sequence[Column]) -> str:
 
 NUMBER = ["metric", "attack", "records", "seeds", "asked", "mean", "half", "verdict"]
 NUMBER += ["gap", "t_low", "t_high", "over"]
-"""What a cell is made of."""
+"""Columns of ``compare.compared`` that a cell is made of."""
 
 
 def records(numbers: pd.DataFrame) -> list[Record]:
-    """The rows of ``compare.compared`` that the page shows; overrides in short under ``short``."""
+    """The rows of ``compare.compared`` on the page, with overrides that differ in ``short``."""
     shown = numbers[numbers["metric"].isin(list(COLUMNS)) & numbers["mean"].notna()]
     short = shown[[*SETTING, *LINE]].assign(
         setup=differing(shown, "setup", BLOCK[:4]),
@@ -137,30 +137,32 @@ def records(numbers: pd.DataFrame) -> list[Record]:
         own=differing(shown, "own", ["method"]),
     )
     columns = [*SETTING, *LINE, *NUMBER]
-    told = zip(*(shown[name].tolist() for name in columns), strict=True)
-    briefs = (dict(zip(short, one, strict=True)) for one in short.itertuples(index=False))
+    value_rows = zip(*(shown[name].tolist() for name in columns), strict=True)
+    briefs = (
+        dict(zip(short, row_values, strict=True)) for row_values in short.itertuples(index=False)
+    )
     return [
-        {**dict(zip(columns, one, strict=True)), "short": brief}
-        for one, brief in zip(told, briefs, strict=True)
+        {**dict(zip(columns, row_values, strict=True)), "short": brief}
+        for row_values, brief in zip(value_rows, briefs, strict=True)
     ]
 
 
 def _lines(
-    given: Sequence[Record],
+    compared_rows: Sequence[Record],
     axes: Sequence[str],
     columns: Sequence[Column],
     looks: Collection[str],
 ) -> Iterator[dict[str, Any]]:
-    """A line for each method under each defense; a model's utility stands under every defense."""
+    """One line per method and defense; a model's utility is repeated under every defense."""
     line = [*SETTING, *LINE]
-    found: dict[tuple[str, ...], dict[str, Record]] = {}
-    for one in given:
-        found.setdefault(tuple(str(one[part]) for part in line), {})[one["metric"]] = one
-    for key in sorted(found):
-        first = next(iter(found[key].values()))
-        bare = found.get((*key[: len(BLOCK)], "none", "", *key[len(SETTING) :]), {})
-        utility = {name: one for name, one in bare.items() if one["attack"] == "none"}
-        cells = {**utility, **found[key]}
+    rows_by_line: dict[tuple[str, ...], dict[str, Record]] = {}
+    for row in compared_rows:
+        rows_by_line.setdefault(tuple(str(row[name]) for name in line), {})[row["metric"]] = row
+    for key in sorted(rows_by_line):
+        first = next(iter(rows_by_line[key].values()))
+        bare = rows_by_line.get((*key[: len(BLOCK)], "none", "", *key[len(SETTING) :]), {})
+        utility = {name: row for name, row in bare.items() if row["attack"] == "none"}
+        cells = {**utility, **rows_by_line[key]}
         yield {
             "method": first["method"],
             "mark": USES_VAL if first["method"] in looks else "",
@@ -171,29 +173,29 @@ def _lines(
         }
 
 
-def cell(one: Record | None) -> dict[str, str] | None:
-    """A number as it is shown, what it is sorted by, and what is to be said of it."""
-    if one is None:
+def cell(row: Record | None) -> dict[str, str] | None:
+    """The cell of a row: sort key, mean, half-width of the interval, mark and tooltip."""
+    if row is None:
         return None
-    seeds = f"n = {one['seeds']}" + ("" if one["seeds"] == one["asked"] else f" of {one['asked']}")
-    said = [f"{seeds} seed{'s' if one['seeds'] != 1 else ''}"]
-    if one["records"] > 1:
-        said.append(f"each value is of {one['records']:,.0f} cases")
-    if np.isfinite(one["half"]):
+    seeds = f"n = {row['seeds']}" + ("" if row["seeds"] == row["asked"] else f" of {row['asked']}")
+    said = [f"{seeds} seed{'s' if row['seeds'] != 1 else ''}"]
+    if row["records"] > 1:
+        said.append(f"each value is of {row['records']:,.0f} cases")
+    if np.isfinite(row["half"]):
         said.append("± is half of the 95 % interval (Student)")
-    if one["verdict"] in WORDS:
-        said.append(WORDS[one["verdict"]])
-    if np.isfinite(one["t_low"]):
+    if row["verdict"] in WORDS:
+        said.append(WORDS[row["verdict"]])
+    if np.isfinite(row["t_low"]):
         gap, low, high = (
-            tables.written(one["metric"], one[name], np.nan, "+")
+            tables.written(row["metric"], row[name], np.nan, "+")
             for name in ("gap", "t_low", "t_high")
         )
-        said.append(f"difference to retraining {gap} (95 %: {low} to {high}, over {one['over']})")
-    mean, _, half = tables.written(one["metric"], one["mean"], one["half"]).partition(" ± ")
+        said.append(f"difference to retraining {gap} (95 %: {low} to {high}, over {row['over']})")
+    mean, _, half = tables.written(row["metric"], row["mean"], row["half"]).partition(" ± ")
     return {
-        "sort": f"{one['mean']:.9g}",
+        "sort": f"{row['mean']:.9g}",
         "mean": mean,
         "half": half,
-        "mark": MARKS.get(one["verdict"], ""),
+        "mark": MARKS.get(row["verdict"], ""),
         "tip": "; ".join(said),
     }

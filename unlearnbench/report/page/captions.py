@@ -1,4 +1,4 @@
-"""Kinds of figures, and what is said of each. Knows no matplotlib."""
+"""Kinds of figures and their captions. This module does not import matplotlib."""
 
 SAYS = {
     "pareto": (
@@ -49,4 +49,4 @@ SAYS = {
         "Metrics after each epoch of the method; 0 is where it sets out.",
     ),
 }
-"""Kinds of figures in a reader's order: a heading, and how to read them."""
+"""Kinds of figures in the order of the page: heading and caption."""

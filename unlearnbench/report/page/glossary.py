@@ -1,4 +1,4 @@
-"""What each number says: its heading, which way is better, its definition, where it comes from."""
+"""The metrics of the page: heading, direction, definition and source of each."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ LEAKS = "higher leaks more"
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric in words.
+    """The description of a metric.
 
     Attributes:
-        definition: in a sentence or two.
-        better: which way.
-        source: who defined it.
+        definition: one or two sentences.
+        better: which values are better; empty where neither direction is.
+        source: paper that defines the metric; empty where there is none.
     """
 
     definition: str
@@ -161,7 +161,7 @@ ENTRIES = {
     "rmse_test": Entry("The same on test rows.", LOWER),
     "r2_test": Entry("Share of the variance of test targets that is explained.", HIGHER),
 }
-"""All that a leaderboard shows, and metrics along runs."""
+"""All metrics of a leaderboard, and metrics along runs."""
 
 ATTACKS = {
     "umia": "U-MIA",
@@ -199,7 +199,7 @@ BEGINNINGS = {
     "avg_": "hrec",
     "inversion_": "model_inversion",
 }
-"""Whose a metric is, by what it begins with."""
+"""Group of a metric, by the beginning of its name."""
 
 OWN_LABELS = {
     "classical_auc": "output before AUC",
@@ -216,27 +216,27 @@ OWN_LABELS = {
     "test_acc_forgotten": "test accuracy, forgotten classes",
     "test_acc_others": "test accuracy, other classes",
 }
-"""What a metric is called where no column heads it."""
+"""Names of metrics where they are not a column heading."""
 
 
 def attack_of(metric: str) -> str:
-    """The group that a metric is of: an attack; ``none`` for utility, ``cost``, ``other``."""
-    return next((whose for begin, whose in BEGINNINGS.items() if metric.startswith(begin)), "none")
+    """The group of a metric: an attack, ``none`` for utility, ``cost`` or ``other``."""
+    return next((group for begin, group in BEGINNINGS.items() if metric.startswith(begin)), "none")
 
 
 def attack(name: str) -> str:
-    """An attack as a heading calls it: some studies' own options are named ``<attack>_<study>``."""
+    """The heading of an attack; options named ``<attack>_<study>`` get spaces for underscores."""
     return ATTACKS.get(name, name.replace("_", " "))
 
 
 def label(metric: str) -> str:
-    """The metric's name without unit and direction."""
+    """The displayed name of the metric, without unit and direction."""
     heading = COLUMNS[metric][0] if metric in COLUMNS else metric.replace("_", " ")
     return OWN_LABELS.get(metric, heading.partition(" %")[0].rstrip(" ↓↑"))
 
 
 def headed(metric: str) -> str:
-    """The metric's name and which way is better, in letters: an arrow is a font of its own."""
+    """The label of the metric and its direction in letters, as arrows need a second font."""
     better = ENTRIES[metric].better if metric in ENTRIES else ""
     says = {HIGHER: f" ({HIGHER})", LOWER: f" ({LOWER})", HALF: " (½ is best)"}.get(better, "")
     return label(metric) + says

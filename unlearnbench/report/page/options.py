@@ -1,4 +1,4 @@
-"""What an option's YAML says of itself, as this installation has it."""
+"""Descriptions of options, read from the YAML files of this installation."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -22,19 +22,19 @@ TRAITS = {
     "white_box": "holds the model itself",
     "compared": "beside the original and the retrained one",
 }
-"""A trait as rows name it, in words."""
+"""Traits as rows name them, and their descriptions."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """An option in words; of one that is not of this installation, its name alone.
+    """The description of an option; only the name where this installation lacks the option.
 
     Attributes:
-        label: for tables.
-        says: what it does, in a sentence; empty where that is not known.
-        threat: what an attack's attacker holds.
-        settings: its arguments, by dotted name.
-        known: whether there is such a file.
+        label: name in tables.
+        says: what the option does, in one sentence; empty where the option has no description.
+        threat: what the attacker of an attack has.
+        settings: arguments of the option, by dotted name.
+        known: whether the YAML file exists.
     """
 
     label: str
@@ -46,32 +46,32 @@ class Told:
 
 @lru_cache
 def told(axis: str, name: str) -> Told:
-    """What ``conf/<axis>/<name>.yaml`` says.
+    """Read the description of an option from ``conf/<axis>/<name>.yaml``.
 
     Args:
         axis: ``method`` or ``attack``.
-        name: of the option.
+        name: name of the option.
     """
     path = options_folder() / axis / f"{name}.yaml"
     if not path.is_file():
         return Told(name)
     text = path.read_text()
-    says = yaml.load(text, yaml.CSafeLoader)  # as it is written, and sooner than OmegaConf
+    says = yaml.load(text, yaml.CSafeLoader)  # no interpolation, and faster than OmegaConf
     settings: dict[str, Any] = {}
-    for part in ("prepare", "call"):
-        settings |= dict(_flat(says.get(part) or {}, part))
+    for section in ("prepare", "call"):
+        settings |= dict(_flat(says.get(section) or {}, section))
     sentence = _comment(text) or _docstring((says.get("call") or {}).get("_target_", ""))
     return Told(says.get("label", name), sentence, says.get("threat") or "", settings, True)
 
 
 def _comment(text: str) -> str:
-    """What a file begins with."""
+    """The comment lines at the top of a file, joined by spaces."""
     lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
     return " ".join(line.lstrip("# ") for line in lines)
 
 
 def _docstring(target: str) -> str:
-    """The first line of the file that a dotted path is in; read, not imported: torch is slow."""
+    """The first docstring line of the module of a dotted path; no import, since torch is slow."""
     package, *module = target.split(".")[:-1] or [""]
     path = package_folder().joinpath(*module).with_suffix(".py")
     if package != package_folder().name or not path.is_file():

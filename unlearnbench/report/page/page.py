@@ -1,6 +1,6 @@
 """The page: one HTML file with the leaderboard, figures, methods, failures and provenance.
 
-It asks nothing of any network. Sorting and filtering are DataTables', which itables ships.
+The page makes no network request. DataTables, from itables, sorts and filters the leaderboard.
 """
 
 import importlib.util
@@ -47,11 +47,14 @@ def write(
 
     Args:
         study: the rows.
-        numbers: what ``compare.compared`` makes of them.
-        notes: what is to be said of all of it.
-        sections: tables beside the leaderboard, each with what is to be said of it.
-        drawn: tells the figures' files once they are there; of these the SVG are in the page.
+        numbers: ``compare.compared`` of the rows.
+        notes: remarks on the whole study.
+        sections: tables beside the leaderboard, each with its text.
+        drawn: waits for the figures and returns their files; the page includes the SVG files.
         undrawn: settings that have no figures of their own.
+
+    Returns:
+        The path of the page.
     """
     engine = Environment(
         loader=PackageLoader(__package__, ""),
@@ -62,7 +65,7 @@ def write(
     )
     engine.filters["coded"] = _coded
     rows = study.asked
-    given, held = records(numbers), threats(rows)
+    compared_rows, threat_by_attack = records(numbers), threats(rows)
     library = _library()
     here = resources.files(__package__)
     style, script = (here / "page.css").read_text(), (here / "page.js").read_text()
@@ -72,10 +75,10 @@ def write(
         summary=_summary(study),
         notes=notes,
         verdicts=list(verdicts(rows, study.found, numbers)),
-        board=board(numbers, given, held, looking(rows)),
+        board=board(numbers, compared_rows, threat_by_attack, looking(rows)),
         sections=[section for section in sections if section.tables],
-        methods=list(_methods(rows, given)),
-        threats=_threats(held),
+        methods=list(_methods(rows, compared_rows)),
+        threats=_threats(threat_by_attack),
         provenance=_provenance(study),
         glossary=_glossary(numbers),
         policy=_policy([script], [library_style, style]),
@@ -84,7 +87,7 @@ def write(
         library_style=library_style,
         library=b64encode(library.read_bytes()).decode(),
         undrawn=undrawn,
-        figures=_figures(drawn()),  # last: they are drawn meanwhile
+        figures=_figures(drawn()),  # last: other processes draw them meanwhile
     )
     study.out.mkdir(parents=True, exist_ok=True)
     path = study.out / "index.html"
@@ -93,17 +96,17 @@ def write(
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    """What a browser lets the page do: run and apply what was written here, ask for nothing.
+    """Content security policy: only these scripts and styles run, and no request is made.
 
-    The library is a module that the script makes an address of. What else comes into the page, by
-    whatever name of a method, is not run.
+    The script loads the library as a module from a ``blob:`` URL. Any other script in the page, for
+    instance one in the name of a method, does not run.
 
     Args:
-        scripts: the text of each of its elements, to the byte.
-        styles: the same.
+        scripts: exact text of each script element.
+        styles: exact text of each style element.
     """
     allowed = [
-        " ".join(f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'" for one in each)
+        " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in each)
         for each in (scripts, styles)
     ]
     rules = {
@@ -118,7 +121,7 @@ def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
 
 
 def _coded(text: str) -> Markup:
-    """Words between backticks as code."""
+    """HTML of a text, with ``<code>`` for what is between backticks."""
     parts = [
         Markup("<code>{}</code>").format(p) if i % 2 else escape(p)
         for i, p in enumerate(text.split("`"))
@@ -127,20 +130,20 @@ def _coded(text: str) -> Markup:
 
 
 def _library() -> Path:
-    """DataTables as itables ships it, without the second that importing itables takes."""
-    found = importlib.util.find_spec("itables")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / "html" / "dt_bundle.js"
+    """Path of DataTables in itables, without the import of itables, which takes a second."""
+    spec = importlib.util.find_spec("itables")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "html" / "dt_bundle.js"
 
 
 def _summary(study: Study) -> list[tuple[str, str]]:
-    """What the study is made of, in numbers."""
+    """Counts of a study: methods, data sets, models, attacks, defenses, seeds and numbers."""
     rows = study.asked
     methods, attacks, defenses = (
         set(rows[name].unique()) for name in ("method", "attack", "defense")
     )
-    told = {
+    counts = {
         "method": len(methods - set(UNRANKED)),
         "data set": rows["dataset"].nunique(),
         "model": rows["model"].nunique(),
@@ -149,22 +152,22 @@ def _summary(study: Study) -> list[tuple[str, str]]:
         "seed": rows["seed"].nunique(),
         "number": len(study.frame),
     }
-    return [(f"{n:,}", what if n == 1 else f"{what}s") for what, n in told.items() if n]
+    return [(f"{n:,}", noun if n == 1 else f"{noun}s") for noun, n in counts.items() if n]
 
 
 # ---------------------------------------------------------------------------------------------
-# What stands beside it.
+# Sections beside the leaderboard.
 
 
 HALF_PAGE = 650
-"""Pixels above which a figure takes the page's whole width."""
+"""Width in pixels above which a figure takes the full width of the page."""
 
 SCALE = 1.6
-"""Pixels of the page for each point of a figure, at most."""
+"""Most pixels of the page per point of a figure."""
 
 
 def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
-    """SVG by kind, each as a data URL."""
+    """SVG figures in groups by kind, each with its Base64 text and its width in pixels."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in drawn:
         if path.suffix == ".svg":
@@ -172,30 +175,30 @@ def _figures(drawn: Sequence[Path]) -> list[dict[str, Any]]:
             drawing = path.read_bytes()
             width = round(float(re.findall(rb'<svg[^>]* width="([\d.]+)pt"', drawing)[0]) * SCALE)
             source = b64encode(drawing).decode()
-            one = {"setting": setting.replace("-", " "), "source": source, "width": width}
-            groups.setdefault(kind, []).append(one)
-    told = []
+            figure = {"setting": setting.replace("-", " "), "source": source, "width": width}
+            groups.setdefault(kind, []).append(figure)
+    kinds = []
     for kind, each in groups.items():
         heading, says = SAYS[kind.partition("_of_")[0]]
-        large = max(one["width"] for one in each) > HALF_PAGE
+        large = max(figure["width"] for figure in each) > HALF_PAGE
         wide = large or len(each) > 1
         shape = " wide" * wide + " large" * large
-        told.append({"kind": kind, "heading": heading, "says": says, "each": each, "shape": shape})
-    return sorted(told, key=lambda group: list(SAYS).index(group["kind"].partition("_of_")[0]))
+        kinds.append({"kind": kind, "heading": heading, "says": says, "each": each, "shape": shape})
+    return sorted(kinds, key=lambda group: list(SAYS).index(group["kind"].partition("_of_")[0]))
 
 
-def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """Each method: its settings, what it gave where, what failed."""
-    bare = [one for one in given if (one["defense"], one["variant"]) == ("none", "")]
-    there = {one["metric"] for one in bare}
-    shown = [name for name in MAIN if name in there]
-    each = sorted({tuple(one[part] for part in BLOCK) for one in bare})
+def _methods(rows: pd.DataFrame, compared_rows: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """One entry per method: its settings, its results by block, and its failures."""
+    bare = [row for row in compared_rows if (row["defense"], row["variant"]) == ("none", "")]
+    metrics = {row["metric"] for row in bare}
+    shown = [name for name in MAIN if name in metrics]
+    each = sorted({tuple(row[column] for column in BLOCK) for row in bare})
     blocks = pd.DataFrame(each, columns=BLOCK)
     called = dict(zip(each, names(blocks, BLOCK), strict=True))
-    found: dict[str, dict[tuple[str, str], dict[str, Record]]] = {}
-    for one in bare:
-        where = called[tuple(one[part] for part in BLOCK)], one["own"]
-        found.setdefault(one["method"], {}).setdefault(where, {})[one["metric"]] = one
+    rows_by_method: dict[str, dict[tuple[str, str], dict[str, Record]]] = {}
+    for row in bare:
+        where = called[tuple(row[column] for column in BLOCK)], row["own"]
+        rows_by_method.setdefault(row["method"], {}).setdefault(where, {})[row["metric"]] = row
     failures: dict[str, Counter[tuple[str, str]]] = {}
     for method, status, reason in missing.troubles(rows)[["method", "status", "reason"]].to_numpy():
         failures.setdefault(method, Counter())[status, reason] += 1
@@ -203,7 +206,7 @@ def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, 
     traits = dict(zip(each_once["method"], each_once["traits"].fillna(""), strict=True))
     for method in sorted(traits, key=lambda name: (name in CONTROLS, name)):
         about = options.told("method", method)
-        own = found.get(method, {})
+        own = rows_by_method.get(method, {})
         results = [
             {"where": " ".join(filter(None, where)), "cells": [cell(of.get(m)) for m in shown]}
             for where, of in sorted(own.items())
@@ -215,7 +218,7 @@ def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, 
             "says": about.says,
             "known": about.known,
             "settings": about.settings,
-            "changed": sorted({word for _, words in own for word in override_words(words)}),
+            "changed": sorted({word for _, overrides in own for word in override_words(overrides)}),
             "traits": [options.TRAITS.get(trait, trait) for trait in traits[method].split()],
             "columns": [COLUMNS[name][0] for name in shown],
             "results": results,
@@ -223,41 +226,41 @@ def _methods(rows: pd.DataFrame, given: Sequence[Record]) -> Iterator[dict[str, 
         }
 
 
-def _threats(held: Mapping[str, str]) -> list[dict[str, str]]:
+def _threats(threat_by_attack: Mapping[str, str]) -> list[dict[str, str]]:
     return [
         {"name": name, "label": options.told("attack", name).label, "threat": holds}
-        for name, holds in held.items()
+        for name, holds in threat_by_attack.items()
     ]
 
 
 def _provenance(study: Study) -> dict[str, list[str]]:
-    """Commit, version, machines and dates, as rows and runs say."""
-    told = {
+    """Commit, version, devices and commands, from the rows and the records of runs."""
+    provenance = {
         "commit": _values(study.frame, "commit"),
-        "version": [f"unlearnbench {one}" for one in _values(study.frame, "version")],
+        "version": [f"unlearnbench {version}" for version in _values(study.frame, "version")],
         "computed on": _values(study.frame, "device"),
         "schema of the rows": _values(study.frame, "schema"),
     }
-    goes = _kept(study.folder / "manifest.yaml", study.name)
+    goes = _manifest_lines(study.folder / "manifest.yaml", study.name)
     for _, run in [*load.runs(study.folder)][::-1]:
         if run["sweep"] == study.name:
-            words = " ".join(["unlearnbench", *run["words"]])
+            command = " ".join(["unlearnbench", *run["words"]])
             host = run["owner"]["host"].split(" ")[0]
             where = f" on {host}" if host else ""
-            goes.append(f"{run['began']}{where}, launcher {run['launcher']['name']}: {words}")
-    return {**told, "runs": goes or ["no record of them here"]}
+            goes.append(f"{run['began']}{where}, launcher {run['launcher']['name']}: {command}")
+    return {**provenance, "runs": goes or ["no record of them here"]}
 
 
-def _kept(path: Path, name: str) -> list[str]:
-    """What a manifest says of rows that were kept apart from the runs that made them."""
+def _manifest_lines(path: Path, name: str) -> list[str]:
+    """The command and machine of a manifest, for rows that are stored without their runs."""
     if not path.exists():
         return []
     try:
-        one = yaml.load(path.read_text(), yaml.CSafeLoader).get(name)
-        if one is None:
+        entry = yaml.load(path.read_text(), yaml.CSafeLoader).get(name)
+        if entry is None:
             return []
-        where = f"on {one['processor']}, torch {one['torch']}, rows kept {one['kept']}"
-        return [f"{one['command']}: {where}"]
+        where = f"on {entry['processor']}, torch {entry['torch']}, rows kept {entry['kept']}"
+        return [f"{entry['command']}: {where}"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         damage.passed_over(path, error, "take it from where the rows are from")
         return []
@@ -268,7 +271,7 @@ def _values(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def _glossary(numbers: pd.DataFrame) -> list[dict[str, str]]:
-    there = set(numbers["metric"].unique())
+    metrics = set(numbers["metric"].unique())
     return [
         {
             "name": name,
@@ -278,5 +281,5 @@ def _glossary(numbers: pd.DataFrame) -> list[dict[str, str]]:
             "source": entry.source,
         }
         for name, entry in glossary.ENTRIES.items()
-        if name in there and name in COLUMNS
+        if name in metrics and name in COLUMNS
     ]
