@@ -1,8 +1,8 @@
 """A benchmark for machine unlearning whose methods and attacks are verified.
 
-``load_results``, ``load_scores`` and ``load_predictions`` read what was computed, ``load_trials``
-what was searched, ``run`` computes cells. Importing this imports nothing else until it is asked
-for, so that the command and its workers start with what they need.
+``load_results``, ``load_scores`` and ``load_predictions`` read computed results, ``load_trials``
+reads trials of searches, ``run`` computes cells. The module imports its parts on first access, so
+that the command and its workers start with only what they need.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,51 +46,51 @@ def __dir__() -> list[str]:
 
 
 def run(overrides: Sequence[str] = (), /, **settings: Any) -> "pd.DataFrame":
-    """Compute cells as the command line would, and return their rows.
+    """Compute cells as the command line does, and return their rows.
 
         unlearnbench.run(method="finetune", seed=1)
         unlearnbench.run(["method=glob(*)", "seed=range(3)", "method.call.epochs=2"])
 
     Args:
-        overrides: as on the command line; sweeps multiply out.
-        settings: the same by keyword; a list or a range is a sweep, a mapping goes one level down.
+        overrides: as on the command line; the cells are the product of all sweeps.
+        settings: overrides as keywords; a list or range is a sweep, a mapping is a nested level.
 
     Returns:
-        One row a number, controls included; see ``load_results``.
+        One row per value, controls included; see ``load_results``.
 
     Raises:
-        ValueError: an option, key or value is not valid; it names the nearest valid one.
+        ValueError: an option, key or value is not valid; the message names the nearest valid one.
     """
     from unlearnbench.config import compose, validate
     from unlearnbench.core.errors import ConfigError
     from unlearnbench.results.public import typed
     from unlearnbench.sweep import local as launch
 
-    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+    if isinstance(overrides, str) or not all(isinstance(text, str) for text in overrides):
         example = 'a list of texts such as ["method=finetune", "seed=1"]'
         raise ConfigError(f"overrides: must be {example}")
-    words = [*overrides, *_words(settings)]
+    argv = [*overrides, *_words(settings)]
     with validate.hydra_ready():
-        grid = compose.expand([*compose.study(words), *words])
-        told = compose.settings(grid[0])
-        cells = compose.cells(grid, told["controls"])
-    return typed(launch.run(cells, told, words=words))
+        grid = compose.expand([*compose.study(argv), *argv])
+        config = compose.settings(grid[0])
+        cells = compose.cells(grid, config["controls"])
+    return typed(launch.run(cells, config, words=argv))
 
 
-def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:
-    words = []
+def _words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    argv = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            words += _words(value, f"{above}{key}.")
+            argv += _words(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple | range):
-            words.append(f"{above}{key}={','.join(map(_typed, value))}")
+            argv.append(f"{prefix}{key}={','.join(map(_typed, value))}")
         else:
-            words.append(f"{above}{key}={_typed(value)}")
-    return words
+            argv.append(f"{prefix}{key}={_typed(value)}")
+    return argv
 
 
 def _typed(value: Any) -> str:
-    """A value as on the command line; a text, which may be a sweep, is as it was typed there."""
+    """A value as typed on the command line; a string, which may be a sweep, is unchanged."""
     from unlearnbench.config.overrides import as_typed
 
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The command's first step: how it uses memory, and whether it needs Hydra at all."""
+"""The entry point: it configures memory, and imports Hydra only where a command needs it."""
 
 import sys
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ def main() -> None:
     """Run ``unlearnbench``."""
     memory.keep_freed()
     memory.collect_seldom()
-    first, *words = sys.argv[1:] or [""]
+    first, *argv = sys.argv[1:] or [""]
     try:
         if first == "report":
             with damage.in_one_line():
-                return report(words)
+                return report(argv)
         from unlearnbench.cli.main import main as run_command
     except (Exception, KeyboardInterrupt):
         from unlearnbench.cli.main import mistakes_in_one_line
@@ -25,21 +25,21 @@ def main() -> None:
     run_command()
 
 
-def report(words: Sequence[str]) -> None:
-    """``unlearnbench report``: tables and figures of a sweep in files, from Parquet alone.
+def report(argv: Sequence[str]) -> None:
+    """``unlearnbench report``: write tables and figures of a sweep, from Parquet files alone.
 
-    It is no command of ``cli``, so as not to import what plans and trains.
+    It is not part of ``cli``, so that it imports neither planning nor training.
 
     Raises:
-        ValueError: a word is not valid.
-        FileNotFoundError: there is no such sweep, or nothing of it yet.
+        ValueError: an argument is not valid.
+        FileNotFoundError: there is no such sweep, or it has no rows yet.
     """
     from unlearnbench.config.arguments import parse_arguments
     from unlearnbench.core.errors import printable
     from unlearnbench.report import files
     from unlearnbench.results import load
 
-    sweep, flags, overrides = parse_arguments("report", words)
+    sweep, flags, overrides = parse_arguments("report", argv)
     folder = load.default_folder()
     if overrides:
         from unlearnbench.sweep import estimate

@@ -22,34 +22,34 @@ def execute(
     overrides: Sequence[Sequence[str]],
     settings: dict[str, Any],
     study: str | None,
-    words: Sequence[str],
+    argv: Sequence[str],
     *,
     swept: bool = False,
     only: Collection[str] | None = None,
 ) -> bool:
-    """Run the cells that lists of overrides ask for, and print their table.
+    """Run the cells of several lists of overrides, and print their table.
 
     Args:
-        overrides: one list a cell.
-        settings: of the config.
-        study: the option ``sweep=`` that they came from, whose tables are kept in files.
-        words: overrides that say the same, sweeps and all.
-        swept: whether it is a sweep, which has a name of its own where it is no study.
-        only: keys of the cells to work at; all by default.
+        overrides: one list per cell.
+        settings: the settings of the config.
+        study: the option ``sweep=`` of these cells, whose tables are written to files.
+        argv: the same overrides as typed, sweeps included.
+        swept: whether the cells are a sweep; without ``study`` it gets a name of its own.
+        only: keys of the cells to compute; all by default.
 
     Returns:
         Whether no cell failed.
     """
     cells = compose.cells(overrides, settings["controls"])
-    for told in compose.notes(overrides):
-        console.print(told, soft_wrap=True)
+    for message in compose.notes(overrides):
+        console.print(message, soft_wrap=True)
     sweep = study or (run_record.unnamed(cells) if swept else None)
-    frame = launch.run(cells, settings, sweep=sweep, words=words, only=only, watch=JobProgressBar)
+    frame = launch.run(cells, settings, sweep=sweep, words=argv, only=only, watch=JobProgressBar)
     return tables(frame, Path(settings["paths"]["results"]), study)
 
 
-def check(words: Sequence[str]) -> bool:
-    """``unlearnbench check``: the conformance suite on the methods that the words ask for.
+def check(argv: Sequence[str]) -> bool:
+    """``unlearnbench check``: run the conformance suite on the methods that the arguments select.
 
     Returns:
         Whether no property failed.
@@ -59,140 +59,142 @@ def check(words: Sequence[str]) -> bool:
 
     colours = {PASS: "green", FAIL: "red"}
     totals: dict[str, int] = {}
-    for verdicts in check(words):
-        for told in verdicts:
-            totals[told.result] = totals.get(told.result, 0) + 1
-            result = told.result, colours.get(told.result, "yellow")
-            said = printable(f" {told.asked}: {told.reason}" if told.reason else f" {told.asked}")
-            line = Text.assemble(printable(told.method), ": ", result, said)
+    for verdicts in check(argv):
+        for verdict in verdicts:
+            totals[verdict.result] = totals.get(verdict.result, 0) + 1
+            result = verdict.result, colours.get(verdict.result, "yellow")
+            description = printable(
+                f" {verdict.asked}: {verdict.reason}" if verdict.reason else f" {verdict.asked}"
+            )
+            line = Text.assemble(printable(verdict.method), ": ", result, description)
             console.print(line, soft_wrap=True)
     console.print(", ".join(f"{count} {result}" for result, count in totals.items()))
     return FAIL not in totals
 
 
-def plan(words: Sequence[str]) -> bool:
-    """``unlearnbench plan``: what a sweep, or a search, would do and should cost, not doing it."""
+def plan(argv: Sequence[str]) -> bool:
+    """``unlearnbench plan``: print the jobs and the estimated cost of a sweep or search."""
     from unlearnbench.sweep import estimate
 
-    if words[:1] == ["tune"]:
+    if argv[:1] == ["tune"]:
         from unlearnbench.tune import run
 
-        line, bill, notes = run.expected(words[1:])
+        line, bill, notes = run.expected(argv[1:])
     else:
-        _, _, overrides = parse_arguments("plan", words)
+        _, _, overrides = parse_arguments("plan", argv)
         line, bill, notes = estimate.plan(overrides)
     console.print(line)
     if len(bill):
         show_plain(bill)
-    for told in notes:
-        console.print(told, soft_wrap=True)
+    for note in notes:
+        console.print(note, soft_wrap=True)
     return True
 
 
 def submit(
-    words: Sequence[str],
+    argv: Sequence[str],
     overrides: Sequence[Sequence[str]],
     settings: dict[str, Any],
     study: str | None,
     only: Collection[str] | None = None,
 ) -> bool:
-    """Submit a sweep to SLURM, say what was submitted, and do not wait for it."""
+    """Submit a sweep to SLURM and print what was submitted, without waiting for it."""
     from unlearnbench.sweep import control
 
     cells = compose.cells(overrides, settings["controls"])
     sweep = study or run_record.unnamed(cells)
-    for told in control.submit(cells, words, settings, sweep, only):
-        console.print(told, soft_wrap=True)
+    for message in control.submit(cells, argv, settings, sweep, only):
+        console.print(message, soft_wrap=True)
     return True
 
 
-def tune(words: Sequence[str]) -> bool:
+def tune(argv: Sequence[str]) -> bool:
     """``unlearnbench tune``: search for the settings of methods.
 
     Returns:
-        Whether settings were found for all of them.
+        Whether the search chose settings for all methods.
     """
     from unlearnbench.tune import choose, request, run, write
 
-    asked = request.ask(words)
-    for told in asked.notes:
-        console.print(told, soft_wrap=True)
-    todo = run.plan(asked)
-    if todo.jobs and run.on_slurm(asked):
-        for told in run.submit(asked, todo):
-            console.print(told, soft_wrap=True)
+    tuning = request.ask(argv)
+    for message in tuning.notes:
+        console.print(message, soft_wrap=True)
+    job_plan = run.plan(tuning)
+    if job_plan.jobs and run.on_slurm(tuning):
+        for message in run.submit(tuning, job_plan):
+            console.print(message, soft_wrap=True)
         return True
-    console.print(run.line(asked, todo))
-    run.run(asked, todo, TrialProgressBar)
-    there = choose.found(asked)
-    show_plain(choose.table(there))
-    for folder in write.write(asked, there):
+    console.print(run.line(tuning, job_plan))
+    run.run(tuning, job_plan, TrialProgressBar)
+    study_results = choose.found(tuning)
+    show_plain(choose.table(study_results))
+    for folder in write.write(tuning, study_results):
         console.print(f"wrote {folder}: take these settings with tuned={folder}", soft_wrap=True)
-    console.print(f"trials in {asked.results / 'trials'}, studies in {asked.results / 'studies'}")
-    return all(one.chosen is not None for one in there)
+    console.print(f"trials in {tuning.results / 'trials'}, studies in {tuning.results / 'studies'}")
+    return all(result.chosen is not None for result in study_results)
 
 
-def status(words: Sequence[str]) -> bool:
-    """``unlearnbench status``: how far a sweep is."""
+def status(argv: Sequence[str]) -> bool:
+    """``unlearnbench status``: print the progress of a sweep."""
     from unlearnbench.cli.status import status as status_of
 
-    sweep, _, overrides = parse_arguments("status", words)
-    counts, told = status_of(sweep, overrides)
+    sweep, _, overrides = parse_arguments("status", argv)
+    counts, messages = status_of(sweep, overrides)
     show_plain(counts)
-    for line in told:
-        console.print(line, soft_wrap=True)
+    for message in messages:
+        console.print(message, soft_wrap=True)
     return True
 
 
-def retry(words: Sequence[str]) -> bool:
-    """``unlearnbench retry``: what failed or is missing once more, where the sweep ran before."""
+def retry(argv: Sequence[str]) -> bool:
+    """``unlearnbench retry``: run failed and missing cells again, on the sweep's launcher."""
     from unlearnbench.sweep import control, estimate
 
-    sweep, flags, overrides = parse_arguments("retry", words)
-    again = control.retry(sweep, flags, overrides)
-    if not again.chosen:
-        console.print(f"{again.sweep}: {again.reason}")
+    sweep, flags, overrides = parse_arguments("retry", argv)
+    rerun = control.retry(sweep, flags, overrides)
+    if not rerun.chosen:
+        console.print(f"{rerun.sweep}: {rerun.reason}")
         return True
-    grid = estimate.grid_of(again.words)
+    grid = estimate.grid_of(rerun.words)
     settings = compose.settings(grid[0])
-    if again.launcher == "slurm":
-        return submit(again.words, grid, settings, again.sweep, again.chosen)
-    swept = again.sweep != run_record.SINGLE
-    named = again.study, again.words
-    return execute(grid, settings, *named, swept=swept, only=again.chosen)
+    if rerun.launcher == "slurm":
+        return submit(rerun.words, grid, settings, rerun.sweep, rerun.chosen)
+    swept = rerun.sweep != run_record.SINGLE
+    study_and_argv = rerun.study, rerun.words
+    return execute(grid, settings, *study_and_argv, swept=swept, only=rerun.chosen)
 
 
-def cancel(words: Sequence[str]) -> bool:
-    """``unlearnbench cancel``: end what is under way of a sweep."""
+def cancel(argv: Sequence[str]) -> bool:
+    """``unlearnbench cancel``: stop the running jobs of a sweep."""
     from unlearnbench.sweep import control
 
-    sweep, _, overrides = parse_arguments("cancel", words)
-    for line in control.cancel(sweep, overrides):
-        console.print(line, soft_wrap=True)
+    sweep, _, overrides = parse_arguments("cancel", argv)
+    for message in control.cancel(sweep, overrides):
+        console.print(message, soft_wrap=True)
     return True
 
 
-def collect(words: Sequence[str]) -> bool:
-    """``unlearnbench collect``: the tables of the rows that a sweep has, computing nothing.
+def collect(argv: Sequence[str]) -> bool:
+    """``unlearnbench collect``: print the tables of a sweep's existing rows, without computing.
 
     Returns:
         Whether no cell failed and none is missing.
     """
     from unlearnbench.sweep import control
 
-    sweep, _, overrides = parse_arguments("collect", words)
+    sweep, _, overrides = parse_arguments("collect", argv)
     name, folder, missing = control.rows_there(sweep, overrides)
-    works = tables(load.load_results(folder, sweep=name), folder, name)
+    succeeded = tables(load.load_results(folder, sweep=name), folder, name)
     if missing:
         console.print(f"{missing:,} cells of {name} have no rows yet: unlearnbench status {name}")
-    return works and not missing
+    return succeeded and not missing
 
 
-def compact(words: Sequence[str]) -> bool:
-    """``unlearnbench compact``: the files of rows, of scores and of ROC curves into one each."""
+def compact(argv: Sequence[str]) -> bool:
+    """``unlearnbench compact``: merge the files of rows, scores and ROC curves into one each."""
     from unlearnbench.sweep import estimate
 
-    _, _, overrides = parse_arguments("compact", words)
+    _, _, overrides = parse_arguments("compact", argv)
     folder = estimate.results_folder(overrides)
     for table, files in compact_tables(folder).items():
         console.print(f"{table}: {files:,} files are one" if files else f"{table}: nothing to do")
@@ -210,4 +212,4 @@ COMMANDS = {
     "compact": compact,
     "store": store.command,
 }
-"""What is not a cell or a sweep: the command's first word, and what it does with the others."""
+"""Commands that are neither a cell nor a sweep: first argument → function of the others."""

@@ -1,4 +1,4 @@
-"""The command ``unlearnbench store``: verify, say what takes space, delete what is not needed."""
+"""The command ``unlearnbench store``: verify checksums, report sizes, delete unneeded files."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -16,11 +16,10 @@ from unlearnbench.store.maintenance import clear, damaged, size_of, taken, waste
 console = Console(highlight=False, soft_wrap=True)
 
 DAYS = 7.0
-"""Age from which on an artifact that no sweep needs is taken for forgotten, and not for one that
-is just being tried out."""
+"""Days after which an artifact that no sweep needs may be deleted."""
 
 
-def command(words: Sequence[str]) -> bool:
+def command(argv: Sequence[str]) -> bool:
     """``unlearnbench store``: what the words ask for, on the store that they or the config name.
 
     Returns:
@@ -37,37 +36,37 @@ def command(words: Sequence[str]) -> bool:
     gc = commands.add_parser("gc", help="list what nobody needs, and with --delete delete it")
     gc.add_argument("--delete", action="store_true", help="delete it; without this nothing is")
     gc.add_argument("--days", type=float, default=DAYS, help="least age of artifacts that go")
-    given, overrides = parser.parse_known_args(list(words))
-    for word in overrides:
-        if word.startswith("-"):
-            parser.error(f"unrecognized arguments: {word}")
+    args, overrides = parser.parse_known_args(list(argv))
+    for argument in overrides:
+        if argument.startswith("-"):
+            parser.error(f"unrecognized arguments: {argument}")
     settings = compose.settings(overrides)
     store = Store(Path(settings["paths"]["store"]))
     if not store.root.is_dir():
         raise FileNotFoundError(f"no store in {store.root}: name another with paths.store=…")
     if settings["store"]["keep"] not in KEEP:
         raise ConfigError(f"store.keep={settings['store']['keep']}: all or predictions")
-    told = {"verify": _verify, "du": _du, "gc": _gc}[given.what]
-    return told(store, given, settings["store"]["keep"])
+    subcommand = {"verify": _verify, "du": _du, "gc": _gc}[args.what]
+    return subcommand(store, args, settings["store"]["keep"])
 
 
-def _verify(store: Store, given: Namespace, keep: str) -> bool:
-    wrong = 0
+def _verify(store: Store, args: Namespace, keep: str) -> bool:
+    n_damaged = 0
     for line in damaged(store):
-        wrong += 1
+        n_damaged += 1
         console.print(line, markup=False)
-    console.print(f"{sum(1 for _ in store.artifacts())} artifacts, {wrong} files damaged")
-    if wrong:
+    console.print(f"{sum(1 for _ in store.artifacts())} artifacts, {n_damaged} files damaged")
+    if n_damaged:
         console.print("delete the folders named above: the next run makes again what it needs")
-    return not wrong
+    return not n_damaged
 
 
-def _du(store: Store, given: Namespace, keep: str) -> bool:
+def _du(store: Store, args: Namespace, keep: str) -> bool:
     kinds = taken(store)
     for kind, (number, size) in kinds.items():
         console.print(f"{kind:<14}{number:>10,}{_human(size):>12}")
     total = sum(size for _, size in kinds.values())
-    console.print(f"{'all':<14}{sum(n for n, _ in kinds.values()):>10,}{_human(total):>12}")
+    console.print(f"{'all':<14}{sum(count for count, _ in kinds.values()):>10,}{_human(total):>12}")
     return True
 
 
@@ -79,29 +78,29 @@ def _human(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _gc(store: Store, given: Namespace, keep: str) -> bool:
-    found = waste(store, days=given.days, keep=keep)
+def _gc(store: Store, args: Namespace, keep: str) -> bool:
+    unneeded = waste(store, days=args.days, keep=keep)
     sweeps = store.references()
     console.print(f"needed by {len(sweeps)} sweeps: {', '.join(sweeps) or 'none'}", markup=False)
-    files = [store.path(key) / name for key in found.weights for name in weights(store, key)]
-    for what, paths in {
-        f"artifacts that none of them needs, older than {given.days:g} days": [
-            store.path(key) for key in found.artifacts
+    files = [store.path(key) / name for key in unneeded.weights for name in weights(store, key)]
+    for label, paths in {
+        f"artifacts that none of them needs, older than {args.days:g} days": [
+            store.path(key) for key in unneeded.artifacts
         ],
         "weights of unlearned models": files,
-        "locks and files of processes that are gone": found.left,
+        "locks and files of processes that are gone": unneeded.left,
     }.items():
-        console.print(f"{len(paths):>10,} {what}, {_human(sum(map(size_of, paths)))}")
-    if not given.delete:
+        console.print(f"{len(paths):>10,} {label}, {_human(sum(map(size_of, paths)))}")
+    if not args.delete:
         console.print("nothing is deleted without --delete")
         return True
-    for key in found.artifacts:
+    for key in unneeded.artifacts:
         with suppress(FileNotFoundError):
             store.remove(key)
-    for key in found.weights:
+    for key in unneeded.weights:
         for name in weights(store, key):
             store.drop(key, name)
-    for path in found.left:
+    for path in unneeded.left:
         clear(path)
     console.print("deleted")
     return True

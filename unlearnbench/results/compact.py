@@ -1,4 +1,4 @@
-"""Many small files of a table as one."""
+"""Merging of a table's many small files into one."""
 
 import secrets
 import time
@@ -13,15 +13,16 @@ from unlearnbench.results.schema import DAY, ROC, ROWS, SCORES
 
 
 def compact(results: Path) -> dict[str, int]:
-    """Make one file of the many that a sweep leaves; whoever reads meanwhile reads all rows.
+    """Merge the files of each table into one; concurrent readers still see all rows.
 
-    Rows that a better row stands for are left out: of a cell that failed once and worked later.
+    Rows with a better row of the same key are dropped, such as those of a cell that failed once and
+    succeeded later.
 
     Args:
         results: the results folder.
 
     Returns:
-        How many files have become one, by table; 0 where there was one at most.
+        Table name → number of merged files; 0 if there was at most one file.
     """
     token, merged = secrets.token_hex(8), {}
     for name, schema in (("rows", ROWS), ("scores", SCORES), ("roc", ROC)):
@@ -30,40 +31,43 @@ def compact(results: Path) -> dict[str, int]:
 
 
 def _compacted(folder: Path, schema: pa.Schema, token: str) -> int:
-    """Make one of a table's parts, named after a token; returns how many there were.
+    """Merge the parts of a table into one named after a token.
 
-    What is deleted are the files that were read and no others: a part that has been written again
-    since is another file of the same name. It is moved aside first, where readers still see it,
-    and is known for the one that was read, or for another, when it cannot be replaced any more.
+    Only the files that were read are deleted: a part that has been written again since is another
+    file of the same name. Each path is first renamed to a name that readers still see; then, as the
+    file cannot be replaced any more, it is deleted if its identity is unchanged.
+
+    Returns:
+        The number of merged parts; 0 if there was at most one.
     """
-    for left in folder.glob(".*.tmp"):  # of processes that were killed
+    for temporary in folder.glob(".*.tmp"):  # left by killed processes
         with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > DAY:
-                left.unlink()
+            if time.time() - temporary.stat().st_mtime > DAY:
+                temporary.unlink()
     for attempt in range(ATTEMPTS):
         try:
             files = {path: _identity(path) for path in readable_parts([folder])}
-            table, read = is_complete([*files], schema)
+            table, readable = is_complete([*files], schema)
             break
-        except FileNotFoundError:  # somebody else is at it too
+        except FileNotFoundError:  # another process is merging too
             time.sleep(0.001 * attempt)
     else:
         return 0
-    if len(read) < 2:
+    if len(readable) < 2:
         return 0
     if "status" in schema.names:
         table = deduplicated(table)
-    write(folder, f"{token}-{len(read)}", decoded(table, schema), schema)
-    for path in read:  # only now: between the two rows stand twice, and are read once
+    write(folder, f"{token}-{len(readable)}", decoded(table, schema), schema)
+    for path in readable:  # last: until then rows exist twice, and readers deduplicate
         aside = path.with_name(f"{path.stem}.{token}.parquet")
         with suppress(FileNotFoundError):
             path.rename(aside)
             if _identity(aside) == files[path]:
                 aside.unlink()
-    return len(read)
+    return len(readable)
 
 
 def _identity(path: Path) -> tuple[int, int, int, int]:
-    """What tells a file from another that has taken its name; a file is never written twice."""
-    about = path.stat()
-    return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+    """Device, inode, mtime and size, which distinguish a file from one that replaced it."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size

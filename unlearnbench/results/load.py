@@ -1,7 +1,7 @@
-"""Result tables: the Arrow schemas, writing, reading. Imports no torch.
+"""Reading of result tables. Imports no torch.
 
-A part file is named by its content key and renamed into place: jobs never contend, and running
-again overwrites instead of duplicating. A part that cannot be read is named and passed over.
+A part file is named by its content key and renamed into place: concurrent jobs do not conflict,
+and a repeated run overwrites instead of duplicating. An unreadable part is reported and skipped.
 """
 
 import json
@@ -37,14 +37,14 @@ from unlearnbench.store.lock import OWNER
 
 
 def finished(results: Path) -> set[str]:
-    """Keys whose rows are there, computed or skipped; those of failed cells are not."""
+    """Keys whose rows are ``ok`` or ``skipped``; keys of failed cells are excluded."""
     table = read_table(results / "rows", ROWS, columns=["key", "status"])
-    worked = table.filter(pa.compute.not_equal(table["status"], "failed"))
-    return set(pa.compute.unique(worked["key"]).to_pylist())
+    settled = table.filter(pa.compute.not_equal(table["status"], "failed"))
+    return set(pa.compute.unique(settled["key"]).to_pylist())
 
 
 def statuses(results: Path) -> pd.DataFrame:
-    """What became of each key's rows, the best of each: status and reason, method and seed.
+    """The best status of each key, with its reason, method and seed.
 
     Args:
         results: the results folder.
@@ -57,13 +57,13 @@ def statuses(results: Path) -> pd.DataFrame:
 
 
 def load_scores(results: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
-    """What attacks gave each record they attacked; of a cell computed twice each score stands once.
+    """The attacks' score of each record; duplicate scores of a cell are dropped.
 
-    A cell may have several scores of one record and pool: those of several requests to one model.
+    A cell has several scores of one record and pool if several requests are made to one model.
 
     Args:
         results: the results folder.
-        keys: of the cells; all by default.
+        keys: keys of the cells; all by default.
     """
     table = read_table(Path(results) / "scores", SCORES)
     if keys is not None:
@@ -75,11 +75,11 @@ def load_scores(results: str | Path, keys: Iterable[str] | None = None) -> pd.Da
 
 
 def load_roc(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
-    """The ROC curves of cells, a row a point; of one computed twice each point stands once.
+    """The ROC curves of cells, one row per point; duplicate points are dropped.
 
     Args:
         results: the results folder.
-        keys: of the cells.
+        keys: keys of the cells.
     """
     table = read_table(Path(results) / "roc", ROC)
     chosen = pa.compute.is_in(table["key"], pa.array(wanted(keys), pa.string()))
@@ -88,37 +88,37 @@ def load_roc(results: str | Path, keys: Iterable[str]) -> pd.DataFrame:
 
 
 def default_folder() -> Path:
-    """``results/`` here, or what the environment says in UNLEARNBENCH_RESULTS."""
+    """The environment variable UNLEARNBENCH_RESULTS, or ``results/`` if it is not set."""
     return expanded(os.environ.get("UNLEARNBENCH_RESULTS", "results"))
 
 
 Folders = str | Path | Sequence[str | Path] | None
-"""A results folder, or those of several machines; None is the one that is there by default."""
+"""A results folder, or those of several machines; None is the default folder."""
 
 
 def folders(results: Folders) -> list[Path]:
-    """These as a list.
+    """The results folders as a list.
 
     Raises:
-        FileNotFoundError: there are no rows in one of them.
-        ConfigError: it is no folder, and no list of folders.
+        FileNotFoundError: a folder has no rows.
+        ConfigError: the argument is neither a folder nor a list of folders.
     """
-    listed = results if isinstance(results, list | tuple) else [results]
-    if not listed or not all(isinstance(one, str | Path | None) for one in listed):
-        told = "must be a folder, or a list of folders"
-        raise ConfigError(f"results={results!r:.{LONGEST_NAME}}: {told}")
-    found = [default_folder() if one is None else expanded(str(one)) for one in listed]
-    for folder in found:
+    candidates = results if isinstance(results, list | tuple) else [results]
+    if not candidates or not all(isinstance(folder, str | Path | None) for folder in candidates):
+        message = "must be a folder, or a list of folders"
+        raise ConfigError(f"results={results!r:.{LONGEST_NAME}}: {message}")
+    paths = [default_folder() if folder is None else expanded(str(folder)) for folder in candidates]
+    for folder in paths:
         if not (folder / "rows").is_dir():
             raise FileNotFoundError(f"no results in {folder}: run a sweep, or name another folder")
-    return found
+    return paths
 
 
 def one_folder(results: Folders) -> Path:
-    """The same where it must be one.
+    """The results folder, where only one is valid.
 
     Raises:
-        ConfigError: it is none, or several.
+        ConfigError: the argument is no folder, or several.
     """
     if len(listed := folders(results)) > 1:
         raise ConfigError(f"results: must be one folder here, not {len(listed)}")
@@ -126,15 +126,15 @@ def one_folder(results: Folders) -> Path:
 
 
 def wanted(keys: Iterable[str]) -> list[str]:
-    """Keys of cells or rows, each once; a text is one key.
+    """Distinct keys of cells or rows in ascending order; a string is one key.
 
     Raises:
-        ConfigError: a key is no text.
+        ConfigError: a key is not a string.
     """
-    each = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
-    if strangers := [key for key in each if not isinstance(key, str)]:
-        raise ConfigError(f"keys: must be texts as in the column key, not {strangers[0]!r}")
-    return sorted({*each})
+    listed = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
+    if invalid := [key for key in listed if not isinstance(key, str)]:
+        raise ConfigError(f"keys: must be texts as in the column key, not {invalid[0]!r}")
+    return sorted({*listed})
 
 
 def load_results(
@@ -146,17 +146,17 @@ def load_results(
 ) -> pd.DataFrame:
     """The result rows as a pandas frame.
 
-    One row a number; of rows computed twice one is kept, ``ok`` before ``failed``.
+    One row per value; of duplicate rows one is retained, ``ok`` before ``failed``.
 
     Args:
         results: the results folder, or several; ``results/`` or UNLEARNBENCH_RESULTS by default.
-        sweep: only the cells of the sweep of that name.
+        sweep: name of a sweep, to load only its cells.
         keys: only the rows with these keys.
-        wide: one row a cell instead, one column a metric, utility beside the attack's own.
+        wide: one row per cell and one column per metric, with the utility of the cell's model.
 
     Raises:
         FileNotFoundError: there is no such folder, or no such sweep in it.
-        ValueError: a newer version has written rows that this one does not know how to read.
+        ValueError: the rows were written by a newer version with a schema unknown to this one.
     """
     frame: pd.DataFrame = decoded(rows(results, sweep, keys), ROWS).to_pandas(split_blocks=True)
     return widen(frame) if wide else frame
@@ -165,23 +165,23 @@ def load_results(
 def rows(
     results: Folders = None, sweep: str | None = None, keys: Iterable[str] | None = None
 ) -> pa.Table:
-    """The result rows as they are read: strings as numbers of entries in a list.
+    """The result rows as an Arrow table with dictionary-encoded strings.
 
     Args:
-        results: as ``load_results`` has them.
-        sweep: the same.
-        keys: the same.
+        results: as in ``load_results``.
+        sweep: as in ``load_results``.
+        keys: as in ``load_results``.
     """
-    where = folders(results)
-    table = read_encoded([folder / "rows" for folder in where], ROWS)
+    paths = folders(results)
+    table = read_encoded([folder / "rows" for folder in paths], ROWS)
     newest = pa.compute.max(table["schema"]).as_py()
     if newest is not None and newest > SCHEMA_VERSION:
-        told = f"this version reads up to {SCHEMA_VERSION}"
-        raise ValueError(f"rows of schema {newest} in {where[0]}: {told}; update unlearnbench")
+        message = f"this version reads up to {SCHEMA_VERSION}"
+        raise ValueError(f"rows of schema {newest} in {paths[0]}: {message}; update unlearnbench")
     table = upgraded(table)
     if sweep is not None:
-        listed = load_sweep(where, sweep)
-        keys = {*listed["key"], *listed["utility_key"]}
+        cells = load_sweep(paths, sweep)
+        keys = {*cells["key"], *cells["utility_key"]}
     if keys is not None:
         chosen = pa.array(wanted(keys), pa.string())
         table = table.filter(pa.compute.is_in(table["key"].cast(pa.string()), chosen))
@@ -189,31 +189,31 @@ def rows(
 
 
 def load_sweep(results: Folders, sweep: str) -> pd.DataFrame:
-    """What a sweep asks for: ``key`` and ``utility_key`` of each cell, with rows or without.
+    """``key`` and ``utility_key`` of each cell of a sweep, with rows or without.
 
     Args:
-        results: the results folder, or several, of which each may have a part of it.
-        sweep: its name.
+        results: the results folder, or several, of which each may have a part of the sweep.
+        sweep: name of the sweep.
 
     Raises:
         FileNotFoundError: there is no such sweep.
-        ConfigError: it is no name.
+        ConfigError: the name is not valid.
     """
     return listed_cells(folders(results), sweep)
 
 
 def listed_cells(where: Sequence[Path], sweep: str) -> pd.DataFrame:
-    """The same of results folders that need not hold a row yet."""
+    """As ``load_sweep``, for results folders that may have no rows yet."""
     paths = [folder / "sweeps" / f"{sweep_name(sweep)}.parquet" for folder in where]
-    there = [path for path in paths if path.exists()]
-    if not there:
-        known = ", ".join(sorted({name for one in where for name in sweeps(one)})) or "none"
-        told = ", ".join(map(str, where))
-        raise FileNotFoundError(f"no sweep {sweep} in {told}; there are: {known}")
-    table, read = is_complete(there, LISTED_CELLS, ["key", "utility_key", "model_key"])
-    if not read:
-        told = f"{there[0]} cannot be read: the command of the sweep {sweep} writes it again"
-        raise ValueError(told)
+    existing = [path for path in paths if path.exists()]
+    if not existing:
+        names = ", ".join(sorted({name for folder in where for name in sweeps(folder)})) or "none"
+        searched = ", ".join(map(str, where))
+        raise FileNotFoundError(f"no sweep {sweep} in {searched}; there are: {names}")
+    table, readable = is_complete(existing, LISTED_CELLS, ["key", "utility_key", "model_key"])
+    if not readable:
+        message = f"{existing[0]} cannot be read: the command of the sweep {sweep} writes it again"
+        raise ValueError(message)
     frame: pd.DataFrame = decoded(table, LISTED_CELLS).to_pandas()
     frame["utility_key"] = frame["utility_key"].fillna(frame.pop("model_key"))
     return frame.drop_duplicates("key", ignore_index=True)
@@ -233,14 +233,14 @@ RUN = {
     "launcher": {"name": str},
     "owner": OWNER,
 }
-"""The form of what every ``run.json`` says."""
+"""Required form of every ``run.json``."""
 
 ARRAYS = {"arrays": [{"name": str, "wave": int, "gpus": int, "tasks": int, "job": str}]}
-"""The form of what that of a run on SLURM says besides."""
+"""Additional form of the ``run.json`` of a SLURM run."""
 
 
 def runs(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Each run's folder and what its ``run.json`` says, the latest first; damaged ones are named.
+    """The folder and the ``run.json`` of each run, latest first; damaged files are reported.
 
     Args:
         results: the results folder.
@@ -248,32 +248,32 @@ def runs(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for folder in damage.inside(results / "runs")[::-1]:
         path = folder / "run.json"
         try:
-            told = json.loads(path.read_text())
-            if not damage.fits(told, RUN | (ARRAYS if "arrays" in told else {})):
+            record = json.loads(path.read_text())
+            if not damage.fits(record, RUN | (ARRAYS if "arrays" in record else {})):
                 raise ValueError("it lacks what every run says")
         except (FileNotFoundError, NotADirectoryError):
-            continue  # one that is just beginning, or that ended as it began
+            continue  # the run has not written it yet, or ended before
         except (OSError, ValueError, TypeError) as error:
             damage.passed_over(path, error, f"delete {folder}, and run the sweep again")
             continue
-        if "refused" not in told:  # SLURM has taken it
-            yield folder, told
+        if "refused" not in record:  # SLURM has accepted the run
+            yield folder, record
 
 
 def load_trials(results: str | Path | None = None) -> pd.DataFrame:
-    """All trials of all searches as a pandas frame: one row a trial and seed.
+    """All trials of all searches as a pandas frame: one row per trial and seed.
 
     Args:
         results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
 
     Raises:
-        FileNotFoundError: nothing was tuned there.
+        FileNotFoundError: the folder has no trials.
     """
     folder = default_folder() if results is None else expanded(str(results))
     if not (folder / "trials").is_dir():
         raise FileNotFoundError(f"no trials in {folder}: run unlearnbench tune, or name another")
     frame: pd.DataFrame = read_table(folder / "trials", TRIALS).to_pandas()
     order = ["dataset", "model", "train", "forget", "method", "study", "trial", "phase", "seed"]
-    # The search before what was run again, as it was.
+    # The phase search before the phase fresh.
     frame = frame.sort_values(order, key=lambda c: c == "fresh" if c.name == "phase" else c)
     return frame.reset_index(drop=True)

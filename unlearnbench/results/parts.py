@@ -1,4 +1,4 @@
-"""Tables as folders of Parquet files: write one, read all that are whole."""
+"""Tables as folders of Parquet files: write one file, read all readable files."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,25 @@ from unlearnbench.core import atomic, damage
 from unlearnbench.results.schema import RANK, REQUIRED
 
 
-def columns(schema: pa.Schema, n: int, **given: Any) -> pa.Table:
-    """A table of n rows from whole columns; a single value stands in every row."""
-    whole = {k: [v] * n if isinstance(v, str) else v for k, v in given.items()}
-    return pa.table(whole, schema=schema)
+def columns(schema: pa.Schema, n: int, **values: Any) -> pa.Table:
+    """A table of n rows from arrays; a string is repeated in every row."""
+    arrays = {k: [v] * n if isinstance(v, str) else v for k, v in values.items()}
+    return pa.table(arrays, schema=schema)
 
 
 def write(
     folder: Path, name: str, records: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema
 ) -> Path:
-    """Write one part file; whoever reads sees all of it or nothing.
+    """Write one part file atomically.
 
     Args:
-        folder: of the table.
-        name: the part's content key.
-        records: a table, or one mapping a row; what is not given is null.
-        schema: of the table.
+        folder: folder of the table.
+        name: content key of the part.
+        records: a table, or one mapping per row; missing values are null.
+        schema: schema of the table.
+
+    Returns:
+        The path of the part.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
@@ -41,20 +44,20 @@ def write(
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of one schema, one after the other."""
+    """The concatenation of tables of one schema."""
     return pa.concat_tables(tables)
 
 
 def part(path: Path, schema: pa.Schema, repair: str) -> pa.Table:
-    """One part alone; without rows where there is none, or none that can be read.
+    """One part; an empty table if the part does not exist or is unreadable.
 
     Args:
-        path: of the part.
-        schema: of the table.
-        repair: what to do about one that cannot be read.
+        path: path of the part.
+        schema: schema of the table.
+        repair: advice on how to repair an unreadable part.
     """
-    found = [path] if path.exists() else []
-    return decoded(is_complete(found, schema, repair=repair)[0], schema)
+    paths = [path] if path.exists() else []
+    return decoded(is_complete(paths, schema, repair=repair)[0], schema)
 
 
 def read_table(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -65,15 +68,15 @@ def read_table(folder: Path, schema: pa.Schema, columns: list[str] | None = None
 def read_encoded(
     folders: Sequence[Path], schema: pa.Schema, columns: list[str] | None = None
 ) -> pa.Table:
-    """The table with its strings as numbers of entries in a list: few stand in many rows.
+    """The table with dictionary-encoded strings: few distinct values fill many rows.
 
-    What a part of an earlier schema lacks is null.
+    Columns that a part of an earlier schema lacks are null.
     """
     for attempt in range(ATTEMPTS):
         paths = readable_parts(folders)
         try:
             return is_complete(paths, schema, columns)[0]
-        except FileNotFoundError:  # ``compact`` has made one of it and of others since
+        except FileNotFoundError:  # ``compact`` has merged it since
             time.sleep(0.001 * attempt)
     return is_complete(paths, schema, columns)[0]
 
@@ -81,12 +84,12 @@ def read_encoded(
 def readable_parts(folders: Sequence[Path]) -> list[Path]:
     """The parts of a table, in order.
 
-    A folder that changes while it is listed may show neither the parts that became one nor that
-    one; so it is listed until nothing has gone since the time before.
+    A listing of a folder that changes meanwhile may show neither merged parts nor the file that
+    replaces them; so it is repeated until no part has disappeared since the previous listing.
     """
     before = None
     while True:
-        # Files are named one by one: a part that is being written ends with .tmp.
+        # Files are listed by suffix: a part that is being written ends with .tmp.
         paths = [path for folder in folders for path in damage.inside(folder, ".parquet")]
         if before is not None and before <= set(paths):
             return paths
@@ -99,28 +102,29 @@ def is_complete(
     columns: list[str] | None = None,
     repair: str | None = None,
 ) -> tuple[pa.Table, Sequence[Path]]:
-    """The table of some parts, and those of them that can be read; the others are named.
+    """The table of several parts, and the readable ones; unreadable parts are reported.
 
     Args:
-        paths: of the parts.
-        schema: of the table.
-        columns: that are read; all by default.
-        repair: what to do about one that cannot be read; by its folder by default.
+        paths: paths of the parts.
+        schema: schema of the table.
+        columns: columns to read; all by default.
+        repair: advice on how to repair an unreadable part; by its folder by default.
 
     Raises:
-        FileNotFoundError: one of them is not there.
-        OSError: this process cannot read now, which says nothing of a part.
+        FileNotFoundError: a part does not exist.
+        OSError: the process lacks files or memory, which is no damage of a part.
     """
     flaw: Exception | str | None
-    texts = [field.name for field in schema if field.type == pa.string()]
+    strings = [field.name for field in schema if field.type == pa.string()]
     checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    form = ds.ParquetFileFormat(dictionary_columns=texts, default_fragment_scan_options=checked)
+    form = ds.ParquetFileFormat(dictionary_columns=strings, default_fragment_scan_options=checked)
     listed = pa.schema(
-        [(f.name, DICTIONARY_ENCODED if f.name in texts else f.type) for f in schema]
+        [(f.name, DICTIONARY_ENCODED if f.name in strings else f.type) for f in schema]
     )
     try:
         parts = ds.dataset([str(path) for path in paths], schema=listed, format=form)
-        table = parts.to_table(columns=columns, batch_size=WHOLE)  # one list a file, not many
+        # One dictionary per file, not many.
+        table = parts.to_table(columns=columns, batch_size=WHOLE)
         if (flaw := _flaw(table)) is None:
             return table, paths
     except (FileNotFoundError, MemoryError):
@@ -130,24 +134,24 @@ def is_complete(
             raise
         flaw = error
     if len(paths) == 1:
-        usual = REPAIR.get(paths[0].parent.name, "delete it").format(paths[0].name)
-        damage.passed_over(paths[0], flaw, repair or usual)
+        usual_repair = REPAIR.get(paths[0].parent.name, "delete it").format(paths[0].name)
+        damage.passed_over(paths[0], flaw, repair or usual_repair)
         return is_complete([], schema, columns)
     half = len(paths) // 2
-    (first, some), (second, more) = (
-        is_complete(few, schema, columns, repair) for few in (paths[:half], paths[half:])
+    (first, first_readable), (second, second_readable) = (
+        is_complete(subset, schema, columns, repair) for subset in (paths[:half], paths[half:])
     )
-    return joined([first, second]), [*some, *more]
+    return joined([first, second]), [*first_readable, *second_readable]
 
 
 def _flaw(table: pa.Table) -> str | None:
-    """What shows that a table is none of ours, or not whole: what every row has is missing."""
+    """The reason why a table has another schema or is incomplete; None if it is valid."""
     for name in REQUIRED.intersection(table.column_names):
         if table[name].null_count:
             return f"of another schema: the column {name} is missing or has gaps"
     if "status" in table.column_names and "metric" in table.column_names:
-        given = pa.compute.unique(table["status"].cast(pa.string())).to_pylist()
-        if unknown := sorted(set(given) - RANK.keys()):
+        statuses = pa.compute.unique(table["status"].cast(pa.string())).to_pylist()
+        if unknown := sorted(set(statuses) - RANK.keys()):
             return f"of another schema: the column status has {unknown[0]!r}"
     return None
 
@@ -162,36 +166,36 @@ REPAIR = {
     "sweeps": "the sweep's own command writes it again",
     "trials": "delete it, and the command of the search writes it again",
 }
-"""What to do about a part that cannot be read, by its folder."""
+"""Advice on an unreadable part, by its folder."""
 
 ATTEMPTS = 100
-"""How often a table is listed again whose parts go while they are read."""
+"""Maximum number of listings of a table whose parts disappear while they are read."""
 
 DICTIONARY_ENCODED = pa.dictionary(pa.int32(), pa.string())
 
 WHOLE = 2**30
-"""Rows at once: all."""
+"""Batch size in rows, so large that a file is one batch."""
 
 
 def decoded(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with its strings spelled out."""
+    """The table with plain strings instead of dictionary-encoded ones."""
     return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
 def upgraded(table: pa.Table) -> pa.Table:
-    """Rows in which ``model_key`` holds the key of utility rows, as it did up to schema 4, mended.
+    """Rows with ``utility_key``, which up to schema 4 was stored in ``model_key``.
 
-    Which model of the store they are of is not known.
+    The model in the store of such earlier rows is unknown: their ``model_key`` becomes null.
     """
     own, other = (table[name].cast(pa.string()) for name in ("utility_key", "model_key"))
     if not own.null_count:
         return table
-    earlier = own.is_null()
-    mended = {
-        "utility_key": pa.compute.if_else(earlier, other, own),
-        "model_key": pa.compute.if_else(earlier, pa.scalar(None, pa.string()), other),
+    is_earlier = own.is_null()
+    corrected = {
+        "utility_key": pa.compute.if_else(is_earlier, other, own),
+        "model_key": pa.compute.if_else(is_earlier, pa.scalar(None, pa.string()), other),
     }
-    for name, column in mended.items():
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, column.dictionary_encode())
+    for name, column in corrected.items():
+        index = table.column_names.index(name)
+        table = table.set_column(index, name, column.dictionary_encode())
     return table

@@ -1,4 +1,4 @@
-"""What a user loads into pandas and NumPy. Imports no torch."""
+"""Functions that load results into pandas and NumPy. Imports no torch."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,20 +18,20 @@ from unlearnbench.store.artifacts import KEY, Store
 OUTPUTS = "predictions.safetensors"
 
 RECORDS = "n_records"
-"""Array (1,) beside a cell's outputs: records of the data set, whether it has outputs of them."""
+"""Array (1,) stored with a cell's outputs: number of records of the data set."""
 
 CATEGORIES = (
     *("dataset", "model", "train", "forget", "forget_hash", "method", "defense", "attack"),
     *("traits", "threat", "overrides", "metric", "status", "commit", "version", "device"),
     *("setup_key", "method_key", "defense_key", "attack_key", "measured_on", "clock", "memory"),
 )
-"""Columns of few words in many rows."""
+"""Columns with few distinct values."""
 
 COUNTS = ("step", "n")
-"""Whole numbers that not every row has."""
+"""Integer columns with missing values."""
 
 SINCE: Mapping[int, Mapping[str, Any]] = {2: {"traits": ""}}
-"""What a column that is new in a schema says in rows of earlier ones; others are null in them."""
+"""Schema version → new column → its value in rows of earlier schemas; otherwise it is null."""
 
 
 def load_results(
@@ -41,21 +41,21 @@ def load_results(
     keys: Iterable[str] | None = None,
     wide: bool = False,
 ) -> pd.DataFrame:
-    """The result rows as a pandas frame: names are categories, counts whole numbers.
+    """The result rows as a pandas frame: names are categories, counts are integers.
 
-    One row a number; of rows computed twice one is kept, ``ok`` before ``failed``. Rows of several
-    machines and versions stand side by side: what an earlier version did not write is null, and
-    ``schema`` says which it was. Five recipes stand in ``results/README.md``.
+    One row per value; of duplicate rows one is retained, ``ok`` before ``failed``. Rows of several
+    machines and versions are combined: columns that an earlier version did not write are null, and
+    ``schema`` is the version of the schema. Five recipes are in ``results/README.md``.
 
     Args:
         results: the results folder, or several; ``results/`` or UNLEARNBENCH_RESULTS by default.
-        sweep: only the cells of the sweep of that name.
+        sweep: name of a sweep, to load only its cells.
         keys: only the rows with these keys.
-        wide: one row a cell instead, one column a metric, utility beside the attack's own.
+        wide: one row per cell and one column per metric, with the utility of the cell's model.
 
     Raises:
         FileNotFoundError: there is no such folder, or no such sweep in it.
-        ValueError: a newer version has written rows that this one does not know how to read.
+        ValueError: the rows were written by a newer version with a schema unknown to this one.
     """
     if wide:
         return typed(tables.load_results(results, sweep=sweep, keys=keys, wide=True))
@@ -63,33 +63,33 @@ def load_results(
 
 
 def _categorised(table: pa.Table) -> pd.DataFrame:
-    """Listed strings as categories at once: to spell out a million takes longer than to read them.
+    """Dictionary-encoded strings as categories, without decoding them, which is slow.
 
-    Categories are those that there are, in order, as pandas itself makes them.
+    Categories are the values that occur, in ascending order, as in pandas itself.
     """
-    later = {name for columns in SINCE.values() for name in columns}  # which get other values yet
+    later = {name for columns in SINCE.values() for name in columns}  # ``typed`` fills these
     names = [name for name in CATEGORIES if name not in later]
-    plain = pa.schema([f if f.name in names else ROWS.field(f.name) for f in table.schema])
-    frame: pd.DataFrame = table.cast(plain).to_pandas(split_blocks=True)
-    told = {}
+    plain_schema = pa.schema([f if f.name in names else ROWS.field(f.name) for f in table.schema])
+    frame: pd.DataFrame = table.cast(plain_schema).to_pandas(split_blocks=True)
+    categorical = {}
     for name in names:
-        there = frame[name].cat.remove_unused_categories()
-        in_order = pd.Index(sorted(there.cat.categories), dtype="str")  # of none, too
-        told[name] = there.cat.set_categories(in_order)
-    return frame.assign(**told)
+        values = frame[name].cat.remove_unused_categories()
+        in_order = pd.Index(sorted(values.cat.categories), dtype="str")  # str even if empty
+        categorical[name] = values.cat.set_categories(in_order)
+    return frame.assign(**categorical)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows with their types set, and earlier schemas brought to this one.
+    """Rows with typed columns, and with rows of earlier schemas completed.
 
     Args:
         frame: rows as they are stored, long or wide.
     """
-    told = {}
+    filled = {}
     for schema, columns in SINCE.items():
         for name, value in columns.items():
-            told[name] = frame[name].mask((frame["schema"] < schema) & frame[name].isna(), value)
-    frame = frame.assign(**told)
+            filled[name] = frame[name].mask((frame["schema"] < schema) & frame[name].isna(), value)
+    frame = frame.assign(**filled)
     types = {**dict.fromkeys(CATEGORIES, "category"), **dict.fromkeys(COUNTS, "Int64")}
     return frame.astype({name: kind for name, kind in types.items() if name in frame})
 
@@ -100,15 +100,15 @@ def load_scores(
     sweep: str | None = None,
     keys: Iterable[str] | None = None,
 ) -> pd.DataFrame:
-    """What attacks gave each record: ``key``, ``pool``, ``row``, ``member``, ``score``.
+    """The attacks' score of each record: ``key``, ``pool``, ``row``, ``member``, ``score``.
 
-    A score is higher for members; ``row`` is the record's number, which counts from 0 in the order
-    of the user's own file whatever the split, and ``pool`` what it was compared within.
+    A score is higher for members; ``row`` is the record's number from 0 in the order of the user's
+    own file, independent of the split, and ``pool`` the set of records in which it was compared.
     Merge with ``load_results(wide=True)`` on ``key``.
 
     Args:
         results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
-        sweep: only the cells of the sweep of that name.
+        sweep: name of a sweep, to load only its cells.
         keys: only the cells with these keys; all by default.
 
     Raises:
@@ -127,42 +127,42 @@ def load_predictions(
     """The stored outputs of a cell's model on its data set, in the order of the user's own file.
 
     Args:
-        key: of the cell, or of its model's outputs (``predictions_key``).
+        key: key of the cell, or of its model's outputs (``predictions_key``).
         results: the results folder; ``results/`` or UNLEARNBENCH_RESULTS by default.
-        store: where artifacts are; ``store/`` in the results folder by default.
+        store: folder of the artifacts; ``store/`` in the results folder by default.
 
     Returns:
-        ``logits_NC`` in float32 (of a regression one column, the prediction), ``y_N``,
-        ``is_test_N`` and ``rows_N``, the records' numbers in ascending order: the k-th entry is of
-        record k, unless the data set leaves records out (``dataset.limit``). Which rows were
-        forgotten stands in ``load_scores``.
+        ``logits_NC`` in float32 (for a regression one column, the prediction), ``y_N``,
+        ``is_test_N`` and ``rows_N``, the records' numbers in ascending order: entry k is record k,
+        unless the data set leaves records out (``dataset.limit``). The forgotten rows are in
+        ``load_scores``.
 
     Raises:
         KeyError: there are no rows with such a key.
         FileNotFoundError: the outputs are not in the store.
-        ValueError: the rows were written before they named their model's outputs, or the outputs
-            before they named their records.
+        ValueError: the rows have no ``predictions_key``, or the outputs have no ``rows_N``, because
+            an earlier version wrote them.
     """
     folder = one_folder(results)
     (key,) = wanted([key])
     root = Store(folder / "store" if store is None else expanded(str(store)))
     if not KEY.fullmatch(key) or not root.has(key):
-        found = tables.load_results(folder, keys=[key])
-        if found.empty:
+        frame = tables.load_results(folder, keys=[key])
+        if frame.empty:
             raise KeyError(f"no rows with the key {key} in {folder}")
-        name = found["predictions_key"].iloc[0]
+        name = frame["predictions_key"].iloc[0]
         if pd.isna(name):
-            told = "run its sweep again: only rows are computed anew"
-            raise ValueError(f"rows of schema {found['schema'].iloc[0]} name no outputs: {told}")
+            message = "run its sweep again: only rows are computed anew"
+            raise ValueError(f"rows of schema {frame['schema'].iloc[0]} name no outputs: {message}")
         key = str(name)
     if not root.has(key):
         raise FileNotFoundError(f"no outputs {key} in {root.root}; name the store with store=")
     arrays: dict[str, NDArray[Any]] = load(root.load(key).read(OUTPUTS))
     if "is_test_N" not in arrays:
-        return arrays  # of a shadow model or a request pair, on the records that it is asked about
+        return arrays  # of a shadow model or a request pair: a subset of the records
     if "rows_N" not in arrays:
-        why = "were stored by an earlier version, which did not say of which records they are"
-        raise ValueError(f"outputs {key} {why}: run the sweep again")
+        reason = "were stored by an earlier version, which did not say of which records they are"
+        raise ValueError(f"outputs {key} {reason}: run the sweep again")
     del arrays[RECORDS]
     order = arrays["rows_N"].argsort()
     return {name: array[order] for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""The tables of results, by column."""
+"""The Arrow schemas of the result tables."""
 
 import pyarrow as pa
 
@@ -10,32 +10,32 @@ ROWS = pa.schema(
         ("model", pa.string()),
         ("train", pa.string()),
         ("forget", pa.string()),
-        ("forget_hash", pa.string()),  # of the set of forget rows, whatever chose them
+        ("forget_hash", pa.string()),  # hash of the set of forget rows
         ("method", pa.string()),
         ("defense", pa.string()),
         ("attack", pa.string()),
-        ("traits", pa.string()),  # what the method says of itself: uses_val, from_scratch, …
-        ("threat", pa.string()),  # what the attacker holds, in words
+        ("traits", pa.string()),  # traits of the method: uses_val, from_scratch, …
+        ("threat", pa.string()),  # threat model of the attack, as text
         ("overrides", pa.string()),  # settings that differ from the options' defaults
-        ("setup_key", pa.string()),  # of what methods share: the options' content, not their text
-        ("method_key", pa.string()),  # of the method's option, and what its settings were found by
-        ("defense_key", pa.string()),  # of the defense's option
-        ("attack_key", pa.string()),  # of the attack's option, and of what its attacker has
+        ("setup_key", pa.string()),  # digest of the options that methods share, by content
+        ("method_key", pa.string()),  # digest of the method's option and tuning
+        ("defense_key", pa.string()),  # digest of the defense's option
+        ("attack_key", pa.string()),  # digest of the attack's option and inputs
         ("seed", pa.int64()),
         ("metric", pa.string()),
         ("step", pa.int64()),
         ("value", pa.float64()),
-        ("n", pa.int64()),  # records the value was computed on
+        ("n", pa.int64()),  # number of records of the value
         ("status", pa.string()),  # ok, skipped, failed
-        ("reason", pa.string()),  # of what is not ok, or of a value that is not there
-        ("seconds", pa.float64()),  # of the method's own call
-        ("measured_on", pa.string()),  # where that was: cpu, or the GPU's name
-        ("clock", pa.string()),  # seconds of the processor, or of the wall clock
+        ("reason", pa.string()),  # reason of a status other than ok, or of a missing value
+        ("seconds", pa.float64()),  # seconds of the method's call
+        ("measured_on", pa.string()),  # device of the seconds: cpu, or the GPU's name
+        ("clock", pa.string()),  # clock of the seconds: processor or wall clock
         ("memory", pa.string()),  # peak_bytes of the whole process, or of a GPU's tensors
         ("key", pa.string()),
-        ("utility_key", pa.string()),  # of the utility rows of the same model
-        ("model_key", pa.string()),  # of the model in the store
-        ("predictions_key", pa.string()),  # of the model's outputs in the store
+        ("utility_key", pa.string()),  # key of the utility rows of the same model
+        ("model_key", pa.string()),  # key of the model in the store
+        ("predictions_key", pa.string()),  # key of the model's outputs in the store
         ("commit", pa.string()),
         ("version", pa.string()),
         ("device", pa.string()),
@@ -46,7 +46,7 @@ ROWS = pa.schema(
 SCORES = pa.schema(
     [
         ("key", pa.string()),
-        ("place", pa.int64()),  # among the cell's scores; null in parts from before it was written
+        ("place", pa.int64()),  # index among the cell's scores; null in earlier parts
         ("pool", pa.string()),
         ("row", pa.int64()),
         ("member", pa.bool_()),
@@ -72,17 +72,17 @@ TRIALS = pa.schema(
         ("trial", pa.int64()),  # 0: the method's defaults
         ("settings", pa.string()),  # JSON: hyper-parameters by dotted name
         ("trial_status", pa.string()),  # complete, pruned, failed, skipped
-        ("phase", pa.string()),  # search, or fresh: the best once more
+        ("phase", pa.string()),  # search, or fresh: the best trials on fresh seeds
         ("seed", pa.int64()),
-        ("retain_gap", pa.float64()),  # |RA − wished| / 3
+        ("retain_gap", pa.float64()),  # |RA − target RA| / 3
         ("forget_gap", pa.float64()),
         ("val_gap", pa.float64()),
         ("disc_val", pa.float64()),  # |2 Val-MIA − 1|
-        ("score", pa.float64()),  # the norm of these four; infinite where it failed
-        ("status", pa.string()),  # of this seed: complete, failed, skipped
+        ("score", pa.float64()),  # norm of these four; infinite after a failure
+        ("status", pa.string()),  # status of this seed: complete, failed, skipped
         ("reason", pa.string()),
-        ("seconds", pa.float64()),  # of the method and of measuring it
-        ("measured_on", pa.string()),  # cpu: of the processor; a GPU's name: of the wall clock
+        ("seconds", pa.float64()),  # seconds of unlearning and evaluation
+        ("measured_on", pa.string()),  # cpu: processor seconds; a GPU's name: wall-clock seconds
         ("commit", pa.string()),
         ("version", pa.string()),
     ]
@@ -102,7 +102,7 @@ REQUIRED |= {"kind", "wave", "part", "cells", "task"}
 """Columns without gaps, in whichever tables have them."""
 
 LISTED_CELLS = SWEEP.append(pa.field("model_key", pa.string()))
-"""The list of a sweep's cells as it is read: up to schema 4 ``model_key`` held ``utility_key``."""
+"""Schema for reading a sweep's cells: up to schema 4 ``model_key`` held ``utility_key``."""
 
 DAY = 86_400.0
-"""Seconds after which a temporary file is taken to be left by a process that was killed."""
+"""Seconds after which a temporary file counts as left by a killed process."""

@@ -1,11 +1,11 @@
-"""Optuna: the study in a journal file, what a slot tries, and what became of it. Imports no torch.
+"""Optuna studies: the journal file, the settings of each slot, the outcomes. Imports no torch.
 
 A study is the folder ``<results>/studies/<key>/``:
 
-    journal             Optuna's own, with all trials; whatever is known stands there
+    journal             Optuna's journal of all trials; it holds everything that is known
     *.held              locks: of the journal, of asking for settings, of each slot
 
-Locks are ``lock``'s and not Optuna's: one whose holder was killed is not waited for.
+The locks are those of ``store.lock``, not Optuna's: a lock of a killed process is evicted.
 """
 
 import json
@@ -48,29 +48,29 @@ from unlearnbench.store.lock import Known, locked
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 ATTEMPTS = 3
-"""How often the process of a trial may be killed before the trial counts as failed."""
+"""Number of times a trial's process is killed before the trial counts as failed."""
 
 BEFORE_PRUNING = 10
-"""Whole trials before one is left half-way."""
+"""Number of complete trials before pruning starts."""
 
 VALUES = 4
-"""What a trial is measured by, see ``trial.tuning_values``."""
+"""Number of objectives, see ``trial.tuning_values``."""
 
 COMPLETE, PRUNED, FAILED, SKIPPED = "complete", "pruned", "failed", "skipped"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of settings on one seed.
+    """The outcome of settings on one seed.
 
     Attributes:
-        seed: of the model.
-        values: the four, smaller is better; none where it failed.
-        score: their norm; infinite where it failed.
-        seconds: that all of it took.
+        seed: seed of the model.
+        values: the four objectives, smaller is better; empty after a failure.
+        score: their Euclidean norm; infinite after a failure.
+        seconds: seconds of unlearning and evaluation.
         status: ``complete``, ``failed`` or ``skipped``.
-        reason: of the latter two.
-        measured_on: ``cpu``, whose seconds are the processor's, or the GPU's name.
+        reason: the reason of ``failed`` or ``skipped``.
+        measured_on: ``cpu`` (seconds of the processor), or the name of the GPU (wall clock).
     """
 
     seed: int
@@ -87,15 +87,15 @@ Evaluate = Callable[[Settings, Cell], Outcome]
 
 @dataclass(frozen=True)
 class Told:
-    """A trial that is over.
+    """A finished trial.
 
     Attributes:
-        slot: its number.
-        settings: what was tried.
+        slot: number of the slot.
+        settings: the evaluated settings.
         status: ``complete``, ``pruned``, ``failed`` or ``skipped``.
-        reason: of the latter two.
-        outcomes: one a seed, as far as it went.
-        fresh: the same on fresh seeds, where it was run again.
+        reason: the reason of ``failed`` or ``skipped``.
+        outcomes: one outcome per evaluated tuning seed.
+        fresh: one outcome per fresh seed on which the settings were run again.
     """
 
     slot: int
@@ -107,18 +107,18 @@ class Told:
 
     @property
     def score(self) -> float:
-        """The mean over the tuning seeds; infinite unless it saw them all."""
+        """The mean score over the tuning seeds; infinite unless the trial is complete."""
         return mean(self.outcomes) if self.status == COMPLETE else math.inf
 
     @property
     def seconds(self) -> float:
-        """All that it took, on fresh seeds too."""
-        return sum(one.seconds for one in (*self.outcomes, *self.fresh))
+        """Seconds of all outcomes, including those on fresh seeds."""
+        return sum(outcome.seconds for outcome in (*self.outcomes, *self.fresh))
 
 
 def mean(outcomes: Sequence[Outcome]) -> float:
-    """The mean score; infinite for none."""
-    return sum(one.score for one in outcomes) / len(outcomes) if outcomes else math.inf
+    """The mean score; infinite without outcomes."""
+    return sum(outcome.score for outcome in outcomes) / len(outcomes) if outcomes else math.inf
 
 
 # ---------------------------------------------------------------------------------------------
@@ -126,17 +126,17 @@ def mean(outcomes: Sequence[Outcome]) -> float:
 
 
 class _Lock:
-    """Optuna's lock of its journal, by ours: that of a killed process is broken at once."""
+    """The journal lock of Optuna's interface, based on ``locked``."""
 
-    def __init__(self, journal: Path, known: Known) -> None:
-        self.journal, self.known = journal, known
+    def __init__(self, journal: Path, is_active: Known) -> None:
+        self.journal, self.known = journal, is_active
         self.inside = ExitStack()
 
     def acquire(self) -> bool:
         lock = locked(self.journal.with_suffix(".held"), lambda: False, self.known)
-        with ExitStack() as inside:  # an error gives the lock back
+        with ExitStack() as inside:  # an error releases the lock
             inside.enter_context(lock)
-            _whole(self.journal)
+            _drop_partial_line(self.journal)
             self.inside = inside.pop_all()
         return True
 
@@ -144,11 +144,11 @@ class _Lock:
         self.inside.close()
 
 
-def _whole(journal: Path) -> None:
-    """Cut off a line that its writer did not end: Optuna would read nothing that follows it.
+def _drop_partial_line(journal: Path) -> None:
+    """Truncate an incomplete last line, after which Optuna would read nothing.
 
     Raises:
-        Damaged: what stands there is not the beginning of a line.
+        Damaged: the last line does not begin like a record.
     """
     with journal.open("rb+") as file:
         size = file.seek(0, 2)
@@ -165,7 +165,7 @@ def _whole(journal: Path) -> None:
 
 
 LINE = b'{"op_code":'
-"""How a line of Optuna's journal begins."""
+"""First bytes of a line of Optuna's journal."""
 
 
 def _repair(journal: Path) -> str:
@@ -173,16 +173,16 @@ def _repair(journal: Path) -> str:
 
 
 def folder_of(results: Path, study: Study) -> Path:
-    """Where a study is kept."""
+    """The folder of a study."""
     return results.absolute() / "studies" / study.key
 
 
 @lru_cache(maxsize=64)
-def _storage(folder: Path, known: Known) -> JournalStorage:
-    """Of one study; kept, for a journal is read from where it was left."""
+def _storage(folder: Path, is_active: Known) -> JournalStorage:
+    """The storage of a study; cached, because a journal is read on from its last position."""
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "journal"
-    lock: Any = _Lock(journal, known)  # Optuna's own base class of these is private
+    lock: Any = _Lock(journal, is_active)  # Optuna's own base class of these is private
     return JournalStorage(JournalFileBackend(str(journal), lock))
 
 
@@ -190,12 +190,12 @@ def _any(job: str) -> bool:
     return True
 
 
-def _open(results: Path, study: Study, known: Known = _any) -> optuna.Study:
+def _open(results: Path, study: Study, is_active: Known = _any) -> optuna.Study:
     directions = [StudyDirection.MINIMIZE] * (VALUES if study.sampler == "nsga3" else 1)
     folder = folder_of(results, study)
     with _reading(folder / "journal"):
         return optuna.create_study(
-            storage=_storage(folder, known),
+            storage=_storage(folder, is_active),
             study_name=study.key,
             directions=directions,
             load_if_exists=True,
@@ -209,7 +209,7 @@ class Damaged(RuntimeError):
 
 @contextmanager
 def _reading(journal: Path) -> Iterator[None]:
-    """Inside the block an error because of what stands in a journal is ``Damaged``."""
+    """Convert errors that the content of a journal raises into ``Damaged``."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
@@ -219,7 +219,7 @@ def _reading(journal: Path) -> Iterator[None]:
 
 
 def _damaged_line(journal: Path) -> int | None:
-    """The number of the first line that is no record of Optuna's; None if all are."""
+    """The number of the first line that is no Optuna record; None if there is none."""
     for number, line in enumerate(journal.read_bytes().splitlines(), 1):
         try:
             if not damage.fits(json.loads(line), {"op_code": int, "worker_id": str}):
@@ -230,11 +230,11 @@ def _damaged_line(journal: Path) -> int | None:
 
 
 def told(results: Path, study: Study) -> dict[int, Told]:
-    """What is over of a study, by slot; nothing where it has not begun.
+    """The finished trials of a study, by slot; empty if the study has not begun.
 
     Args:
         results: the results folder.
-        study: which.
+        study: the study.
     """
     journal = folder_of(results, study) / "journal"
     if not journal.exists():
@@ -242,28 +242,30 @@ def told(results: Path, study: Study) -> dict[int, Told]:
     try:
         opened = _open(results, study)
         with _reading(journal):
-            return _told(opened, study)
+            return _finished_trials(opened, study)
     except (Damaged, IsADirectoryError) as error:
         damage.passed_over(journal, str(error).partition(";")[0], _repair(journal))
         return {}
 
 
-def _told(opened: optuna.Study, study: Study) -> dict[int, Told]:
-    found, fresh = {}, opened.user_attrs
+def _finished_trials(opened: optuna.Study, study: Study) -> dict[int, Told]:
+    finished, fresh = {}, opened.user_attrs
     for trial in opened.get_trials(deepcopy=False):
         attrs = trial.user_attrs
         if "told" in attrs and trial.state.is_finished():
-            about, slot = attrs["told"], int(attrs["slot"])
-            outcomes = tuple(_outcome(one) for one in about["outcomes"])
+            record, slot = attrs["told"], int(attrs["slot"])
+            outcomes = tuple(_outcome(fields) for fields in record["outcomes"])
             names = (_fresh_name(slot, cell) for cell in study.fresh)
-            again = tuple(_outcome(fresh[name]) for name in names if name in fresh)
-            status, reason = about["status"], about["reason"]
-            found[slot] = Told(slot, about["settings"], status, reason, outcomes, again)
-    return dict(sorted(found.items()))
+            fresh_outcomes = tuple(_outcome(fresh[name]) for name in names if name in fresh)
+            status, reason = record["status"], record["reason"]
+            finished[slot] = Told(
+                slot, record["settings"], status, reason, outcomes, fresh_outcomes
+            )
+    return dict(sorted(finished.items()))
 
 
-def _outcome(told: Mapping[str, Any]) -> Outcome:
-    return Outcome(**{**told, "values": tuple(told["values"])})
+def _outcome(fields: Mapping[str, Any]) -> Outcome:
+    return Outcome(**{**fields, "values": tuple(fields["values"])})
 
 
 def _fresh_name(slot: int, cell: Cell) -> str:
@@ -271,11 +273,11 @@ def _fresh_name(slot: int, cell: Cell) -> str:
 
 
 # ---------------------------------------------------------------------------------------------
-# What is tried.
+# Sampling and evaluation of settings.
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
-    """An axis as Optuna knows it; zero is the decade below a range of logarithms."""
+    """The Optuna distribution of an axis; zero is the decade below a logarithmic range."""
     if axis.choices:
         return CategoricalDistribution(axis.choices)
     if axis.whole:
@@ -293,7 +295,7 @@ def _drawn(axis: Axis, value: Any) -> Any:
 
 
 def _sampler(study: Study, number: int) -> BaseSampler:
-    """The sampler of one slot: its draws depend on the slot, and on no process before it."""
+    """The sampler of a slot: its seed depends only on the study and the slot."""
     seed = int(digest("sampler", study.seed, number)[:8], 16)
     if number == 0:
         fixed = {name: _drawn(axis, axis.default) for name, axis in study.space.items()}
@@ -302,8 +304,8 @@ def _sampler(study: Study, number: int) -> BaseSampler:
         return NSGAIIISampler(seed=seed)
     if study.sampler == "random":
         return RandomSampler(seed)
-    # Together, for a learning rate is good for some numbers of epochs; and away from where others
-    # are at work.
+    # multivariate: a good learning rate depends on the number of epochs. constant_liar: avoid the
+    # settings of running trials.
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
@@ -311,65 +313,66 @@ def _pruner(study: Study) -> BasePruner:
     return MedianPruner(n_startup_trials=BEFORE_PRUNING) if study.pruned else NopPruner()
 
 
-def run(results: Path, slot: Slot, evaluate: Evaluate, known: Known = _any) -> Told | None:
-    """Do what a slot is for, unless it is done.
+def run(results: Path, slot: Slot, evaluate: Evaluate, is_active: Known = _any) -> Told | None:
+    """Run a slot, unless it is finished.
 
     Args:
         results: the results folder.
-        slot: which.
-        evaluate: tries settings on one seed; whatever goes wrong is an outcome.
-        known: whether SLURM knows a job.
+        slot: the slot.
+        evaluate: evaluates settings on one seed; errors are returned as outcomes.
+        is_active: whether SLURM has a job of this number.
 
     Returns:
-        The trial; None of a fresh run for which there is none.
+        The trial; None for a fresh slot without a candidate.
 
     Raises:
         Damaged: the journal of the study cannot be read.
     """
-    opened = _open(results, slot.study, known)
+    opened = _open(results, slot.study, is_active)
     with _reading(folder_of(results, slot.study) / "journal"):
-        _told(opened, slot.study)
-    return (_again if slot.fresh else _searched)(opened, results, slot, evaluate, known)
+        _finished_trials(opened, slot.study)
+    return (_run_fresh if slot.fresh else _run_search)(opened, results, slot, evaluate, is_active)
 
 
-def _searched(
-    opened: optuna.Study, results: Path, slot: Slot, evaluate: Evaluate, known: Known
+def _run_search(
+    opened: optuna.Study, results: Path, slot: Slot, evaluate: Evaluate, is_active: Known
 ) -> Told:
     study, number, folder = slot.study, slot.number, folder_of(results, slot.study)
 
     def done() -> bool:
-        return number in _told(opened, study)
+        return number in _finished_trials(opened, study)
 
-    with locked(folder / f"{number}.held", done, known) as claim:
-        if claim is not None and not done():
-            with locked(folder / "ask.held", lambda: False, known):
-                trial = _asked(opened, study, number)
+    with locked(folder / f"{number}.held", done, is_active) as handle:
+        if handle is not None and not done():
+            with locked(folder / "ask.held", lambda: False, is_active):
+                trial = _ask_trial(opened, study, number)
             if trial is not None:
-                _tried(opened, study, trial, evaluate)
-    return _told(opened, study)[number]
+                _evaluate_trial(opened, study, trial, evaluate)
+    return _finished_trials(opened, study)[number]
 
 
-def _asked(opened: optuna.Study, study: Study, number: int) -> optuna.Trial | None:
-    """Settings for a slot; None if it is over now, having been left when all was known of it.
+def _ask_trial(opened: optuna.Study, study: Study, number: int) -> optuna.Trial | None:
+    """New settings for a slot; None if the slot is finished now.
 
-    Who was killed has left a running trial. Nobody works at one of this slot, whose lock is ours,
-    nor at one without a slot, for asking has a lock too.
+    A trial that is still running was left by a killed process: the caller holds the slot's lock,
+    and trials without a slot are created under the lock of asking. If its outcome is recorded, the
+    trial is settled; else it fails.
     """
     killed = 0
-    for left in opened.get_trials(deepcopy=False):
-        if left.user_attrs.get("slot", number) != number:
+    for earlier in opened.get_trials(deepcopy=False):
+        if earlier.user_attrs.get("slot", number) != number:
             continue
-        if left.state == TrialState.RUNNING:
-            if "told" in left.user_attrs:
-                _settle(opened, left, left.user_attrs["told"])
+        if earlier.state == TrialState.RUNNING:
+            if "told" in earlier.user_attrs:
+                _settle(opened, earlier, earlier.user_attrs["told"])
                 return None
-            opened.tell(left.number, state=TrialState.FAIL)
-        killed += "slot" in left.user_attrs
-    with warnings.catch_warnings():  # half of its samplers are "experimental" since years
+            opened.tell(earlier.number, state=TrialState.FAIL)
+        killed += "slot" in earlier.user_attrs
+    with warnings.catch_warnings():  # several samplers are marked experimental
         warnings.simplefilter("ignore", ExperimentalWarning)
         opened.sampler = _sampler(study, number)
-    names = study.space.items()
-    trial = opened.ask({name: _distribution(axis) for name, axis in names})
+    axes = study.space.items()
+    trial = opened.ask({name: _distribution(axis) for name, axis in axes})
     trial.set_user_attr("slot", number)
     if killed < ATTEMPTS:
         return trial
@@ -378,8 +381,10 @@ def _asked(opened: optuna.Study, study: Study, number: int) -> optuna.Trial | No
     return None
 
 
-def _tried(opened: optuna.Study, study: Study, trial: optuna.Trial, evaluate: Evaluate) -> None:
-    """Evaluate a trial seed after seed, as far as it is worth it, and say what came of it."""
+def _evaluate_trial(
+    opened: optuna.Study, study: Study, trial: optuna.Trial, evaluate: Evaluate
+) -> None:
+    """Evaluate a trial on one seed after another until it ends or is pruned; record it."""
     settings = _settings(study, trial.params)
     outcomes: list[Outcome] = []
     status, reason = COMPLETE, ""
@@ -408,72 +413,74 @@ def _tell(
     reason: str,
     outcomes: Sequence[Outcome],
 ) -> None:
-    about = {
+    record = {
         "settings": _settings(study, trial.params),
         "status": status,
         "reason": reason,
-        "outcomes": [vars(one) for one in outcomes],
+        "outcomes": [vars(outcome) for outcome in outcomes],
     }
-    trial.set_user_attr("told", about)
-    _settle(opened, trial, about)
+    trial.set_user_attr("told", record)
+    _settle(opened, trial, record)
 
 
 def _settle(
-    opened: optuna.Study, trial: optuna.Trial | FrozenTrial, about: Mapping[str, Any]
+    opened: optuna.Study, trial: optuna.Trial | FrozenTrial, record: Mapping[str, Any]
 ) -> None:
-    """End a trial. A failed one is worse than all others, which the sampler is to know."""
-    outcomes = [_outcome(one) for one in about["outcomes"]]
-    if about["status"] == SKIPPED:
+    """End a trial in Optuna. A failed trial gets infinite values, so that the sampler avoids it."""
+    outcomes = [_outcome(fields) for fields in record["outcomes"]]
+    if record["status"] == SKIPPED:
         opened.tell(trial.number, state=TrialState.FAIL)
-    elif about["status"] == PRUNED:
+    elif record["status"] == PRUNED:
         opened.tell(trial.number, state=TrialState.PRUNED)
-    elif about["status"] == FAILED:
+    elif record["status"] == FAILED:
         opened.tell(trial.number, [math.inf] * len(opened.directions))
     elif len(opened.directions) == 1:
         opened.tell(trial.number, mean(outcomes))
     else:
-        sums = map(sum, zip(*(one.values for one in outcomes), strict=True))
+        sums = map(sum, zip(*(outcome.values for outcome in outcomes), strict=True))
         opened.tell(trial.number, [total / len(outcomes) for total in sums])
 
 
 # ---------------------------------------------------------------------------------------------
-# The best once more.
+# Runs of the best trials on fresh seeds.
 
 
 def best(trials: Mapping[int, Told], number: int) -> list[Told]:
-    """The trials of the smallest mean scores, the best first; of equals the earlier."""
-    whole = [one for one in trials.values() if math.isfinite(one.score)]
-    return sorted(whole, key=lambda one: (one.score, one.slot))[:number]
+    """The trials with the smallest mean scores in ascending order; ties by slot."""
+    scored = [trial for trial in trials.values() if math.isfinite(trial.score)]
+    return sorted(scored, key=lambda trial: (trial.score, trial.slot))[:number]
 
 
 def luckiest(trials: Mapping[int, Told]) -> Told | None:
-    """The trial with the smallest score on any one seed, which is what the paper takes."""
-    scores = [(one.score, trial.slot) for trial in trials.values() for one in trial.outcomes]
+    """The trial with the smallest score on any single seed, as selected in the paper."""
+    scores = [
+        (outcome.score, trial.slot) for trial in trials.values() for outcome in trial.outcomes
+    ]
     scores = [pair for pair in scores if math.isfinite(pair[0])]
     return trials[min(scores)[1]] if scores else None
 
 
 def candidates(trials: Mapping[int, Told], number: int) -> list[Told]:
-    """What is run on fresh seeds: the best, what the paper would take, and the defaults."""
+    """The trials to run on fresh seeds: the best, the paper's choice, and the defaults."""
     chosen = [*best(trials, number), luckiest(trials), trials.get(0)]
-    worth = [one for one in chosen if one is not None and one.status != SKIPPED]
-    return list({one.slot: one for one in worth}.values())
+    usable = [trial for trial in chosen if trial is not None and trial.status != SKIPPED]
+    return list({trial.slot: trial for trial in usable}.values())
 
 
-def _again(
-    opened: optuna.Study, results: Path, slot: Slot, evaluate: Evaluate, known: Known
+def _run_fresh(
+    opened: optuna.Study, results: Path, slot: Slot, evaluate: Evaluate, is_active: Known
 ) -> Told | None:
     study, folder = slot.study, folder_of(results, slot.study)
-    asked = candidates(_told(opened, study), slot.best)
-    if slot.number >= len(asked):
+    chosen = candidates(_finished_trials(opened, study), slot.best)
+    if slot.number >= len(chosen):
         return None
-    number, settings = asked[slot.number].slot, asked[slot.number].settings
+    number, settings = chosen[slot.number].slot, chosen[slot.number].settings
 
     def missing() -> list[Cell]:
-        return [c for c in study.fresh if _fresh_name(number, c) not in opened.user_attrs]
+        return [cell for cell in study.fresh if _fresh_name(number, cell) not in opened.user_attrs]
 
-    with locked(folder / f"{number}.held", lambda: not missing(), known) as claim:
-        for cell in missing() if claim is not None else []:
+    with locked(folder / f"{number}.held", lambda: not missing(), is_active) as handle:
+        for cell in missing() if handle is not None else []:
             outcome = evaluate(settings, cell)
             opened.set_user_attr(_fresh_name(number, cell), vars(outcome))
-    return _told(opened, study)[number]
+    return _finished_trials(opened, study)[number]

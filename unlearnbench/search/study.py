@@ -1,8 +1,8 @@
-"""A search for a method's settings as plain data: on what, over what, by what. Imports no torch.
+"""A search for a method's settings as plain data: cells, axes, sampler. Imports no torch.
 
 A study is one (data set, model, training, forget set, method); its trials have slots 0, 1, 2, …,
-and slot 0 is the method as its option has it. A slot is a job like any other: it has a key, one
-process at a time works at it, and what has been tried is not tried again.
+and slot 0 is the method with its default settings. A slot is a job: it has a key, one process at
+a time runs it, and finished trials are not run again.
 """
 
 import copy
@@ -14,7 +14,7 @@ from typing import Any
 from unlearnbench.core.cell import Cell, Option, digest, written
 
 VERSION = 1
-"""Goes up when a trial of the same slot would come out otherwise."""
+"""Incremented when the result of a slot changes."""
 
 SAMPLERS = ("tpe", "nsga3", "random")
 
@@ -24,15 +24,16 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """What a search may choose for one hyper-parameter.
+    """The values that a search may choose for one hyper-parameter.
 
     Attributes:
-        default: the option's own value, which is always among those that can be chosen.
-        choices: the values, where they are listed; else those from ``low`` to ``high`` are meant.
-        low: the least.
-        high: the largest.
-        log: whether their logarithm is what is spread evenly.
-        zero: whether 0 can be chosen too, beside a range of logarithms.
+        default: the value of the method's option, which is always a valid choice.
+        choices: the values of a categorical axis; if empty, the axis is the range from ``low``
+            to ``high``.
+        low: the smallest value.
+        high: the largest value.
+        log: whether values are sampled on a logarithmic scale.
+        zero: whether 0 is a valid choice in addition to a logarithmic range.
     """
 
     default: Any
@@ -44,57 +45,60 @@ class Axis:
 
     @property
     def whole(self) -> bool:
-        """Whether it takes integers only."""
-        return all(type(one) is int for one in (self.default, self.low, self.high))
+        """Whether the axis has integers only."""
+        return all(type(value) is int for value in (self.default, self.low, self.high))
 
 
 def space(method: Option) -> dict[str, Axis]:
-    """The axes of a method's ``space`` that leave a choice, widened to hold its own defaults.
+    """The axes of a method's ``space`` with more than one value, extended by its defaults.
 
-    What its ``prepare`` step is told is left out: that is done once, before any request.
+    Parameters of the ``prepare`` step are left out: it runs once, before any request.
 
     Args:
-        method: an option.
+        method: a method option.
+
+    Returns:
+        Dotted name → axis.
     """
     axes = {}
-    for name, told in (method.get("space") or {}).items():
+    for name, spec in (method.get("space") or {}).items():
         if name.startswith("prepare."):
             continue
         default = _at(method["call"], name)
-        if "choices" in told:
-            choices = list(told["choices"])
+        if "choices" in spec:
+            choices = list(spec["choices"])
             choices += [default] if default not in choices else []
             if len(choices) > 1:
                 axes[name] = Axis(default, choices=tuple(choices))
             continue
-        zero = bool(told.get("zero", False))
-        low, high = told["low"], told["high"]
+        zero = bool(spec.get("zero", False))
+        low, high = spec["low"], spec["high"]
         if not (zero and default == 0):
             low, high = min(low, default), max(high, default)
-        axes[name] = Axis(default, low=low, high=high, log=bool(told.get("log")), zero=zero)
+        axes[name] = Axis(default, low=low, high=high, log=bool(spec.get("log")), zero=zero)
     return axes
 
 
 def _at(call: Option, name: str) -> Any:
-    for part in name.split("."):
-        call = call[part]
+    for key in name.split("."):
+        call = call[key]
     return call
 
 
 def changed(method: Option, settings: Settings) -> Option:
-    """The method with some of its hyper-parameters set.
+    """The method with some hyper-parameters replaced.
 
     Args:
-        method: an option.
+        method: a method option.
         settings: values by dotted name.
     """
     call = copy.deepcopy(dict(method["call"]))
     for name, value in settings.items():
-        *above, last = name.split(".")
-        place = call
-        for part in above:
-            place = place[part]
-        place[last] = value
+        *parents, last = name.split(".")
+        group = call
+        for parent in parents:
+            group = group[parent]
+        group[last] = value
     return {**method, "call": call}
 
 
@@ -103,12 +107,12 @@ class Study:
     """One search.
 
     Attributes:
-        cells: the method at its defaults, once a tuning seed.
-        fresh: the same with the seeds on which the best are run once more.
+        cells: cells of the method with default settings, one per tuning seed.
+        fresh: the same for the fresh seeds, on which the best trials run again.
         objective: ``retrained``, or ``no_retrain``.
         sampler: ``tpe``, ``nsga3`` or ``random``.
-        prune: whether a trial that is worse than most after a seed is left there.
-        seed: of the search's own draws.
+        prune: whether a trial stops after a seed at which its score is worse than the median.
+        seed: seed of the sampler.
     """
 
     cells: tuple[Cell, ...]
@@ -120,38 +124,38 @@ class Study:
 
     @property
     def cell(self) -> Cell:
-        """The cell of its first seed, for all that seeds do not change."""
+        """The cell of the first seed, for all that does not depend on the seed."""
         return self.cells[0]
 
     @property
     def pruned(self) -> bool:
-        """Whether trials may be: four values have no order to be worse by."""
+        """Whether trials are pruned; NSGA-III has four objectives, which have no order."""
         return self.prune and self.sampler != "nsga3"
 
     @cached_property
     def space(self) -> dict[str, Axis]:
-        """What there is to choose."""
+        """The axes of the method, by dotted name."""
         return space(self.cell.method)
 
     @cached_property
     def key(self) -> str:
-        """Over all that can change a trial; not over how many there are, nor the fresh seeds."""
+        """Digest of all that affects a trial, without the number of trials and the fresh seeds."""
         attack = written(self.cell.attack)
         ranges = written(self.cell.method.get("space") or {}, whole=True)
-        how = self.objective, self.sampler, self.pruned, self.seed
-        on = [cell.predictions_key for cell in self.cells]
-        return digest("study", VERSION, on, attack, ranges, *how)
+        options = self.objective, self.sampler, self.pruned, self.seed
+        cell_keys = [cell.predictions_key for cell in self.cells]
+        return digest("study", VERSION, cell_keys, attack, ranges, *options)
 
     @property
     def references(self) -> tuple[str, ...]:
-        """What is measured against: ``original`` always, ``retrained`` but for ``no_retrain``."""
+        """Reference models: ``original`` always, ``retrained`` unless ``no_retrain``."""
         return ("original", "retrained") if self.objective == "retrained" else ("original",)
 
     def needs(self, fresh: bool) -> Iterator[Cell]:
-        """The models that must be there before a trial, as cells.
+        """Cells of the models that trials require.
 
         Args:
-            fresh: of the trials on the fresh seeds.
+            fresh: whether the trials are those on the fresh seeds.
         """
         for cell in self.fresh if fresh else self.cells:
             yield cell.original()
@@ -161,14 +165,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Slot:
-    """One trial of a study, or one of the best of them once more on the fresh seeds.
+    """One trial of a study, or one of its best trials on the fresh seeds.
 
     Attributes:
-        study: whose.
-        number: of the trial; of the fresh ones its place among those that are run again.
-        fresh: whether it is one of these.
-        best: how many of the best are among these.
-        until: the time, as ``time.time`` tells it, from which on it is not begun.
+        study: the study.
+        number: number of the trial; for a fresh slot the index among the candidates.
+        fresh: whether the slot runs on the fresh seeds.
+        best: number of best trials among the candidates.
+        until: time in seconds since the epoch (``time.time``) after which the slot is not started.
     """
 
     study: Study
@@ -179,8 +183,8 @@ class Slot:
 
     @property
     def key(self) -> str:
-        """Of its job."""
+        """The key of the slot's job."""
         if not self.fresh:
             return digest("trial", self.study.key, self.number)
-        on = [cell.predictions_key for cell in self.study.fresh]
-        return digest("fresh", self.study.key, on, self.number, self.best)
+        cell_keys = [cell.predictions_key for cell in self.study.fresh]
+        return digest("fresh", self.study.key, cell_keys, self.number, self.best)

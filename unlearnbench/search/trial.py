@@ -1,6 +1,7 @@
-"""One trial of a search on one seed: unlearn in memory, and see how far from the wish it ends.
+"""One trial of a search on one seed: unlearn in memory and measure the distance to the target.
 
-Nothing that is made here is kept, and no test row is looked at. Axes: N rows, C classes.
+Models and predictions of a trial are not stored, and test rows are not used. Axes: N rows,
+C classes.
 """
 
 import math
@@ -35,78 +36,78 @@ Accuracies = tuple[float, float, float]
 def evaluator(
     workspace: Workspace, study: Study, keep: Callable[[BaseException], None]
 ) -> Evaluate:
-    """What tries settings on a seed for a study. It never raises: what went wrong is an outcome.
+    """A function that evaluates settings on one seed; it returns errors as outcomes.
 
     Args:
-        workspace: what to work with; models that are measured against come from its store.
-        study: which.
-        keep: told what was raised.
+        workspace: the device, and the store of the reference models.
+        study: the study.
+        keep: receives each unexpected error.
     """
 
     def evaluate(settings: Settings, cell: Cell) -> Outcome:
-        now, where = clock(workspace.device), device_name(workspace.device)
+        now, device = clock(workspace.device), device_name(workspace.device)
         start = now()
         try:
             values = objective(
                 workspace, study, replace(cell, method=changed(cell.method, settings))
             )
-        except RAISED as error:  # whatever a method raises is a trial, not a crash
+        except RAISED as error:  # an error of the method is an outcome of the trial
             status = SKIPPED if isinstance(error, Skip) else FAILED
             if status == FAILED and not isinstance(error, Failed):
                 keep(error)
             seconds = now() - start
-            return Outcome(cell.seed, (), math.inf, seconds, status, reason(error), where)
+            return Outcome(cell.seed, (), math.inf, seconds, status, reason(error), device)
         seconds = now() - start
         score = trial.tuning_score(values)
-        return Outcome(cell.seed, values, score, seconds, measured_on=where)
+        return Outcome(cell.seed, values, score, seconds, measured_on=device)
 
     return evaluate
 
 
 def objective(workspace: Workspace, study: Study, cell: Cell) -> tuple[float, float, float, float]:
-    """The four values of a cell's method; see ``trial.tuning_values``.
+    """The four objectives of a cell's method; see ``trial.tuning_values``.
 
-    Against the retrained model's accuracies, as in Deep Unlearn (arXiv 2410.01276). Who has no
-    retrained model takes ``no_retrain``: retain and validation rows are to be answered as well as
-    by the original, which is at hand, and forget rows as well as rows that it has never seen, the
-    validation rows:  RA = RA_O, FA = VA_O, VA = VA_O.  Where forget rows are easier or harder than
-    validation rows, as those of one class are, this asks for the wrong thing.
+    ``retrained`` compares with the accuracies of the retrained model, as in Deep Unlearn (arXiv
+    2410.01276). ``no_retrain`` needs only the original model: the target accuracy on retain and
+    validation rows is the original's, and on forget rows the original's on validation rows, which
+    it has not seen:  RA = RA_O, FA = VA_O, VA = VA_O.  This target is wrong where forget rows are
+    easier or harder than validation rows, as when they are one class.
 
     Args:
-        workspace: what to work with.
-        study: whose objective.
-        cell: with the settings that are tried.
+        workspace: the device, and the store of the reference models.
+        study: the study, which determines the target.
+        cell: the cell, with the settings of the trial.
 
     Raises:
         Failed: outputs are not finite.
-        Skip: the method cannot work on this cell, or there are no classes to be right about.
+        Skip: the method does not support this cell, or the data set has no classes.
     """
     data = dataset(cell, workspace.device)
     if not data.n_classes:
         raise Skip("a search looks at accuracies; this is a regression")
-    mine = _in_memory(workspace, cell)
-    mia = target(cell.attack["call"])
-    scores = mia[0](mine, **mia[1])
-    retain, forget, val = _accuracies(mine)
-    found = float(scores.metrics["mia_val"][0])
-    return trial.tuning_values((retain, forget, val), _wished(workspace, study, cell), found)
+    unlearned = _in_memory(workspace, cell)
+    attack = target(cell.attack["call"])
+    scores = attack[0](unlearned, **attack[1])
+    retain, forget, val = _accuracies(unlearned)
+    mia_val = float(scores.metrics["mia_val"][0])
+    return trial.tuning_values((retain, forget, val), _wished(workspace, study, cell), mia_val)
 
 
 def _in_memory(workspace: Workspace, cell: Cell) -> Predictions:
-    """What the cell's model says of retain, forget and validation rows, and of no others."""
+    """Predictions of the cell's model on retain, forget and validation rows only."""
     net, data = unlearn_in_memory(workspace, cell), dataset(cell, workspace.device)
-    parts = split_of(cell, data)
-    rows = (parts.retain, parts.forget, parts.val)
-    rows_N = torch.cat([one.cpu() for one in rows])
-    split_N = np.repeat(np.array(PARTS, np.int8), [len(one) for one in rows])
-    asked = batches(cell, data, rows_N.to(data.x.device), "all")
-    logits_NC = loop.logits(net, asked)
+    split = split_of(cell, data)
+    rows = (split.retain, split.forget, split.val)
+    rows_N = torch.cat([subset_rows.cpu() for subset_rows in rows])
+    split_N = np.repeat(np.array(PARTS, np.int8), [len(subset_rows) for subset_rows in rows])
+    inputs = batches(cell, data, rows_N.to(data.x.device), "all")
+    logits_NC = loop.logits(net, inputs)
     if not logits_NC.isfinite().all():
         raise Failed("outputs are not finite")
     status_N = np.select([split_N == RETAIN, split_N == FORGET], [RETAINED, FORGOTTEN], UNSEEN)
     return Predictions(
         logits_MQNC=logits_NC.numpy()[None, None],
-        y_N=asked.y.cpu().numpy(),
+        y_N=inputs.y.cpu().numpy(),
         rows_N=rows_N.numpy(),
         split_N=split_N,
         status_MN=status_N[None].astype(np.int8),
@@ -115,15 +116,15 @@ def _in_memory(workspace: Workspace, cell: Cell) -> Predictions:
     )
 
 
-def _accuracies(found: Predictions) -> Accuracies:
-    logits_NC = found.logits_MQNC[0, 0]
-    chosen = (found.split_N == part for part in PARTS)
-    retain, forget, val = (utility.accuracy(logits_NC[rows], found.y_N[rows]) for rows in chosen)
+def _accuracies(outputs: Predictions) -> Accuracies:
+    logits_NC = outputs.logits_MQNC[0, 0]
+    chosen = (outputs.split_N == subset for subset in PARTS)
+    retain, forget, val = (utility.accuracy(logits_NC[rows], outputs.y_N[rows]) for rows in chosen)
     return retain, forget, val
 
 
 def _wished(workspace: Workspace, study: Study, cell: Cell) -> Accuracies:
-    """The accuracies that the model should have."""
+    """The target accuracies."""
     if study.objective == "retrained":
         return _accuracies(predictions(workspace, replace(cell, method=cell.reference)))
     retain, _, val = _accuracies(predictions(workspace, cell.original()))
@@ -137,17 +138,17 @@ def tuning_values(
 
         J = (|RA_U − RA|/3, |FA_U − FA|/3, |VA_U − VA|/3, Disc),   Disc = |2·MIA − 1|
 
-    Deep Unlearn (arXiv 2410.01276), whose RA, FA, VA are the retrained model's.
+    Deep Unlearn (arXiv 2410.01276), where RA, FA, VA are those of the retrained model.
 
     Args:
-        unlearned: accuracies on retain, forget and validation rows.
-        wished: those that it should have.
-        mia: accuracy of the attack that tells forget rows from validation rows.
+        unlearned: accuracies of the unlearned model on retain, forget and validation rows.
+        wished: the target accuracies on the same rows.
+        mia: accuracy of the attack that distinguishes forget rows from validation rows.
     """
     retain, forget, val = (abs(u - w) / 3 for u, w in zip(unlearned, wished, strict=True))
     return retain, forget, val, 1 - indisc(mia)
 
 
 def tuning_score(values: Sequence[float]) -> float:
-    """Euclidean norm of the objectives: what they are ranked by."""
+    """Euclidean norm of the objectives, by which trials are ranked."""
     return float(np.linalg.norm(values))

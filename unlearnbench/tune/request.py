@@ -1,4 +1,4 @@
-"""What a search is requested to do."""
+"""The request of a hyper-parameter search: its studies and options."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from unlearnbench.sweep import local as launch
 SELECTIONS = ("robust", "paper", "no_retrain")
 
 OURS = ("seed", "attack", "defense")
-"""What a search sets itself."""
+"""Axes that a search sets itself."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the words of ``unlearnbench tune`` ask for.
+    """The studies and options that the arguments of ``unlearnbench tune`` request.
 
     Attributes:
-        studies: one a method on a data set, model and forget set.
-        left_out: methods that there is nothing to tune of, and why.
-        options: of ``conf/tuning.yaml``.
-        settings: of the config.
-        words: as they were typed.
+        studies: one study per method, data set, model and forget set.
+        left_out: name of a method without tunable settings → the reason.
+        options: the options of ``conf/tuning.yaml``.
+        settings: the settings of the config.
+        words: the arguments, as typed.
     """
 
     studies: tuple[Study, ...]
@@ -46,42 +46,45 @@ class Asked:
 
     @property
     def store(self) -> Store:
-        """Where originals and retrained models are."""
+        """The store of original and retrained models."""
         return Store(Path(self.settings["paths"]["store"]))
 
     @property
     def name(self) -> str:
-        """Of the runs that work at it."""
+        """The name of the runs of this search."""
         return f"tune-{digest(sorted(study.key for study in self.studies))[:8]}"
 
     @property
     def notes(self) -> list[str]:
-        """What is said of the methods that are left out."""
+        """One message per method that is left out."""
         return [f"left out: {name}, which {reason}" for name, reason in self.left_out.items()]
 
     @property
     def command(self) -> str:
-        """To type it again."""
+        """The command line that repeats this request."""
         return shlex.join(["unlearnbench", "tune", *self.words])
 
 
-def ask(words: Sequence[str]) -> Asked:
-    """The studies that words ask for.
+def ask(argv: Sequence[str]) -> Asked:
+    """The studies that the arguments request.
 
     Args:
-        words: of the command line, after ``tune``.
+        argv: the arguments of the command line after ``tune``.
 
     Raises:
-        ConfigError: a word is not valid.
+        ConfigError: an argument is not valid, or no method has tunable settings.
     """
-    _, _, overrides = parse_arguments("tune", words)
+    _, _, overrides = parse_arguments("tune", argv)
     options, overrides = compose.tuning(overrides)
     check_request(options)
     for text in overrides:
         if (name := text.lstrip("+").partition("=")[0].split(".")[0]) in OURS:
             instead = "seeds=…" if name == "seed" else "nothing: a search uses umia, and no defense"
             raise ConfigError(f"{text}: a search sets {name} itself; say {instead}")
-    cells_of = [[*one, "attack=umia", "defense=none"] for one in grid_of_search(overrides)]
+    cells_of = [
+        [*cell_overrides, "attack=umia", "defense=none"]
+        for cell_overrides in grid_of_search(overrides)
+    ]
     studies, left_out = [], {}
     for cell in compose.cells(cells_of):
         study = study_of(cell, options)
@@ -90,15 +93,15 @@ def ask(words: Sequence[str]) -> Asked:
         else:
             studies.append(study)
     if not studies:
-        told = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
-        raise ConfigError(f"nothing to tune: {told}")
+        reasons = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
+        raise ConfigError(f"nothing to tune: {reasons}")
     settings = compose.settings(cells_of[0])
     launch.check(settings)
-    return Asked(tuple(studies), left_out, options, settings, tuple(words))
+    return Asked(tuple(studies), left_out, options, settings, tuple(argv))
 
 
 def grid_of_search(overrides: Sequence[str]) -> list[list[str]]:
-    """The cells' overrides, but for seeds and attacks, which a study (``sweep=``) may name."""
+    """The overrides of each cell, without the seeds and attacks that a study (``sweep=``) names."""
     of_study = [
         text
         for text in compose.study(overrides)
@@ -120,7 +123,7 @@ def study_of(cell: Cell, options: Mapping[str, Any]) -> Study:
 
 
 def _untunable(cell: Cell) -> str | None:
-    """Why there is nothing to tune of a method; None if there is."""
+    """The reason why a method has no tunable settings; None if it has some."""
     if cell.is_original:
         return "does nothing"
     if cell.from_scratch or cell.traits.get("ensemble"):
@@ -131,14 +134,14 @@ def _untunable(cell: Cell) -> str | None:
 
 
 def check_request(options: Mapping[str, Any]) -> None:
-    """Refuse values of options that are not valid."""
-    for name, words in (("selection", SELECTIONS), ("sampler", SAMPLERS)):
-        if options[name] not in words:
-            raise ConfigError(f"{name}={options[name]}: must be one of {', '.join(words)}")
+    """Raise ConfigError if the value of an option is not valid."""
+    for name, valid in (("selection", SELECTIONS), ("sampler", SAMPLERS)):
+        if options[name] not in valid:
+            raise ConfigError(f"{name}={options[name]}: must be one of {', '.join(valid)}")
     for name in ("seeds", "fresh"):
-        listed = options[name]
-        if any(type(one) is not int or one < 0 for one in listed) or len({*listed}) < len(listed):
-            raise ConfigError(f"{name}={listed}: must be different whole numbers from 0 on")
+        seeds = options[name]
+        if any(type(seed) is not int or seed < 0 for seed in seeds) or len({*seeds}) < len(seeds):
+            raise ConfigError(f"{name}={seeds}: must be different whole numbers from 0 on")
     if not options["seeds"]:
         raise ConfigError("seeds=[]: a trial needs one at least")
     if both := sorted({*options["seeds"]} & {*options["fresh"]}):

@@ -1,6 +1,6 @@
-"""Hyper-parameter search: which studies words ask for, their jobs, what is chosen, what is written.
+"""Hyper-parameter search: request, plan of jobs, run, choice of settings, output files.
 
-The order is that of the file: ask, plan, run, choose, write. Imports no torch.
+The functions stand in this order. Imports no torch.
 """
 
 import time
@@ -19,81 +19,83 @@ from unlearnbench.tune.request import Asked, ask
 from unlearnbench.tune.write import log
 
 
-def plan(asked: Asked) -> Plan:
-    """The jobs that are left of the studies, and the models that they need.
+def plan(request: Asked) -> Plan:
+    """The jobs that remain of the studies, and the models that they need.
 
     Args:
-        asked: the studies.
+        request: the studies and options.
     """
-    options, slots = asked.options, []
+    options, slots = request.options, []
     until = None if options["timeout"] is None else time.time() + options["timeout"]
-    for study in asked.studies:
-        there = search.told(asked.results, study)
-        missing = [number for number in range(options["trials"]) if number not in there]
+    for study in request.studies:
+        finished = search.told(request.results, study)
+        missing = [number for number in range(options["trials"]) if number not in finished]
         slots += [Slot(study, number, until=until) for number in missing]
         if not study.fresh:
             continue
-        known = search.candidates(there, options["best"])
-        for place in range(options["best"] + 2):  # beside them the paper's choice, and the defaults
-            done = place >= len(known) or len(known[place].fresh) == len(study.fresh)
+        candidates = search.candidates(finished, options["best"])
+        for place in range(options["best"] + 2):  # and the paper's choice and the defaults
+            done = place >= len(candidates) or len(candidates[place].fresh) == len(study.fresh)
             if missing or not done:
                 slots.append(Slot(study, place, fresh=True, best=options["best"]))
-    return searched(slots, asked.store)
+    return searched(slots, request.store)
 
 
-def line(asked: Asked, todo: Plan) -> str:
-    """What there is to do, in a line."""
-    trials = [job for job in todo.jobs if job.slot is not None and not job.slot.fresh]
-    whole = len(asked.studies) * asked.options["trials"]
-    models = sum(job.slot is None for job in todo.jobs)
-    stored = sum(todo.in_store.values())
-    told = f"{len(asked.studies):,} studies of {asked.options['trials']:,} trials"
-    told += f": {len(trials):,} to do" + (f", {whole - len(trials):,} there" if trials else "")
+def line(request: Asked, job_plan: Plan) -> str:
+    """The number of jobs to do, in one line."""
+    trials = [job for job in job_plan.jobs if job.slot is not None and not job.slot.fresh]
+    total = len(request.studies) * request.options["trials"]
+    models = sum(job.slot is None for job in job_plan.jobs)
+    stored = sum(job_plan.in_store.values())
+    message = f"{len(request.studies):,} studies of {request.options['trials']:,} trials"
+    message += f": {len(trials):,} to do" + (f", {total - len(trials):,} there" if trials else "")
     if models or stored:
-        told += f"; {models:,} originals and retrains to train, {stored:,} in store"
-    return told
+        message += f"; {models:,} originals and retrains to train, {stored:,} in store"
+    return message
 
 
-def expected(words: Sequence[str]) -> tuple[str, pd.DataFrame, list[str]]:
-    """What there is to do, what it should cost by wave, and what is unknown of that or left out.
+def expected(argv: Sequence[str]) -> tuple[str, pd.DataFrame, list[str]]:
+    """The jobs to do, their estimated cost per wave, and notes on what is unknown or left out.
 
-    Trials are alike as other jobs are, so there is a price as soon as any were tried here.
+    Trials are priced as other jobs are: an estimate exists once a trial has run here.
 
     Args:
-        words: of the command line, after ``plan tune``.
+        argv: the arguments of the command line after ``plan tune``.
     """
-    asked = ask(words)
-    todo = plan(asked)
-    _, bill, unknown = estimate.expected(todo, asked.words, asked.settings)
-    return line(asked, todo), bill, [*unknown, *asked.notes]
+    request = ask(argv)
+    job_plan = plan(request)
+    _, bill, unknown = estimate.expected(job_plan, request.words, request.settings)
+    return line(request, job_plan), bill, [*unknown, *request.notes]
 
 
-def run(asked: Asked, todo: Plan, watch: Callable[[Plan], Watcher]) -> None:
-    """Do the jobs here; what is found is kept, and the log written, if they are interrupted too.
+def run(request: Asked, job_plan: Plan, watch: Callable[[Plan], Watcher]) -> None:
+    """Run the jobs on this machine. Results and the log are written after an interruption too.
 
     Args:
-        asked: the studies.
-        todo: their jobs.
-        watch: given the plan, returns who is told of its progress.
+        request: the studies and options.
+        job_plan: the jobs of the studies.
+        watch: maps the plan to the watcher that receives its progress.
     """
     try:
-        launch.carry_out(todo, asked.settings, asked.name, ["tune", *asked.words], watch)
+        launch.carry_out(job_plan, request.settings, request.name, ["tune", *request.words], watch)
     finally:
-        log(asked)
+        log(request)
 
 
-def submit(asked: Asked, todo: Plan) -> Iterator[str]:
-    """Hand the jobs to SLURM, and say where they are; the same command collects them afterwards.
+def submit(request: Asked, job_plan: Plan) -> Iterator[str]:
+    """Submit the jobs to SLURM, yielding messages; the same command collects the results later.
 
     Args:
-        asked: the studies.
-        todo: their jobs.
+        request: the studies and options.
+        job_plan: the jobs of the studies.
     """
-    yield line(asked, todo)
-    yield from control.submit_search(todo, ["tune", *asked.words], asked.settings, asked.name)
+    yield line(request, job_plan)
+    yield from control.submit_search(
+        job_plan, ["tune", *request.words], request.settings, request.name
+    )
     yield "when it is over, the same command without hydra/launcher writes tables and settings"
 
 
-def on_slurm(asked: Asked) -> bool:
-    """Whether the words ask for SLURM."""
-    return compose.launcher(asked.words)[0] == "slurm"
+def on_slurm(request: Asked) -> bool:
+    """Whether the arguments select the SLURM launcher."""
+    return compose.launcher(request.words)[0] == "slurm"

@@ -1,4 +1,4 @@
-"""Write trials and chosen settings."""
+"""Writing of trials and chosen settings."""
 
 import json
 import math
@@ -21,20 +21,22 @@ from unlearnbench.tune.choose import Found
 from unlearnbench.tune.request import Asked
 
 
-def log(asked: Asked) -> None:
-    """Write all trials of the studies as tables, a file a study."""
-    for study in asked.studies:
+def log(request: Asked) -> None:
+    """Write the trials of all studies as tables, one file per study."""
+    for study in request.studies:
         rows = [
-            row for one in search.told(asked.results, study).values() for row in _rows(study, one)
+            row
+            for trial in search.told(request.results, study).values()
+            for row in _rows(study, trial)
         ]
         if rows:
-            parts.write(asked.results / "trials", study.key, rows, schema.TRIALS)
+            parts.write(request.results / "trials", study.key, rows, schema.TRIALS)
 
 
 def _rows(study: Study, trial: Told) -> Iterator[dict[str, Any]]:
-    """A trial's rows: one a seed that it saw."""
+    """The rows of one trial: one per evaluated seed."""
     cell = study.cell
-    about = {
+    shared = {
         "study": study.key,
         **{axis: cell.names[axis] for axis in ("dataset", "model", "train", "forget", "method")},
         "overrides": cell.overrides,
@@ -47,65 +49,70 @@ def _rows(study: Study, trial: Told) -> Iterator[dict[str, Any]]:
         "version": version("unlearnbench"),
     }
     for phase, outcomes in (("search", trial.outcomes), ("fresh", trial.fresh)):
-        for one in outcomes:
-            values = one.values or (None,) * len(VALUES)
-            told = {"seed": one.seed, "score": one.score, "seconds": one.seconds, "phase": phase}
-            told |= {"status": one.status, "reason": one.reason or None}
-            told |= {"measured_on": one.measured_on}
-            yield {**about, **told, **dict(zip(VALUES, values, strict=True))}
+        for outcome in outcomes:
+            values = outcome.values or (None,) * len(VALUES)
+            row = {
+                "seed": outcome.seed,
+                "score": outcome.score,
+                "seconds": outcome.seconds,
+                "phase": phase,
+            }
+            row |= {"status": outcome.status, "reason": outcome.reason or None}
+            row |= {"measured_on": outcome.measured_on}
+            yield {**shared, **row, **dict(zip(VALUES, values, strict=True))}
 
 
 VALUES = ("retain_gap", "forget_gap", "val_gap", "disc_val")
-"""Columns of the log: the first three a third of the accuracies' differences."""
+"""Columns of the log: the first three are accuracy differences divided by 3."""
 
 
-def write(asked: Asked, there: Sequence[Found]) -> list[Path]:
-    """Write the settings that were chosen, a file a method; where the defaults won, the defaults.
+def write(request: Asked, study_results: Sequence[Found]) -> list[Path]:
+    """Write the chosen settings, one file per method; they may be the method's defaults.
 
     Args:
-        asked: the studies.
-        there: what they have found.
+        request: the studies and options.
+        study_results: the result of each study.
 
     Returns:
-        The folders.
+        The folders of the files.
     """
     folders = {}
-    for one in there:
-        if one.chosen is None:
+    for result in study_results:
+        if result.chosen is None:
             continue
-        folder = into(asked, one.study)
+        folder = into(request, result.study)
         folder.mkdir(parents=True, exist_ok=True)
         folders[folder] = True
-        path = folder / f"{one.study.cell.names['method']}.yaml"
-        text = OmegaConf.to_yaml(OmegaConf.create(_described(asked, one, one.chosen)))
+        path = folder / f"{result.study.cell.names['method']}.yaml"
+        text = OmegaConf.to_yaml(OmegaConf.create(_described(request, result, result.chosen)))
         head = f"# Written by unlearnbench tune; taken with tuned={folder.name}.\n"
         atomic.write(path, head + text)
     return list(folders)
 
 
-def into(asked: Asked, study: Study) -> Path:
-    """The folder of the settings that are found for a study."""
-    if asked.options["into"] is not None:
-        return expanded(asked.options["into"])
+def into(request: Asked, study: Study) -> Path:
+    """The folder of the chosen settings of a study."""
+    if request.options["into"] is not None:
+        return expanded(request.options["into"])
     names = study.cell.names
-    how = {"robust": ""}.get(asked.options["selection"], f"_{asked.options['selection']}")
-    return asked.results / "tuned" / f"{names['dataset']}_{names['model']}{how}"
+    suffix = {"robust": ""}.get(request.options["selection"], f"_{request.options['selection']}")
+    return request.results / "tuned" / f"{names['dataset']}_{names['model']}{suffix}"
 
 
-def _described(asked: Asked, one: Found, chosen: Told) -> dict[str, Any]:
+def _described(request: Asked, result: Found, chosen: Told) -> dict[str, Any]:
     call: dict[str, Any] = {}
     for name, value in chosen.settings.items():
-        *above, last = name.split(".")
-        place = call
-        for part in above:
-            place = place.setdefault(part, {})
-        place[last] = value
-    cell, study, options = one.study.cell, one.study, asked.options
+        *parents, last = name.split(".")
+        group = call
+        for parent in parents:
+            group = group.setdefault(parent, {})
+        group[last] = value
+    cell, study, options = result.study.cell, result.study, request.options
     states = (search.COMPLETE, search.PRUNED, search.FAILED, search.SKIPPED)
-    default = one.trials.get(0)
+    default = result.trials.get(0)
     measured = chosen.fresh or chosen.outcomes
     provenance = {
-        "command": asked.command,
+        "command": request.command,
         **{axis: cell.names[axis] for axis in ("dataset", "model", "train", "forget")},
         "overrides": cell.overrides,
         "method": cell.names["method"],
@@ -113,17 +120,17 @@ def _described(asked: Asked, one: Found, chosen: Told) -> dict[str, Any]:
         "objective": study.objective,
         "sampler": study.sampler,
         "selection": options["selection"],
-        "trials": {state: one.count(state) for state in states},
+        "trials": {state: result.count(state) for state in states},
         "trial": chosen.slot,
-        "seeds": [c.seed for c in study.cells],
-        "fresh_seeds": [c.seed for c in study.fresh],
+        "seeds": [seed_cell.seed for seed_cell in study.cells],
+        "fresh_seeds": [seed_cell.seed for seed_cell in study.fresh],
         "score_in_search": _number(search.mean(chosen.outcomes)),
         "score_on_fresh_seeds": _number(search.mean(chosen.fresh)),
-        "spread": stdev(o.score for o in measured) if len(measured) > 1 else None,
+        "spread": stdev(outcome.score for outcome in measured) if len(measured) > 1 else None,
         "default_in_search": _number(default.score if default else math.inf),
         "default_on_fresh_seeds": _number(search.mean(default.fresh if default else ())),
-        "seconds": round(one.seconds, 3),
-        "measured_on": one.measured_on,
+        "seconds": round(result.seconds, 3),
+        "measured_on": result.measured_on,
         "commit": commit(),
         "version": version("unlearnbench"),
     }
