@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from unlearnbench.results.frame import deduplicated
-from unlearnbench.results.parts import ATTEMPTS, decoded, is_complete, readable_parts, write
+from unlearnbench.results.parts import ATTEMPTS, decoded, read_parts, readable_parts, write
 from unlearnbench.results.schema import DAY, ROC, ROWS, SCORES
 
 
@@ -47,7 +47,7 @@ def _compacted(folder: Path, schema: pa.Schema, token: str) -> int:
     for attempt in range(ATTEMPTS):
         try:
             files = {path: _identity(path) for path in readable_parts([folder])}
-            table, readable = is_complete([*files], schema)
+            table, readable = read_parts([*files], schema)
             break
         except FileNotFoundError:  # another process is merging too
             time.sleep(0.001 * attempt)

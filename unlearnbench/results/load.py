@@ -19,8 +19,8 @@ from unlearnbench.core.errors import ConfigError
 from unlearnbench.results.frame import deduplicated, widen
 from unlearnbench.results.parts import (
     decoded,
-    is_complete,
     read_encoded,
+    read_parts,
     read_table,
     upgraded,
 )
@@ -210,7 +210,7 @@ def listed_cells(where: Sequence[Path], sweep: str) -> pd.DataFrame:
         names = ", ".join(sorted({name for folder in where for name in sweeps(folder)})) or "none"
         searched = ", ".join(map(str, where))
         raise FileNotFoundError(f"no sweep {sweep} in {searched}; there are: {names}")
-    table, readable = is_complete(existing, LISTED_CELLS, ["key", "utility_key", "model_key"])
+    table, readable = read_parts(existing, LISTED_CELLS, ["key", "utility_key", "model_key"])
     if not readable:
         message = f"{existing[0]} cannot be read: the command of the sweep {sweep} writes it again"
         raise ValueError(message)

@@ -57,7 +57,7 @@ def part(path: Path, schema: pa.Schema, repair: str) -> pa.Table:
         repair: advice on how to repair an unreadable part.
     """
     paths = [path] if path.exists() else []
-    return decoded(is_complete(paths, schema, repair=repair)[0], schema)
+    return decoded(read_parts(paths, schema, repair=repair)[0], schema)
 
 
 def read_table(folder: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -75,10 +75,10 @@ def read_encoded(
     for attempt in range(ATTEMPTS):
         paths = readable_parts(folders)
         try:
-            return is_complete(paths, schema, columns)[0]
+            return read_parts(paths, schema, columns)[0]
         except FileNotFoundError:  # ``compact`` has merged it since
             time.sleep(0.001 * attempt)
-    return is_complete(paths, schema, columns)[0]
+    return read_parts(paths, schema, columns)[0]
 
 
 def readable_parts(folders: Sequence[Path]) -> list[Path]:
@@ -96,7 +96,7 @@ def readable_parts(folders: Sequence[Path]) -> list[Path]:
         before = set(paths)
 
 
-def is_complete(
+def read_parts(
     paths: Sequence[Path],
     schema: pa.Schema,
     columns: list[str] | None = None,
@@ -136,10 +136,10 @@ def is_complete(
     if len(paths) == 1:
         usual_repair = REPAIR.get(paths[0].parent.name, "delete it").format(paths[0].name)
         damage.passed_over(paths[0], flaw, repair or usual_repair)
-        return is_complete([], schema, columns)
+        return read_parts([], schema, columns)
     half = len(paths) // 2
     (first, first_readable), (second, second_readable) = (
-        is_complete(subset, schema, columns, repair) for subset in (paths[:half], paths[half:])
+        read_parts(subset, schema, columns, repair) for subset in (paths[:half], paths[half:])
     )
     return joined([first, second]), [*first_readable, *second_readable]
 

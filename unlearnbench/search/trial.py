@@ -22,7 +22,6 @@ from unlearnbench.pipeline.outputs import predictions
 from unlearnbench.pipeline.rows import reason
 from unlearnbench.pipeline.split import split_of
 from unlearnbench.pipeline.workspace import Workspace, clock, device_name
-from unlearnbench.search import trial
 from unlearnbench.search.journal_study import FAILED, SKIPPED, Evaluate, Outcome
 from unlearnbench.search.study import Settings, Study, changed
 from unlearnbench.train import loop
@@ -58,14 +57,14 @@ def evaluator(
             seconds = now() - start
             return Outcome(cell.seed, (), math.inf, seconds, status, reason(error), device)
         seconds = now() - start
-        score = trial.tuning_score(values)
+        score = tuning_score(values)
         return Outcome(cell.seed, values, score, seconds, measured_on=device)
 
     return evaluate
 
 
 def objective(workspace: Workspace, study: Study, cell: Cell) -> tuple[float, float, float, float]:
-    """The four objectives of a cell's method; see ``trial.tuning_values``.
+    """The four objectives of a cell's method; see ``tuning_values``.
 
     ``retrained`` compares with the accuracies of the retrained model, as in Deep Unlearn (arXiv
     2410.01276). ``no_retrain`` needs only the original model: the target accuracy on retain and
@@ -90,7 +89,7 @@ def objective(workspace: Workspace, study: Study, cell: Cell) -> tuple[float, fl
     scores = attack[0](unlearned, **attack[1])
     retain, forget, val = _accuracies(unlearned)
     mia_val = float(scores.metrics["mia_val"][0])
-    return trial.tuning_values((retain, forget, val), _wished(workspace, study, cell), mia_val)
+    return tuning_values((retain, forget, val), _wished(workspace, study, cell), mia_val)
 
 
 def _in_memory(workspace: Workspace, cell: Cell) -> Predictions:
