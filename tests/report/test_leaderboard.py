@@ -331,3 +331,13 @@ def test_costs_of_several_devices_are_left_out_and_said_to_be() -> None:
     assert "RTE ↑" not in only(cells)
     told = leaderboard.note(pd.DataFrame(cells))
     assert told == "costs of tasks that were measured on several devices are left out"
+
+
+def test_a_mean_gap_has_no_interval_where_one_seed_has_none() -> None:
+    frame = pd.DataFrame(
+        {"u_gap": [0.1, 0.2], "u_gap_low": [0.05, np.nan], "u_gap_high": [0.15, np.nan]}
+    )
+    mean, half = leaderboard._gap(frame, "u")
+    assert mean == pytest.approx(0.15)
+    assert np.isnan(half)
+    assert leaderboard._gap(frame[:1], "u")[1] == pytest.approx(0.05)

@@ -117,7 +117,8 @@ def _gap(runs: pd.DataFrame, name: str) -> tuple[float, float]:
     if f"{name}_gap_high" not in finite:  # too few target models for an interval
         return float(finite[f"{name}_gap"].mean()), float("nan")
     half = (finite[f"{name}_gap_high"] - finite[f"{name}_gap_low"]) / 2
-    return float(finite[f"{name}_gap"].mean()), float(np.sqrt((half**2).sum()) / len(finite))
+    total = (half**2).sum(skipna=False)  # without one seed's interval there is none of the mean
+    return float(finite[f"{name}_gap"].mean()), float(np.sqrt(total) / len(finite))
 
 
 def _uses_val(cells: pd.DataFrame) -> bool:
