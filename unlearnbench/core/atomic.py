@@ -1,7 +1,7 @@
-"""Files that are whole or absent: written beside their place, flushed, renamed into it.
+"""Files that are complete or absent: a temporary file is written, flushed and renamed.
 
-The name of a temporary file is unique over processes and machines. It begins with a dot and ends
-with ``.tmp``, which nothing reads; a process that is killed leaves it, any other end deletes it.
+The name of a temporary file is unique across processes and machines. It begins with a dot and ends
+with ``.tmp``; no reader opens such a file. Only a process that is killed leaves one behind.
 """
 
 import os
@@ -15,11 +15,14 @@ from typing import BinaryIO
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its place, with the mode of the umask, as the block ends.
+    """Open a file for writing that replaces ``path`` when the block ends, with the umask's mode.
 
     Args:
-        path: its place, in a folder that exists; what is there already stays until then, and for
-            good where the block raises.
+        path: the final path, in a folder that exists. An existing file stays until the block ends,
+            and is not replaced if the block raises.
+
+    Raises:
+        IsADirectoryError: ``path`` is a folder.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -33,7 +36,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             EISDIR, "A folder is in place of a file; delete it", str(path)
         ) from None
     finally:
-        with suppress(OSError):  # the error that is under way says more
+        with suppress(OSError):  # the exception being raised is more informative
             temporary.unlink(missing_ok=True)
 
 
@@ -41,8 +44,8 @@ def write(path: Path, content: str | bytes) -> None:
     """Write a file, or replace it.
 
     Args:
-        path: in a folder that exists.
-        content: all of it.
+        path: the file, in a folder that exists.
+        content: the complete content; text is encoded as UTF-8.
     """
     with writing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

@@ -1,4 +1,4 @@
-"""Files that cannot be read: named with what repairs them, and passed over."""
+"""Warnings about unreadable files, which are skipped; each names the file and the repair."""
 
 import os
 import sys
@@ -12,16 +12,16 @@ from unlearnbench.core.errors import text_of
 
 
 class DamagedFile(UserWarning):
-    """A file is passed over; the message names it, the reason, and what to do."""
+    """A file is skipped; the message names the file, the reason and the repair."""
 
 
 def passed_over(path: Path, error: Exception | str, repair: str) -> None:
-    """Warn that a file is passed over.
+    """Warn that a file is skipped.
 
     Args:
-        path: of the file.
-        error: why it cannot be read.
-        repair: what to do about it, unless permission to read it is missing.
+        path: the file.
+        error: the reason why it cannot be read.
+        repair: the action that repairs it; replaced by another one for a ``PermissionError``.
     """
     reason = text_of(error) if isinstance(error, BaseException) else str(error)
     if isinstance(error, PermissionError):
@@ -30,21 +30,26 @@ def passed_over(path: Path, error: Exception | str, repair: str) -> None:
 
 
 def fits(value: Any, form: Any) -> bool:
-    """Whether a value from a JSON file has a form: a type, a list of a form, forms by key."""
+    """Whether a value from a JSON file matches a form.
+
+    Args:
+        value: the parsed value.
+        form: a type, a list with the form of its elements, or a dictionary of forms by key.
+    """
     if isinstance(form, dict):
         return isinstance(value, dict) and all(
             key in value and fits(value[key], inner) for key, inner in form.items()
         )
     if isinstance(form, list):
-        return isinstance(value, list) and all(fits(each, form[0]) for each in value)
+        return isinstance(value, list) and all(fits(element, form[0]) for element in value)
     return isinstance(value, form)
 
 
 def inside(folder: Path, end: str = "") -> list[Path]:
-    """The paths in a folder whose names have an end, sorted; none where there is no folder.
+    """The sorted paths in a folder whose names end with ``end``; empty for a missing folder.
 
     Raises:
-        OSError: the folder may not be read, which ``Path.glob`` takes for an empty one.
+        OSError: the folder cannot be read. ``Path.glob`` treats such a folder as empty.
     """
     try:
         return sorted(folder / name for name in os.listdir(folder) if name.endswith(end))
@@ -54,17 +59,17 @@ def inside(folder: Path, end: str = "") -> list[Path]:
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Inside the block such a warning is one line on standard error, and so is it said once."""
-    plain = warnings.showwarning
+    """Print each ``DamagedFile`` warning inside the block as one line on standard error."""
+    showwarning = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if issubclass(category, DamagedFile):
             sys.stderr.write(f"unlearnbench: {message}\n")
         else:
-            plain(message, category, *about, **more)
+            showwarning(message, category, *args, **kwargs)
 
     warnings.showwarning = show
     try:
         yield
     finally:
-        warnings.showwarning = plain
+        warnings.showwarning = showwarning

@@ -1,1 +1,1 @@
-"""Artifacts on disk by their keys, locks, and maintenance."""
+"""Artifacts on disk, addressed by key; locks; maintenance."""

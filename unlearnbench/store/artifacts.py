@@ -1,9 +1,9 @@
-"""Content-addressed artifacts: made once, complete or not there. Knows no machine learning.
+"""Content-addressed artifacts: made once, complete or absent. Independent of machine learning.
 
 An artifact is the folder ``<root>/ab/abcdef…/`` with its files and a ``manifest.json`` that holds
-their SHA-256. It is made in a sibling folder under a lock and renamed into place, the manifest
-written last, so that a crash leaves nothing a later run takes for a result. The sibling is its
-maker's alone: one whose lock was broken while it was still at work spoils nothing.
+their SHA-256. It is made in a sibling folder under a lock and renamed into place. The manifest is
+written last, so a later run never reads the output of a crashed process as a result. Each process
+has a sibling folder of its own, so a process whose lock was broken damages no artifact.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ from unlearnbench.store.lock import Known, locked
 MANIFEST = "manifest.json"
 
 SWEEPS = "sweeps"
-"""Folder of the lists of what sweeps need; no shard has such a name."""
+"""Folder of the lists of keys that sweeps need; no shard has this name."""
 
 KEY = re.compile(r"[0-9a-f]{64}")
 
 Make = Callable[[Path], Mapping[str, Any]]
 
 FEW = 4
-"""Keys of one shard up to which each is looked for; of more, the shard is listed."""
+"""Up to this many keys of one shard are checked one by one; for more, the shard is listed."""
 
 
 class Damaged(RuntimeError):
-    """An artifact's file is not what its manifest says."""
+    """A file of an artifact does not match the manifest."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Entry:
     manifest: Mapping[str, Any]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of its files.
+        """The bytes of one file.
 
         Raises:
-            Damaged: they are missing, or not those that were written.
+            Damaged: the file is missing, or its content does not match the manifest.
         """
         path = self.path / name
         if name in self.manifest.get("dropped", {}):
@@ -62,27 +62,27 @@ class Entry:
 
 
 class Store:
-    """Artifacts under one root folder, which several processes and machines may share."""
+    """Artifacts under one root folder, which several processes and machines can share."""
 
     def __init__(self, root: Path, known: Known = lambda job: True) -> None:
         """Open the store.
 
         Args:
-            root: its folder, which need not exist yet.
-            known: whether SLURM knows a job; asked about one that holds what is waited for.
+            root: the folder of the store; it need not exist yet.
+            known: whether SLURM knows a job; called for the job that holds a lock.
         """
         self.root = Path(root)
         self.known = known
 
     def path(self, key: str) -> Path:
-        """Where the artifact of a key lies, or would lie."""
+        """The path of a key's artifact, finished or not."""
         assert KEY.fullmatch(key), key
         return self.root / key[:2] / key
 
     def unfinished(self, key: str) -> Path:
-        """A file beside the artifact, for what its maker wants to find again if it is killed.
+        """The path of a sibling file in which the process that makes the artifact saves progress.
 
-        It is deleted when the artifact is done.
+        The file survives a kill, and is deleted when the artifact is finished.
         """
         return self._beside(key, "unfinished")
 
@@ -94,20 +94,20 @@ class Store:
         return (self.path(key) / MANIFEST).is_file()
 
     def present(self, keys: Iterable[str]) -> set[str]:
-        """Those of the keys whose artifacts are finished: for many, by few looks at the disk."""
+        """The keys whose artifacts are finished; large sets need few disk accesses."""
         shards: dict[str, set[str]] = {}
         for key in keys:
             shards.setdefault(key[:2], set()).add(key)
-        there: set[str] = set()
+        existing: set[str] = set()
         for shard, wanted in shards.items():
             if len(wanted) <= FEW:
-                there |= {key for key in wanted if self.has(key)}
+                existing |= {key for key in wanted if self.has(key)}
             else:
-                there |= wanted & self._listed(shard)
-        return there
+                existing |= wanted & self._listed(shard)
+        return existing
 
     def artifacts(self) -> Iterator[str]:
-        """Keys of all finished artifacts, by one look at each of 256 folders."""
+        """Keys of all finished artifacts, from one listing of each of 256 folders."""
         for shard in (f"{number:02x}" for number in range(256)):
             yield from (name for name in self._listed(shard) if KEY.fullmatch(name))
 
@@ -119,8 +119,8 @@ class Store:
         """A finished artifact.
 
         Raises:
-            FileNotFoundError: it is not there.
-            Damaged: its manifest cannot be read.
+            FileNotFoundError: the artifact does not exist.
+            Damaged: the manifest cannot be read.
         """
         path = self.path(key)
         text = (path / MANIFEST).read_bytes()
@@ -129,31 +129,33 @@ class Store:
             if not damage.fits(manifest, {"files": dict}):
                 raise ValueError
         except ValueError:
-            told = f"{path / MANIFEST} is damaged: delete {path}, and the next run makes it again"
-            raise Damaged(told) from None
+            message = (
+                f"{path / MANIFEST} is damaged: delete {path}, and the next run makes it again"
+            )
+            raise Damaged(message) from None
         return Entry(path, manifest)
 
     def get(self, key: str, make: Make) -> Entry:
-        """Load the artifact, or make it while everybody else waits.
+        """Load the artifact, or make it under a lock while other processes wait.
 
         Args:
             key: 64 hexadecimal digits.
-            make: writes files into the folder it is given, returns what the manifest should say.
-                If it raises, nothing is left behind.
+            make: writes files into the given folder and returns entries for the manifest. If it
+                raises, the folder is deleted.
         """
         while not self.has(key):
             self.path(key).parent.mkdir(parents=True, exist_ok=True)
             with locked(self._beside(key, "held"), lambda: self.has(key), self.known) as claim:
                 if claim is None or self.has(key):
                     continue
-                # Of who is gone: all others, for who holds the lock is the only one at work.
-                for left in self.path(key).parent.glob(f"{key}.*.tmp"):
-                    shutil.rmtree(left, ignore_errors=True)
+                # Only the lock holder writes, so the other temporary folders are abandoned.
+                for leftover in self.path(key).parent.glob(f"{key}.*.tmp"):
+                    shutil.rmtree(leftover, ignore_errors=True)
                 try:
                     self._make(key, self._beside(key, f"{claim.token}.tmp"), make)
                 except Exception:
-                    # Who has broken the lock of a process that only stood still has deleted what
-                    # it had made so far, and makes it again.
+                    # If another process broke the lock of this one while it was suspended, that
+                    # process has deleted this temporary folder and makes the artifact itself.
                     if not claim.lost:
                         raise
         return self.load(key)
@@ -161,12 +163,12 @@ class Store:
     def _make(self, key: str, temporary: Path, make: Make) -> None:
         temporary.mkdir()
         try:
-            told = make(temporary)
+            entries = make(temporary)
             files = {
                 p.name: hashlib.sha256(p.read_bytes()).hexdigest()
                 for p in sorted(temporary.iterdir())
             }
-            manifest = {"key": key, "files": files, **told}
+            manifest = {"key": key, "files": files, **entries}
             atomic.write(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
             _shared(temporary)
             self._put(key, temporary)
@@ -182,15 +184,15 @@ class Store:
             if error.errno not in (ENOTEMPTY, EEXIST):
                 raise
             if self.has(key):
-                return  # another copy of this job was first, and it made the same
-            shutil.rmtree(path)  # half of an artifact that somebody was deleting
+                return  # another copy of this job finished first, with the same result
+            shutil.rmtree(path)  # an artifact that another process was deleting
             temporary.rename(path)
 
     def drop(self, key: str, name: str) -> None:
         """Delete one file of a finished artifact; its checksum stays, under ``dropped``.
 
-        A reader at this moment finds the file, or a manifest that no longer lists it, or else it is
-        told that the file is missing.
+        A concurrent reader sees the file, or a manifest that no longer lists it, or gets an error
+        that the file is missing.
         """
         entry = self.load(key)
         if name in entry.manifest["files"]:
@@ -201,44 +203,44 @@ class Store:
         (entry.path / name).unlink(missing_ok=True)
 
     def remove(self, key: str) -> None:
-        """Delete an artifact, all of it or nothing."""
-        aside = self._beside(key, f"{secrets.token_hex(8)}.tmp")
-        self.path(key).rename(aside)
-        shutil.rmtree(aside)
+        """Delete an artifact atomically."""
+        temporary = self._beside(key, f"{secrets.token_hex(8)}.tmp")
+        self.path(key).rename(temporary)
+        shutil.rmtree(temporary)
 
     def refer(self, name: str, keys: Iterable[str]) -> None:
-        """Note that a sweep needs these artifacts, in place of what it needed before.
+        """Record the artifacts that a sweep needs; this replaces its earlier list.
 
-        In the store itself, for the sweeps of all who share it count.
+        The list lies in the store itself, because several results folders can share a store.
         """
         path, text = self.root / SWEEPS / f"{name}.txt", "\n".join(sorted(set(keys)))
         if path.is_file() and path.read_bytes() == text.encode():
-            return  # also where the store may only be read
+            return  # also correct for a read-only store
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(path, text)
 
     def references(self) -> dict[str, set[str]]:
-        """Keys of what the sweeps of all who share the store need, by their name.
+        """Keys of the artifacts that each sweep on this store needs, by name of the sweep.
 
         Raises:
-            OSError: a list, or the folder of them, cannot be read.
-            Damaged: a list is not as it was written.
+            OSError: a list, or the folder of lists, cannot be read.
+            Damaged: a list contains something else than keys.
         """
-        found = {}
+        keys_by_sweep = {}
         for path in damage.inside(self.root / SWEEPS, ".txt"):
             keys = path.read_text(errors="replace").split()
             if not keys or not all(map(KEY.fullmatch, keys)):
                 repair = "run the sweep's command, which writes it again, or delete it"
                 raise Damaged(f"{path} is no list of keys: {repair}, if nothing needs the sweep")
-            found[path.stem] = set(keys)
-        return found
+            keys_by_sweep[path.stem] = set(keys)
+        return keys_by_sweep
 
 
 def _shared(folder: Path) -> None:
-    """Give the files of an artifact the mode that the umask asks for, and flush them.
+    """Set the files of an artifact to the mode of the umask, and flush them.
 
-    Some libraries make files that their owner alone may read, whatever the umask; the manifest has
-    the mode that any new file gets in this folder.
+    Some libraries create files that only the owner can read, whatever the umask. The manifest has
+    the mode of any new file in this folder.
     """
     mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)
     for path in folder.iterdir():

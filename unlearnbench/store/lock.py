@@ -1,13 +1,13 @@
-"""A lock that processes on several machines share through a folder, on a network file system too.
+"""A lock that processes on several machines share through a folder, also on a network file system.
 
-The lock ``x.held`` is held while a folder of that name holds a file. The file tells who the holder
-is, is touched while he works, and has a token for its name that nobody else has. So two steps that
-POSIX and NFS make atomic are enough, and neither can hit the wrong lock:
+The lock ``x.held`` is held while a folder of that name contains a file. The file describes the
+owner, is touched while the owner works, and is named by a unique token. Two operations that are
+atomic on POSIX and NFS are enough, and neither can affect the wrong lock:
 
-    take     rename(a folder with my token, x.held)   fails if x.held holds a token
-    break    unlink(x.held/his token)                 fails if he is no longer the holder
+    take     rename(a folder with the own token, x.held)   fails if x.held contains a token
+    break    unlink(x.held/token of the holder)            fails if the holder has changed
 
-No clocks of two machines are compared: ages are taken on the file system's own clock.
+Clocks of different machines are never compared: ages are measured on the file system's clock.
 """
 
 import json
@@ -27,26 +27,26 @@ from typing import Any
 from unlearnbench.core import damage
 
 BEAT = 15.0
-"""Seconds from one touch of a held lock to the next, and from one look at its holder to the next
-by who waits."""
+"""Seconds between two touches of a held lock, and between two checks of its holder by a waiting
+process."""
 
 LIMIT = 120.0
-"""Seconds without a touch after which a lock is broken. Several beats, for a network file system
-may stall, and may show attributes that are a minute old."""
+"""Seconds without a touch after which a lock is broken. This is several beats, because a network
+file system can stall, and can show attributes that are a minute old."""
 
 LONGEST_NAP = 2.0
-"""Seconds between two looks of who waits, in the end; at first it looks fifty times a second."""
+"""Longest interval in seconds between two polls of a waiting process; the first is 0.02 s."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Attributes:
-        host: the machine, its boot and its namespace of process numbers; nobody else's.
-        pid: the process.
-        start: when it started, in the kernel's own count; None where that is not told.
-        cluster: its SLURM cluster, if it runs in a job.
+        host: unique name of the machine, its boot and its namespace of process numbers.
+        pid: the process number.
+        start: the start time in clock ticks of the kernel; None where it is not available.
+        cluster: the SLURM cluster, if the process runs in a job.
         job: the number of that job.
     """
 
@@ -57,7 +57,7 @@ class Owner:
     job: str | None = None
 
     def dead(self) -> bool:
-        """Whether it is known to be: it was a process of this machine, and is none now."""
+        """Whether it was a process of this machine and has ended."""
         if self.host != _host():
             return False
         try:
@@ -65,22 +65,22 @@ class Owner:
         except ProcessLookupError:
             return True
         except PermissionError:
-            pass  # of another user; its state can be read
+            pass  # a process of another user; its state can be read
         state, start = _stat(self.pid)
         return state in ("Z", "X") or (start is not None and start != self.start)
 
 
 OWNER = {"host": str, "pid": int, "start": int | None, "cluster": str | None, "job": str | None}
-"""The form of an owner in a file."""
+"""The form of an owner in a JSON file."""
 
 
-def owner(told: Mapping[str, Any]) -> Owner:
-    """The owner that a file names, in the form of ``OWNER``."""
-    return Owner(**{name: told[name] for name in OWNER})
+def owner(fields: Mapping[str, Any]) -> Owner:
+    """The owner from the fields of a file, in the form of ``OWNER``."""
+    return Owner(**{name: fields[name] for name in OWNER})
 
 
 def me() -> Owner:
-    """This process."""
+    """The owner that describes this process."""
     pid = os.getpid()
     environment = os.environ.get
     cluster, job = environment("SLURM_CLUSTER_NAME"), environment("SLURM_JOB_ID")
@@ -97,22 +97,22 @@ def _host() -> str:
 
 
 def _stat(pid: int) -> tuple[str | None, int | None]:
-    """State and start of a process of this machine, as Linux tells them."""
+    """State and start time of a process of this machine, from Linux' ``/proc/<pid>/stat``."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None, None
-    fields = told.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = text.rpartition(")")[2].split()  # the name before it can contain any character
     return fields[0], int(fields[19])
 
 
 @dataclass(frozen=True)
 class LockHandle:
-    """A lock that is held.
+    """A lock that this process holds.
 
     Attributes:
-        path: of the lock.
-        token: of the holder.
+        path: the folder of the lock.
+        token: the token of this holder.
     """
 
     path: Path
@@ -120,18 +120,18 @@ class LockHandle:
 
     @property
     def lost(self) -> bool:
-        """Whether somebody has broken it meanwhile."""
+        """Whether another process has broken the lock."""
         return not (self.path / self.token).exists()
 
 
 Known = Callable[[str], bool]
-"""Whether SLURM knows a job, by its number, to be pending or running. It is asked every ``BEAT``
-seconds by everybody who waits for a job's lock; where it cannot tell it must say yes."""
+"""Whether a job, by its number, is pending or running in SLURM. Each process that waits for the
+lock of a job calls it every ``BEAT`` seconds; it must return True where SLURM does not answer."""
 
 
 @dataclass
 class _Waiter:
-    """Somebody who wants a lock, and what it has seen of it."""
+    """A process that waits for a lock, with the times at which it checked each holder."""
 
     path: Path
     known: Known
@@ -139,17 +139,17 @@ class _Waiter:
     looked: dict[str, float] = field(default_factory=dict)
 
     def take(self) -> bool:
-        """Take the lock, if it is free."""
-        mine = self.path.with_name(f"{self.path.name}.{self.token}.claim")
-        mine.mkdir()
+        """Take the lock if it is free; return whether this process holds it now."""
+        folder = self.path.with_name(f"{self.path.name}.{self.token}.claim")
+        folder.mkdir()
         try:
-            (mine / self.token).write_text(json.dumps(asdict(me())))
-            mine.rename(self.path)
+            (folder / self.token).write_text(json.dumps(asdict(me())))
+            folder.rename(self.path)
         except OSError as error:
             with suppress(OSError):
-                (mine / self.token).unlink()
-                mine.rmdir()
-            # The answer to a rename may be lost on the way from the server, and it asked again.
+                (folder / self.token).unlink()
+                folder.rmdir()
+            # If the reply of an NFS server is lost, the client repeats a rename that has succeeded.
             if not (self.path / self.token).exists():
                 if error.errno not in (ENOTEMPTY, EEXIST):
                     raise
@@ -157,26 +157,26 @@ class _Waiter:
         return True
 
     def holder(self) -> str | None:
-        """The token of who holds the lock."""
+        """The token of the holder; None for a free lock."""
         with suppress(FileNotFoundError):
-            # NFS keeps a deleted file that somebody has open as .nfs…
+            # NFS renames a deleted file that is still open to .nfs…
             return next((name for name in os.listdir(self.path) if name[0] != "."), None)
         return None
 
     def evict_if_stale(self, holder: str) -> bool:
-        """Break the lock of a holder that is gone, and say whether it was broken now.
+        """Break the lock if its holder has ended; return whether this call broke it.
 
-        Whether a process of this machine is gone is seen each time; whether another one is, which
-        takes a file and a question to SLURM, once a beat.
+        Each call checks a holder on this machine. A holder on another machine, whose check needs
+        a file and a query to SLURM, is checked once per ``BEAT``.
         """
         mark = self.path / holder
         try:
-            with mark.open() as file:  # to open it is what makes NFS ask for its age anew
+            with mark.open() as file:  # opening the file makes NFS refresh its modification time
                 touched, maker = os.fstat(file.fileno()).st_mtime, _owner(file.read())
         except OSError as error:
             if error.errno not in (ENOENT, ESTALE):
                 raise
-            return False  # it has given the lock back
+            return False  # the holder has released the lock
         if maker is None or not maker.dead():
             now = time.monotonic()
             if now - self.looked.get(holder, -BEAT) < BEAT:
@@ -187,27 +187,27 @@ class _Waiter:
         try:
             mark.unlink()
         except FileNotFoundError:
-            return False  # somebody else who waits was first
+            return False  # another waiting process was first
         return True
 
 
-def _owner(told: str) -> Owner | None:
-    """Who a mark is of; None where it does not say, which is then known by its age only."""
+def _owner(text: str) -> Owner | None:
+    """The owner in the text of a lock's file; None for invalid text, where only the age counts."""
     with suppress(ValueError):
-        if damage.fits(read := json.loads(told), OWNER):
-            return owner(read)
+        if damage.fits(fields := json.loads(text), OWNER):
+            return owner(fields)
     return None
 
 
 def gone(owner: Owner | None, known: Known) -> bool:
-    """Whether a holder was a job of this cluster that SLURM knows no more."""
+    """Whether a holder was a job of this cluster and is no longer pending or running."""
     if owner is None or owner.job is None or owner.cluster is None:
         return False
     return owner.cluster == os.environ.get("SLURM_CLUSTER_NAME") and not known(owner.job)
 
 
 def clock(folder: Path) -> float:
-    """The time, as the file system that holds the folder has it."""
+    """The time in seconds on the clock of the folder's file system."""
     path = folder / f".{secrets.token_hex(8)}.clock"
     try:
         with path.open("x") as file:
@@ -220,42 +220,42 @@ def clock(folder: Path) -> float:
 def locked(
     path: Path, unless: Callable[[], bool], known: Known = lambda job: True
 ) -> Iterator[LockHandle | None]:
-    """Hold a lock inside the block; wait until it is free, or its holder is seen to be gone.
+    """Hold a lock inside the block; first wait until it is free or its holder has ended.
 
     Args:
-        path: of the lock; its folder exists.
-        unless: asked while waiting; once it says yes, the block gets None instead of the lock.
+        path: the lock, in a folder that exists.
+        unless: called while waiting; once it returns True, the block gets None and no lock.
         known: whether SLURM knows a job.
 
     Raises:
-        OSError: the folder cannot be written, or the lock of somebody who is gone not be broken.
+        OSError: the folder cannot be written, or the lock of an ended holder cannot be broken.
     """
     waiter, nap = _Waiter(path, known), 0.02
     while (holder := waiter.holder()) is not None or not waiter.take():
         if unless():
             yield None
             return
-        # What a network file system shows may be old: it is not looked at again at once.
+        # A network file system can show an old state, so the next poll follows after a pause.
         if holder is None or not waiter.evict_if_stale(holder):
             time.sleep(nap)
             nap = min(1.3 * nap, LONGEST_NAP)
-    mine, over = path / waiter.token, threading.Event()
-    threading.Thread(target=_beat, args=(mine, over), daemon=True).start()
+    mark, over = path / waiter.token, threading.Event()
+    threading.Thread(target=_beat, args=(mark, over), daemon=True).start()
     try:
         yield LockHandle(path, waiter.token)
     finally:
         over.set()
-        with suppress(OSError):  # broken, and held by another
-            mine.unlink()
+        with suppress(OSError):  # the lock was broken, and another process holds it
+            mark.unlink()
             path.rmdir()
 
 
-def _beat(mine: Path, over: threading.Event) -> None:
-    """Touch the lock now and then, by the file system's own clock."""
+def _beat(mark: Path, over: threading.Event) -> None:
+    """Touch the lock's file every ``BEAT`` seconds, by the file system's clock."""
     while not over.wait(BEAT):
         try:
-            os.utime(mine)
+            os.utime(mark)
         except FileNotFoundError:
-            return  # it was broken, or given back
+            return  # the lock was broken or released
         except OSError:
-            continue  # a stall; the next one may get through
+            continue  # a stalled file system; the next touch may succeed

@@ -1,4 +1,4 @@
-"""What is damaged in a store, what takes space, and what is not needed."""
+"""Damaged artifacts of a store, disk usage by kind, and what no sweep needs."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ HOUR = 3600.0
 
 
 def damaged(store: Store) -> Iterator[str]:
-    """What is wrong with artifacts, one line each; nothing if all are as they were written."""
+    """One line for each artifact or file that does not match what was written."""
     for key in store.artifacts():
         path = store.path(key)
         if (manifest := _manifest(store, key)) is None:
@@ -31,7 +31,7 @@ def damaged(store: Store) -> Iterator[str]:
 
 
 def _manifest(store: Store, key: str) -> Mapping[str, Any] | None:
-    """What an artifact's manifest says; None where it cannot be read."""
+    """The manifest of an artifact; None if it cannot be read."""
     try:
         return store.load(key).manifest
     except (OSError, Damaged):
@@ -39,7 +39,7 @@ def _manifest(store: Store, key: str) -> Mapping[str, Any] | None:
 
 
 def _flaw(path: Path, checksum: str) -> str | None:
-    """What is wrong with a file of an artifact."""
+    """What is wrong with a file of an artifact; None for an intact file."""
     try:
         with path.open("rb") as file:
             same = hashlib.file_digest(file, "sha256").hexdigest() == checksum
@@ -51,7 +51,7 @@ def _flaw(path: Path, checksum: str) -> str | None:
 
 
 def taken(store: Store) -> dict[str, tuple[int, int]]:
-    """How many there are of each kind, and their bytes; what is not finished is a kind too."""
+    """Number and bytes of artifacts of each kind; unfinished ones are a kind of their own."""
     number, size = Counter[str](), Counter[str]()
     for key in store.artifacts():
         path, kind = store.path(key), "damaged"
@@ -66,7 +66,7 @@ def taken(store: Store) -> dict[str, tuple[int, int]]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes in a file, or in the files of a folder; what goes meanwhile counts nothing."""
+    """Bytes of a file, or of the files in a folder; files deleted meanwhile count as 0."""
     with suppress(FileNotFoundError, NotADirectoryError):
         if not path.is_dir():
             return path.lstat().st_size
@@ -76,12 +76,12 @@ def size_of(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Waste:
-    """What nobody needs.
+    """Artifacts, weights and leftovers that can be deleted.
 
     Attributes:
-        artifacts: keys of those that no sweep needs.
-        weights: keys of unlearned models whose weights are not to be kept.
-        left: files and folders of makers that are gone.
+        artifacts: keys of artifacts that no sweep needs.
+        weights: keys of unlearned models whose weights need not be kept.
+        left: files and folders of processes that have ended.
     """
 
     artifacts: list[str]
@@ -90,67 +90,69 @@ class Waste:
 
 
 def waste(store: Store, *, days: float, keep: str) -> Waste:
-    """What nobody needs now. What is in the making, or was not touched for too short, is needed.
+    """Collect what can be deleted; artifacts in progress and recent files are excluded.
 
     Args:
-        store: whose.
-        days: least age of artifacts.
-        keep: ``all``, or ``predictions`` for weights of unlearned models not to be kept.
+        store: the store.
+        days: minimum age of artifacts, in days.
+        keep: ``all``, or ``predictions`` to include the weights of unlearned models.
     """
     wanted = set().union(*store.references().values())
     now = lock.clock(store.root)
-    there = set(store.artifacts())
+    existing = set(store.artifacts())
     artifacts = [
-        key for key in sorted(there - wanted) if now - _touched(store.path(key)) > 24 * HOUR * days
+        key
+        for key in sorted(existing - wanted)
+        if now - _touched(store.path(key)) > 24 * HOUR * days
     ]
-    weights = sorted(_droppable(store, there - set(artifacts))) if keep == "predictions" else []
-    left = []
+    weights = sorted(_droppable(store, existing - set(artifacts))) if keep == "predictions" else []
+    abandoned = []
     for path in leftovers(store):
-        key, _, what = path.name.partition(".")
-        if what == "unfinished":  # somebody will go on from it, if a sweep wants it
+        key, _, suffix = path.name.partition(".")
+        if suffix == "unfinished":  # a later process resumes from it, if a sweep needs it
             old = now - _touched(path) > 24 * HOUR * days
-            if key in there or (old and key not in wanted):
-                left.append(path)
-        elif now - _touched(path) > HOUR and not _in_the_making(store, key, what, now):
-            left.append(path)
-    return Waste(artifacts, weights, left)
+            if key in existing or (old and key not in wanted):
+                abandoned.append(path)
+        elif now - _touched(path) > HOUR and not _in_the_making(store, key, suffix, now):
+            abandoned.append(path)
+    return Waste(artifacts, weights, abandoned)
 
 
 def leftovers(store: Store) -> Iterator[Path]:
-    """What is in the shards beside artifacts: locks, and what is or was in the making."""
+    """Everything in the shards except artifacts: locks and unfinished artifacts."""
     for shard in sorted(filter(Path.is_dir, store.root.glob("[0-9a-f][0-9a-f]"))):
         yield from (shard / name for name in sorted(os.listdir(shard)) if not KEY.fullmatch(name))
 
 
 def _touched(path: Path) -> float:
-    """When somebody was last at work on it; for what is gone, now."""
+    """The latest modification time of a file or folder; infinity if it no longer exists."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        inside = [each.lstat().st_mtime for each in path.iterdir()] if path.is_dir() else []
+        inside = [file.lstat().st_mtime for file in path.iterdir()] if path.is_dir() else []
         return max([path.lstat().st_mtime, *inside])
     return float("inf")
 
 
-def _in_the_making(store: Store, key: str, what: str, now: float) -> bool:
-    """Whether it is of somebody who holds the artifact's lock, and is heard of."""
+def _in_the_making(store: Store, key: str, suffix: str, now: float) -> bool:
+    """Whether the path of this suffix belongs to an active holder of the artifact's lock."""
     if not KEY.fullmatch(key):
         return False
     with suppress(FileNotFoundError, NotADirectoryError):
         marks = store.path(key).with_suffix(".held").iterdir()
-        return any(m.name in what and now - _touched(m) < lock.LIMIT for m in marks)
+        return any(m.name in suffix and now - _touched(m) < lock.LIMIT for m in marks)
     return False
 
 
 def _droppable(store: Store, keys: set[str]) -> Iterator[str]:
-    """Unlearned models with weights, whose predictions are stored."""
-    manifests = {key: told for key in keys if (told := _manifest(store, key)) is not None}
-    predicted = [t.get("model") for t in manifests.values() if t.get("kind") == "predictions"]
+    """Keys of unlearned models with weights whose predictions are stored."""
+    manifests = {key: manifest for key in keys if (manifest := _manifest(store, key)) is not None}
+    predicted = [m.get("model") for m in manifests.values() if m.get("kind") == "predictions"]
     for key in manifests.keys() & set(map(str, predicted)):
         if manifests[key].get("role") == "unlearned" and manifests[key]["files"]:
             yield key
 
 
 def clear(path: Path) -> None:
-    """Delete what a process that is gone has left; a lock that has been taken since stays."""
+    """Delete a leftover of a process that has ended; a lock taken meanwhile stays."""
     with suppress(OSError):
         if path.suffix == ".held" and path.is_dir():
             for mark in path.iterdir():
@@ -164,5 +166,5 @@ def clear(path: Path) -> None:
 
 
 def weights(store: Store, key: str) -> list[str]:
-    """The files of an artifact."""
+    """Names of the files of an artifact."""
     return list(store.load(key).manifest["files"])

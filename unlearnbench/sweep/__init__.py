@@ -1,1 +1,1 @@
-"""From cells to jobs, and the processes that do them: on one machine or on SLURM."""
+"""Jobs for cells, and the processes that run them, on one machine or on SLURM."""

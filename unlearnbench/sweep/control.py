@@ -26,104 +26,104 @@ from unlearnbench.sweep.submit import Options, submitted
 
 def submit(
     cells: Sequence[Cell],
-    words: Sequence[str],
+    overrides: Sequence[str],
     settings: Mapping[str, Any],
     sweep: str,
     only: Collection[str] | None = None,
 ) -> Iterator[str]:
-    """Submit what the cells need to SLURM; say the plan first, then where it is.
+    """Submit the jobs of the cells to SLURM; yield messages: the plan, then the SLURM jobs.
 
     Args:
         cells: the grid, controls included.
-        words: overrides that say the same, and the launcher's.
-        settings: of the config.
-        sweep: its name.
-        only: keys of the cells to work at; all by default.
+        overrides: the overrides that describe the grid, and those of the launcher.
+        settings: the settings of the config.
+        sweep: name of the sweep.
+        only: keys of the cells to compute; all by default.
 
     Raises:
-        slurm.Refused: SLURM does not take it.
+        slurm.Refused: SLURM rejects the submission.
     """
     launch.check(settings)
-    todo = launch.planned(cells, settings, only)
-    ready, options = prepared_plan(todo, words, settings, _marked(sweep))
+    plan = launch.planned(cells, settings, only)
+    ready, options = prepared_plan(plan, overrides, settings, _marked(sweep))
     assert options is not None
-    yield todo.line(sum(len(array.tasks) for array in ready.arrays))
+    yield plan.line(sum(len(array.tasks) for array in ready.arrays))
     launch.keep_list(cells, settings, sweep)
-    if not todo.jobs:
+    if not plan.jobs:
         yield f"the tables: unlearnbench collect {sweep}"
         return
-    yield _handed_in(ready, options, words, settings, sweep)
+    yield _handed_in(ready, options, overrides, settings, sweep)
     yield f"how far it is: unlearnbench status {sweep}; its tables: unlearnbench collect {sweep}"
 
 
 def submit_search(
-    todo: Plan, words: Sequence[str], settings: Mapping[str, Any], name: str
+    plan: Plan, overrides: Sequence[str], settings: Mapping[str, Any], name: str
 ) -> Iterator[str]:
-    """Submit the trials of a search to SLURM; say where they are.
+    """Submit the trials of a search to SLURM; yield messages that name the SLURM jobs.
 
     Args:
-        todo: its jobs, of which there are some.
-        words: that it was asked with, the launcher's among them.
-        settings: of the config.
-        name: of the search.
+        plan: the jobs of the search, at least one.
+        overrides: the overrides of the search, those of the launcher included.
+        settings: the settings of the config.
+        name: name of the search.
 
     Raises:
-        slurm.Refused: SLURM does not take it.
+        slurm.Refused: SLURM rejects the submission.
     """
-    ready, options = prepared_plan(todo, words, settings, _marked(name))
+    ready, options = prepared_plan(plan, overrides, settings, _marked(name))
     assert options is not None
-    yield _handed_in(ready, options, words, settings, name)
+    yield _handed_in(ready, options, overrides, settings, name)
     yield f"how far it is: unlearnbench status {name}"
 
 
 def _marked(sweep: str) -> str:
-    """A name for the arrays of this go at it."""
+    """A unique name for the arrays of this run."""
     return f"{sweep}-{secrets.token_hex(2)}"
 
 
 def _handed_in(
     ready: Prepared,
     options: Options,
-    words: Sequence[str],
+    overrides: Sequence[str],
     settings: Mapping[str, Any],
     sweep: str,
 ) -> str:
-    """Submit what is prepared, as a run with a folder; returns where it is."""
-    todo = ready.plan
+    """Submit a prepared plan as a run with a folder; return a message with job numbers."""
+    plan = ready.plan
     launcher = {"name": "slurm", **vars(options)}
-    run = run_record.begin(sweep, todo, settings, words=list(words), launcher=launcher)
+    run = run_record.begin(sweep, plan, settings, words=list(overrides), launcher=launcher)
     tasks = {
         job.key: array.place(index)
         for array in ready.arrays
         for index, jobs in enumerate(array.tasks)
         for job in jobs
     }
-    run_record.write_jobs(run, run_record.listed(todo.jobs, tasks))
+    run_record.write_jobs(run, run_record.listed(plan.jobs, tasks))
     try:
         run = submitted(run, ready.arrays, settings, options)
     except BaseException as error:
-        with suppress(OSError):  # a full disk may be the reason
+        with suppress(OSError):  # a full disk can be the cause
             run.tell(refused=text_of(error))
         raise
     numbers = ", ".join(array["job"] for array in run.told["arrays"])
     return f"submitted as {sweep}, SLURM jobs {numbers}; logs in {run.folder / 'slurm'}"
 
 
-def found(sweep: str | None, words: Sequence[str]) -> tuple[Path, list[Run]]:
-    """The results folder that overrides say, and the runs of a sweep there."""
-    here = results_folder(words).absolute()
-    return here, run_record.runs(here, sweep)
+def found(sweep: str | None, overrides: Sequence[str]) -> tuple[Path, list[Run]]:
+    """The results folder that the overrides name, and the runs of a sweep in it."""
+    folder = results_folder(overrides).absolute()
+    return folder, run_record.runs(folder, sweep)
 
 
-def progress_of(sweep: str | None, words: Sequence[str]) -> Progress:
-    """How far a sweep is."""
-    folder, runs = found(sweep, words)
+def progress_of(sweep: str | None, overrides: Sequence[str]) -> Progress:
+    """The progress of a sweep."""
+    folder, runs = found(sweep, overrides)
     return progress(folder, Path(runs[-1].told["settings"]["paths"]["store"]), runs)
 
 
 @dataclass(frozen=True)
 class Again:
-    """What is to be tried again, and how; or why there is nothing."""
+    """A retry of a sweep: launcher, overrides, and keys of the cells, or why there are none."""
 
     sweep: str
     study: str | None
@@ -133,59 +133,60 @@ class Again:
     reason: str = ""
 
 
-def retry(sweep: str | None, flags: Collection[str], words: Sequence[str]) -> Again:
-    """Which cells of a sweep to try again: what failed or is missing, and is not under way.
+def retry(sweep: str | None, flags: Collection[str], overrides: Sequence[str]) -> Again:
+    """Choose the cells of a sweep to compute again: failed or missing, and not in progress.
 
     Args:
-        sweep: its name; the latest by default.
+        sweep: name of the sweep; the latest by default.
         flags: ``--failed``, ``--oom``.
-        words: overrides that are added to the sweep's own.
+        overrides: overrides that are added to those of the sweep.
 
     Raises:
-        ConfigError: more memory is asked for, and of how much is not known.
+        ConfigError: ``--oom`` is set and the memory of the sweep's tasks is not known, or the
+            run is a search.
     """
-    at = progress_of(sweep, words)
-    run = at.runs[-1]
+    state = progress_of(sweep, overrides)
+    run = state.runs[-1]
     _no_search(run)
-    chosen = at.chosen(failed="--failed" in flags, memory="--oom" in flags)
+    chosen = state.chosen(failed="--failed" in flags, memory="--oom" in flags)
     launcher = run.told["launcher"]
-    again = merged(run.told["words"], words)
+    merged_overrides = merged(run.told["words"], overrides)
     if "--oom" in flags:
-        again = merged(again, _more_memory(launcher, words))
-    studies = [word for word in again if word.startswith("sweep=")]
+        merged_overrides = merged(merged_overrides, _more_memory(launcher, overrides))
+    studies = [item for item in merged_overrides if item.startswith("sweep=")]
     study = run.sweep if studies else None
-    states = at.cells["state"].value_counts()
-    told = ", ".join(f"{states[state]:,} {state}" for state in STATES if state in states)
-    reason = f"nothing to try again; cells: {told}"
-    return Again(run.sweep, study, launcher["name"], again, chosen, reason)
+    counts = state.cells["state"].value_counts()
+    summary = ", ".join(f"{counts[name]:,} {name}" for name in STATES if name in counts)
+    reason = f"nothing to try again; cells: {summary}"
+    return Again(run.sweep, study, launcher["name"], merged_overrides, chosen, reason)
 
 
 def _no_search(run: Run) -> None:
-    """Refuse what is for sweeps, where it is about a search.
+    """Reject a run of a search, for commands that apply to sweeps only.
 
     Raises:
         ConfigError: the run is one of ``unlearnbench tune``.
     """
     if run.told["words"][:1] == ["tune"]:
-        again = shlex.join(["unlearnbench", *run.told["words"]])
-        raise ConfigError(f"{run.sweep} is a search, with no rows: it goes on with {again}")
+        command = shlex.join(["unlearnbench", *run.told["words"]])
+        raise ConfigError(f"{run.sweep} is a search, with no rows: it goes on with {command}")
 
 
-def _more_memory(launcher: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+def _more_memory(launcher: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     if launcher["name"] == "local":
-        return [] if any(word.startswith("workers=") for word in words) else ["workers=1"]
-    if any(word.startswith("hydra.launcher.mem=") for word in words):
+        return [] if any(item.startswith("workers=") for item in overrides) else ["workers=1"]
+    if any(item.startswith("hydra.launcher.mem=") for item in overrides):
         return []
     size = re.fullmatch(r"(\d+)(\D*)", str(launcher["mem"] or ""))
     if size is None:
-        told = "the sweep left the memory of a task to the cluster"
-        raise ConfigError(f"retry --oom: {told}; say how much: hydra.launcher.mem=16G")
+        cause = "the sweep left the memory of a task to the cluster"
+        raise ConfigError(f"retry --oom: {cause}; say how much: hydra.launcher.mem=16G")
     return [f"hydra.launcher.mem={2 * int(size[1])}{size[2]}"]
 
 
-def cancel(sweep: str | None, words: Sequence[str]) -> Iterator[str]:
-    """End what is under way of a sweep: SLURM's tasks, or the process that runs it here."""
-    _, runs = found(sweep, words)
+def cancel(sweep: str | None, overrides: Sequence[str]) -> Iterator[str]:
+    """End the SLURM tasks of a sweep, or the process that runs it here; yield messages."""
+    _, runs = found(sweep, overrides)
     for run in runs:
         if names := [array["name"] for array in run.told.get("arrays", ())]:
             slurm.cancel(names)
@@ -197,18 +198,18 @@ def cancel(sweep: str | None, words: Sequence[str]) -> Iterator[str]:
 
 
 def _is_at_work(run: Run) -> bool:
-    """Whether a local run's process is alive, here where it can be reached."""
+    """Whether the process of a local run is alive and runs on this machine."""
     paths = damage.inside(run.folder / "journal", ".jsonl")
     at_work = any(journal.alive(path, list(journal.lines(path))) for path in paths)
     beginner = owner(run.told["owner"])
     return at_work and beginner.host == me().host and not beginner.dead()
 
 
-def rows_there(sweep: str | None, words: Sequence[str]) -> tuple[str, Path, int]:
-    """A sweep's name, the results folder, and how many of its cells have no rows."""
-    folder, runs = found(sweep, words)
+def rows_there(sweep: str | None, overrides: Sequence[str]) -> tuple[str, Path, int]:
+    """A sweep's name, the results folder, and the number of its cells without rows."""
+    folder, runs = found(sweep, overrides)
     _no_search(runs[-1])
     store = Path(runs[-1].told["settings"]["paths"]["store"])
-    at = progress(folder, store, runs)
-    missing = ~at.cells["state"].isin(["done", "skipped", "failed"])
+    state = progress(folder, store, runs)
+    missing = ~state.cells["state"].isin(["done", "skipped", "failed"])
     return runs[-1].sweep, folder, int(missing.sum())

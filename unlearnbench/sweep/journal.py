@@ -1,9 +1,9 @@
-"""What a working process writes down while it works: one line a job begun, one a job settled.
+"""Journals of the working processes: one line when a job begins, one when it is settled.
 
-A journal is ``<run>/journal/<task>.jsonl``. Lines are appended whole, so that one killed in the
-middle of a write leaves at most one line that cannot be read, which is passed over. The file is
-touched every ``BEAT`` seconds: that is how others see that its process is alive. What a journal
-says never decides whether an artifact exists; that is the store's to say.
+A journal is the file ``<run>/journal/<task>.jsonl``. Lines are appended one by one, so a
+process that is killed leaves at most one unreadable line, which readers skip. The process touches
+the file every ``BEAT`` seconds to show that it is alive. The store decides whether an artifact
+exists; the journal never does.
 """
 
 import json
@@ -19,21 +19,21 @@ from unlearnbench.core import atomic, damage
 from unlearnbench.store.lock import OWNER, me, owner
 
 BEAT = 10.0
-"""Seconds from one touch of a journal to the next."""
+"""Seconds between two touches of a journal."""
 
 SILENT = 60.0
-"""Seconds without a touch after which nobody is taken to be writing any more: several beats, for
-a network file system shows other machines' touches late."""
+"""Seconds without a touch after which the process counts as ended. This is several beats, because
+a network file system shows touches by other machines late."""
 
 FAILED = "failed"
 
 
 class Journal:
-    """The journal of one task, opened by the process that works at it.
+    """The journal of one task, opened for writing by its working process.
 
     Args:
-        run: the run's folder.
-        task: the task's name. A task that is queued again goes on in the same file.
+        run: the folder of the run.
+        task: the name of the task. A task that is queued again appends to the same file.
     """
 
     def __init__(self, run: Path, task: str) -> None:
@@ -47,44 +47,44 @@ class Journal:
         self._beat = time.monotonic()
         self._write(did="started", owner=asdict(me()))
 
-    def _write(self, **told: Any) -> None:
-        line = (json.dumps({"at": time.time(), **told}) + "\n").encode()
-        while line:  # a disk that fills up takes a part, and raises at the next
+    def _write(self, **entries: Any) -> None:
+        line = (json.dumps({"at": time.time(), **entries}) + "\n").encode()
+        while line:  # a full disk can accept some of the bytes and raise at the next write
             line = line[os.write(self._file, line) :]
 
     def began(self, key: str) -> None:
-        """A job was handed out."""
+        """Record that a job was assigned to a worker."""
         self._write(did="began", key=key)
 
-    def settle(self, key: str, status: str, reason: str, **told: Any) -> None:
-        """A job is ``done``, ``skipped`` or ``failed``; what failed is known to later waves too."""
-        self._write(did=status, key=key, reason=reason, **told)
+    def settle(self, key: str, status: str, reason: str, **costs: Any) -> None:
+        """Record a job as ``done``, ``skipped`` or ``failed``; later waves see failures too."""
+        self._write(did=status, key=key, reason=reason, **costs)
         if status == FAILED:
             self._failed.mkdir(exist_ok=True)
             atomic.write(self._failed / key, reason)
 
     def ended(self) -> None:
-        """The process stops working, whether or not all is done."""
+        """Record that the process ends, whether or not all jobs are done."""
         self._write(did="ended")
 
     def beat(self) -> None:
-        """Say that this process is alive, if it is time to."""
+        """Touch the file if ``BEAT`` seconds have passed, to show that this process is alive."""
         if time.monotonic() - self._beat >= BEAT:
             self._beat = time.monotonic()
-            with suppress(OSError):  # a full or stalled disk stops nobody from working
+            with suppress(OSError):  # a full or stalled disk does not stop the work
                 os.utime(self.path)
 
     def failures(self, keys: set[str]) -> dict[str, str]:
-        """Which of some jobs are known to have failed in this run, and why."""
-        found = {}
+        """Reasons of those of the jobs that have failed in this run, by key."""
+        reasons = {}
         for key in keys:
             try:
-                found[key] = (self._failed / key).read_text(errors="replace")
+                reasons[key] = (self._failed / key).read_text(errors="replace")
             except FileNotFoundError:
                 continue
             except OSError as error:
-                found[key] = f"it has failed; why cannot be read: {error}"
-        return found
+                reasons[key] = f"it has failed; why cannot be read: {error}"
+        return reasons
 
 
 SETTLED = ("done", "skipped", FAILED)
@@ -95,23 +95,24 @@ SAYS: dict[str, dict[str, Any]] = {
     "ended": {},
     **{status: {"key": str, "reason": str} for status in SETTLED},
 }
-"""What else stands in a line, by what was done."""
+"""Form of the required entries of a line, by the value of ``did``."""
 
 COSTS = {"seconds": int | float, "bytes": int | float, "device": str}
-"""What a line of a settled job may say besides."""
+"""Form of the optional entries of a line for a settled job: seconds, bytes, and the device."""
 
 
-def _is_line(told: Any) -> bool:
-    if not damage.fits(told, {"did": str}) or told["did"] not in SAYS:
+def _is_line(record: Any) -> bool:
+    if not damage.fits(record, {"did": str}) or record["did"] not in SAYS:
         return False
-    costs = {name: form for name, form in COSTS.items() if name in told}
-    return damage.fits(told, SAYS[told["did"]] | costs)
+    costs = {name: form for name, form in COSTS.items() if name in record}
+    return damage.fits(record, SAYS[record["did"]] | costs)
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What stands in a journal, in its order; nothing where there is none.
+    """The records of a journal in order; none if the file does not exist.
 
-    A line that a crash has torn is passed over; what was never the beginning of one is named.
+    A line that a crash has cut off is skipped. Content that is no beginning of a line is reported
+    as damaged.
     """
     try:
         content = path.read_bytes()
@@ -122,13 +123,13 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     strange = 0
     for line in content.splitlines():
-        told = None
+        record = None
         with suppress(ValueError):
-            told = json.loads(line)
-        if _is_line(told):
-            assert told is not None
-            yield told
-        elif line and (told is not None or not line.startswith(b'{"at"')):
+            record = json.loads(line)
+        if _is_line(record):
+            assert record is not None
+            yield record
+        elif line and (record is not None or not line.startswith(b'{"at"')):
             strange += 1
     if strange:
         damage.passed_over(path, f"{strange} lines are none of a journal", REPAIR)
@@ -137,21 +138,21 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 REPAIR = "delete it: what is in the store and among the rows stays done"
 
 
-def alive(path: Path, told: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether somebody is still writing: has not said its end, is not seen to be gone, was heard.
+def alive(path: Path, records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a process still writes a journal: not ended, not dead, and with a recent touch.
 
     Args:
-        path: of the journal.
-        told: its lines.
+        path: the journal.
+        records: its records, as ``lines`` returns them.
     """
-    last = next((line for line in reversed(told) if line["did"] in ("started", "ended")), None)
+    last = next((line for line in reversed(records) if line["did"] in ("started", "ended")), None)
     if last is None or last["did"] == "ended":
         return False
     return not owner(last["owner"]).dead() and heard(path)
 
 
 def heard(path: Path) -> bool:
-    """Whether a file was touched within the last ``SILENT`` seconds."""
+    """Whether a file was touched less than ``SILENT`` seconds ago."""
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime < SILENT
     return False

@@ -1,4 +1,4 @@
-"""Carry out a plan: here, on worker processes of this machine, whose parent starts here."""
+"""Run the jobs of a plan on worker processes of this machine, under one working process."""
 
 import json
 import os
@@ -23,17 +23,17 @@ from unlearnbench.sweep import run_record
 from unlearnbench.sweep.plan import CRASH, Event, Orders, Plan, needed, plan
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-"""Two processes of one thread beat one of two, and two threads give other bits than one."""
+"""One thread per process: it is faster than two, and the number of threads changes the bits."""
 
 DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 STOPPED = (75, -signal.SIGTERM, -signal.SIGUSR2)
-"""How a host ends that was asked to: by itself, or by the signal if that came early."""
+"""Exit codes of a working process after a request to stop: its own code, or that of the signal."""
 
 
 class Watcher:
-    """Is told how the work goes on; this one does not say it to anybody."""
+    """Receives the events of a run; this base class ignores them."""
 
     def __enter__(self) -> "Watcher":
         return self
@@ -42,19 +42,19 @@ class Watcher:
         pass
 
     def event(self, event: Event) -> None:
-        """A job is settled."""
+        """Handle the event of a settled job."""
 
 
 class WorkerError(RuntimeError):
-    """The working process ended before the work did, or could not write rows."""
+    """The working process ended before all jobs were settled, or could not write rows."""
 
 
 class WorkerProcess:
-    """The working process: told orders, tells events, ends with the block it is used in.
+    """The working process: reads orders, writes events, and ends with the ``with`` block.
 
     Args:
-        orders: the jobs, where things lie, and on what to work.
-        errors: where it says whatever else it says.
+        orders: the jobs, the folders and the devices.
+        errors: the file for its standard error.
     """
 
     def __init__(self, orders: Orders, errors: TextIO) -> None:
@@ -67,7 +67,7 @@ class WorkerProcess:
         )
         assert self.process.stdin is not None
         try:
-            with suppress(BrokenPipeError):  # it ended at once; its log says why
+            with suppress(BrokenPipeError):  # the process ended at once; its log gives the reason
                 pickle.dump(orders, self.process.stdin)
                 self.process.stdin.flush()
         except BaseException:
@@ -78,11 +78,11 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Not in ``end``: a signal's handler calls that in the middle of reading.
+        # Not in ``end``, which a signal handler can call during a read from the pipe.
         self.end()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            with suppress(BrokenPipeError):  # orders that it has never read
+            with suppress(BrokenPipeError):  # orders that the process has not read
                 pipe.close()
 
     def __iter__(self) -> Iterator[Event]:
@@ -95,18 +95,18 @@ class WorkerProcess:
 
     @property
     def stopped(self) -> bool:
-        """Whether it has ended because it was asked to."""
+        """Whether the process has ended after a request to stop."""
         return self.process.poll() in STOPPED
 
     def stop(self, seconds: float) -> None:
-        """Ask it to stop, and wait for that; then end it."""
+        """Request a stop, wait up to ``seconds`` for it, then end the process."""
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             self.process.send_signal(signal.SIGUSR2)
             self.process.wait(seconds)
         self.end()
 
     def end(self) -> None:
-        """End it now, unless it has ended; its workers end with it."""
+        """Kill the process if it still runs; its workers end with it."""
         self.process.kill()
         self.process.wait()
 
@@ -120,95 +120,99 @@ def run(
     only: Collection[str] | None = None,
     watch: Callable[[Plan], Watcher] = lambda plan: Watcher(),
 ) -> pd.DataFrame:
-    """Make what is missing for the cells' rows, and return these rows.
+    """Compute what the rows of the cells still need, and return these rows.
 
     Args:
         cells: the grid, controls included.
         settings: ``paths``, ``device`` and ``workers`` of the config.
-        sweep: name to keep the list of cells under.
-        words: overrides that say the same, for ``unlearnbench retry``.
-        only: keys of those of the cells that are to be worked at; all by default.
-        watch: given the plan, returns who is told of its progress.
+        sweep: name under which the list of cells is stored.
+        words: overrides that describe the same grid, for ``unlearnbench retry``.
+        only: keys of the cells to compute; all by default.
+        watch: maps the plan to the watcher that receives the events.
 
     Raises:
-        ConfigError: ``device`` or ``workers`` is nothing to work on.
-        WorkerError: the working process died, or could not write rows; running again goes on
-            from there.
+        ConfigError: ``device`` or ``workers`` is not valid.
+        WorkerError: the working process died, or could not write rows; another call continues
+            from the finished artifacts.
     """
     check(settings)
     folder = Path(settings["paths"]["results"])
-    todo = planned(cells, settings, only)
+    job_plan = planned(cells, settings, only)
     if sweep is not None:
         keep_list(cells, settings, sweep)
-    carry_out(todo, settings, sweep or run_record.SINGLE, words, watch)
+    carry_out(job_plan, settings, sweep or run_record.SINGLE, words, watch)
     keys = {key for cell in cells for key in cell.row_keys}
     return load.load_results(folder, keys=keys)
 
 
 def carry_out(
-    todo: Plan,
+    job_plan: Plan,
     settings: Mapping[str, Any],
     sweep: str,
-    words: Sequence[str],
+    overrides: Sequence[str],
     watch: Callable[[Plan], Watcher],
 ) -> None:
-    """Do the jobs of a plan on worker processes of this machine, as a run with a folder.
+    """Run the jobs of a plan on worker processes of this machine, as a run with a folder.
 
     Args:
-        todo: the plan.
+        job_plan: the plan.
         settings: ``paths``, ``device`` and ``workers`` of the config.
-        sweep: the name of what it is a go at.
-        words: that it was asked with.
-        watch: given the plan, returns who is told of its progress.
+        sweep: name of the sweep or search.
+        overrides: the overrides of the command.
+        watch: maps the plan to the watcher that receives the events.
 
     Raises:
         WorkerError: the working process died, or could not write rows.
     """
     folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
     folder.mkdir(parents=True, exist_ok=True)
-    with watch(todo) as watcher:
-        if todo.jobs:
-            told = {"words": list(words), "launcher": {"name": "local"}}
-            run = run_record.begin(sweep, todo, settings, **told)
+    with watch(job_plan) as watcher:
+        if job_plan.jobs:
+            entries = {"words": list(overrides), "launcher": {"name": "local"}}
+            run = run_record.begin(sweep, job_plan, settings, **entries)
             run_record.write_jobs(
-                run, run_record.listed(todo.jobs, dict.fromkeys(todo.keys, "local"))
+                run, run_record.listed(job_plan.jobs, dict.fromkeys(job_plan.keys, "local"))
             )
             device, workers = settings["device"], settings["workers"]
-            orders = Orders(todo.jobs, folder, store, run.folder, "local", device, workers)
+            orders = Orders(job_plan.jobs, folder, store, run.folder, "local", device, workers)
             _work(orders, watcher)
 
 
 def keep_list(cells: Sequence[Cell], settings: Mapping[str, Any], sweep: str) -> None:
-    """Keep the list of a sweep's cells beside the rows, and in the store of what they need.
+    """Write the list of a sweep's cells to the results, and the keys they need to the store.
 
     Args:
         cells: the grid, controls included.
         settings: ``paths`` of the config.
-        sweep: its name.
+        sweep: name of the sweep.
     """
     folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
     run_record.write_cells(folder, sweep, cells)
-    # A store may serve several results folders with sweeps of one name.
+    # Several results folders, with sweeps of the same name, can share a store.
     Store(store).refer(f"{sweep}-{digest(str(folder.resolve()))[:8]}", needed(cells))
 
 
 def planned(
     cells: Sequence[Cell], settings: Mapping[str, Any], only: Collection[str] | None = None
 ) -> Plan:
-    """The plan for some cells, by what is in the store and among the rows.
+    """The plan for some cells, without what the store and the rows contain already.
 
     Args:
         cells: the grid.
         settings: ``paths`` of the config.
-        only: keys of those of the cells that are to be worked at; all by default.
+        only: keys of the cells to compute; all by default.
     """
     folder, store = Path(settings["paths"]["results"]), Path(settings["paths"]["store"])
-    asked = cells if only is None else [cell for cell in cells if cell.key in only]
-    return plan(asked, Store(store), load.finished(folder))
+    selected = cells if only is None else [cell for cell in cells if cell.key in only]
+    return plan(selected, Store(store), load.finished(folder))
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Refuse what the working process could not make sense of: it starts seconds later."""
+    """Check ``device`` and ``workers`` before the working process starts, which takes seconds.
+
+    Raises:
+        ConfigError: one of them is not valid.
+    """
     device, workers = settings["device"], settings["workers"]
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
         raise ConfigError(f"device={device}: must be auto, cpu, cuda or cuda:N")
@@ -219,23 +223,23 @@ def check(settings: Mapping[str, Any]) -> None:
 def _work(orders: Orders, watcher: Watcher) -> None:
     log = orders.results / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     log.parent.mkdir(exist_ok=True)
-    left, said = len(orders.jobs), ""
+    remaining, log_text = len(orders.jobs), ""
     unwritten = {}
     with log.open("w") as errors:
         try:
-            with WorkerProcess(orders, errors) as host:
-                for event in host:
+            with WorkerProcess(orders, errors) as process:
+                for event in process:
                     watcher.event(event)
-                    left -= 1
+                    remaining -= 1
                     if event.kind == "rows" and event.status == "failed":
                         unwritten[event.key] = event.reason
         finally:
-            said = log.read_text(errors="replace").strip()
-            if not said:
+            log_text = log.read_text(errors="replace").strip()
+            if not log_text:
                 with suppress(OSError):
                     log.unlink()
-    if left:
-        last = said.splitlines()[-1] if said else "without a word"
+    if remaining:
+        last = log_text.splitlines()[-1] if log_text else "without a word"
         raise WorkerError(f"the working process ended: {last} (see {log})")
     if unwritten:
         cells = sum(len(job.cells) for job in orders.jobs if job.key in unwritten)

@@ -1,16 +1,16 @@
-"""What this machine has to work on, as plans and the working process count it. Imports no torch."""
+"""CPU cores and GPUs of this machine, for plans and for the working process. Imports no torch."""
 
 import os
 from pathlib import Path
 
 
 def places(wanted: str, workers: int | None, gpus: int) -> list[str]:
-    """The device of each worker: by default one a CPU core, or two a GPU.
+    """The device of each worker; by default one worker per CPU core, or two per GPU.
 
     Args:
         wanted: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        workers: how many; None for the default.
-        gpus: how many there are to use.
+        workers: number of workers; None for the default.
+        gpus: number of usable GPUs.
     """
     if wanted == "cpu" or (wanted == "auto" and not gpus):
         return ["cpu"] * (workers or cores())
@@ -20,14 +20,14 @@ def places(wanted: str, workers: int | None, gpus: int) -> list[str]:
 
 
 def cores() -> int:
-    """Cores this process may use; SLURM and containers give fewer than there are."""
+    """Number of CPU cores that this process can use; SLURM and containers restrict them."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def gpus(devices: Path = Path("/dev")) -> int:
-    """NVIDIA GPUs that this process may use, without asking torch, whose import takes seconds.
+    """Number of NVIDIA GPUs that this process can use, without torch, whose import takes seconds.
 
     Args:
         devices: the folder of device files.
@@ -36,8 +36,8 @@ def gpus(devices: Path = Path("/dev")) -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return present
-    named = [word.strip() for word in visible.split(",")]
-    stop = next((place for place, word in enumerate(named) if word in ("", "-1")), len(named))
+    named = [name.strip() for name in visible.split(",")]
+    stop = next((place for place, name in enumerate(named) if name in ("", "-1")), len(named))
     return (
-        min(stop, present) if all(word.isdigit() for word in named[:stop]) else stop * bool(present)
+        min(stop, present) if all(name.isdigit() for name in named[:stop]) else stop * bool(present)
     )

@@ -1,20 +1,20 @@
-"""How this process gets and gives back memory: nothing of what is computed, only how fast."""
+"""Memory settings of this process; they affect its speed, never its results."""
 
 import ctypes
 import gc
 from contextlib import suppress
 
 ALLOCATIONS = 100_000
-"""Objects made until garbage is looked for, in a command."""
+"""Number of allocated objects after which a command collects garbage."""
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # as <malloc.h> numbers them
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # numbers from <malloc.h>
 
 
 def keep_freed() -> None:
-    """Tell the C library to keep what is freed. glibc only.
+    """Make the C library keep freed memory. glibc only.
 
-    What a step of a training frees, the next one asks for again, and so does a table. Fetching
-    fresh pages instead takes 5 % of a ResNet-18 step.
+    Each training step allocates the memory that the step before has freed, and so do tables.
+    Mapping new pages instead takes 5 % of a ResNet-18 step.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -24,9 +24,9 @@ def keep_freed() -> None:
 
 
 def collect_seldom() -> None:
-    """Look for garbage after more objects than Python does of itself.
+    """Collect garbage less often than Python's default.
 
-    A command makes many while it starts, of which hardly one is garbage; to look for it after each
-    700 takes much of its time.
+    A command creates many objects at its start, and almost none of them is garbage. A collection
+    after every 700 of them takes much of the start time.
     """
     gc.set_threshold(ALLOCATIONS)

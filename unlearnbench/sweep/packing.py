@@ -1,4 +1,4 @@
-"""From the jobs of a plan to tasks that last about as long as wished. Imports no torch."""
+"""Pack the jobs of a plan into tasks of about a target length. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from unlearnbench.sweep.plan import Job
 
 @dataclass(frozen=True)
 class Request:
-    """What each task of an array gets: processes that work, CPU cores, GPUs."""
+    """Resources of each task of an array: worker processes, CPU cores, GPUs."""
 
     workers: int
     cpus: int
@@ -17,7 +17,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Array:
-    """Tasks of one wave with one request; a task is some jobs."""
+    """Tasks of one wave with the same request; a task is a tuple of jobs."""
 
     name: str
     wave: int
@@ -25,12 +25,12 @@ class Array:
     tasks: tuple[tuple[Job, ...], ...]
 
     def place(self, task: int) -> str:
-        """The name of one of its tasks."""
+        """The name of a task, given its index."""
         return f"{self.name}-{task}"
 
 
 def on_gpu(job: Job) -> bool:
-    """Whether a job is better done on a GPU: all but attacks on outputs that are stored."""
+    """Whether a job runs faster on a GPU: every job except attacks on stored outputs."""
     attacks = (cell.attack.get("traits") or {} for cell in job.cells)
     return job.kind != "rows" or any(traits.get("white_box") for traits in attacks)
 
@@ -38,16 +38,16 @@ def on_gpu(job: Job) -> bool:
 def tasks(
     jobs: Sequence[Job], seconds: Mapping[str, float], target: float, workers: int
 ) -> list[tuple[Job, ...]]:
-    """Pack jobs into tasks of about the target's length, those on one data set together.
+    """Pack jobs into tasks of about the target length, with jobs on the same data set together.
 
     With W workers a task of jobs that take s₁, s₂, … lasts at least Σsᵢ/W. A job that takes longer
     than the target shares its task with W − 1 others.
 
     Args:
-        jobs: in an order in which they can be done; it is kept within a task.
-        seconds: of each job, by key.
-        target: seconds that a task should last.
-        workers: of a task.
+        jobs: the jobs in an executable order, which is preserved within a task.
+        seconds: duration of each job, by key.
+        target: target length of a task in seconds.
+        workers: number of workers per task.
     """
     packed: list[list[Job]] = []
     length = 0.0
@@ -72,18 +72,18 @@ def arrays(
     """The arrays of a plan, in the order of its waves.
 
     Args:
-        name: that theirs begin with.
-        jobs: of the plan.
-        seconds: of each job, by key.
-        requests: of tasks whose jobs are better done on a GPU, and of the others.
-        target: seconds that a task should last.
-        most: tasks that an array may have.
+        name: prefix of the names of the arrays.
+        jobs: the jobs of the plan.
+        seconds: duration of each job, by key.
+        requests: resources per task, by whether its jobs run faster on a GPU.
+        target: target length of a task in seconds.
+        most: largest number of tasks in an array.
     """
     groups: dict[tuple[int, bool], list[Job]] = {}
     for job in jobs:
         groups.setdefault((job.wave, on_gpu(job)), []).append(job)
     made: list[Array] = []
-    for (wave, gpu), group in sorted(groups.items(), key=lambda one: (one[0][0], not one[0][1])):
+    for (wave, gpu), group in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1])):
         packed = tasks(group, seconds, target, requests[gpu].workers)
         for first in range(0, len(packed), most):
             chunk = tuple(packed[first : first + most])

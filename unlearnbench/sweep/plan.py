@@ -1,4 +1,4 @@
-"""From cells to waves of distinct jobs. Executes nothing, opens no data, imports no torch."""
+"""Waves of distinct jobs for cells. Runs no job, opens no data, imports no torch."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,22 +12,22 @@ from unlearnbench.search.study import Slot
 from unlearnbench.store.artifacts import Store
 
 ROWS_AT_ONCE = 50
-"""Cells whose rows one job writes as one file: few files, and yet something to show early."""
+"""Largest number of cells whose rows one job writes into one file: few files, early results."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work for one process.
+    """One unit of work for one process.
 
     Attributes:
-        kind: what it makes: an original, a retrained or an unlearned model with its predictions,
-            what one said on its way, the rows of some cells, or a trial of a search.
-        key: of the predictions, of the trace, or of the file of rows.
-        cells: the cell it is about, or those whose rows it writes.
-        needs: keys of the jobs that come before it.
-        wave: 1 trained from scratch, 2 unlearned, 3 rows; with traces these are 3, and rows 4.
-            Of a search, 2 are trials and 3 the best of them once more.
-        slot: of a trial.
+        kind: what the job makes: an original, a retrained or an unlearned model with its
+            predictions, the trace of a method, the rows of some cells, or a trial of a search.
+        key: the key of the predictions, of the trace, of the file of rows, or of the slot.
+        cells: the cell of the model, or the cells whose rows it writes.
+        needs: keys of the jobs that must be settled first.
+        wave: 1 trained from scratch, 2 unlearned, 3 traces, and 3 or (with traces) 4 rows. In a
+            search 2 are trials, and 3 repetitions of the best trials on holdout seeds.
+        slot: the slot of a trial.
     """
 
     kind: Literal["original", "retrained", "unlearned", "traced", "rows", "trial"]
@@ -40,16 +40,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Orders:
-    """What the working process is told: the jobs, where things lie, and on what to work.
+    """The input of the working process: the jobs, the folders and the devices.
 
     Attributes:
-        jobs: in an order in which they can be done.
+        jobs: the jobs in an executable order.
         results: the results folder.
-        store: where artifacts are.
-        run: folder of the run that they belong to.
-        task: the name under which the process keeps its journal there.
+        store: the folder of the store.
+        run: the folder of the run.
+        task: the name of the task, and of its journal in the run's folder.
         device: ``auto``, ``cpu``, ``cuda`` …
-        workers: processes at once.
+        workers: number of worker processes; None for the default.
     """
 
     jobs: tuple[Job, ...]
@@ -63,7 +63,7 @@ class Orders:
 
 @dataclass(frozen=True)
 class Event:
-    """What became of a job: ``done``, ``skipped`` or ``failed``, and why; of a trial its score."""
+    """The outcome of a job: ``done``, ``skipped`` or ``failed``, the reason, a trial's score."""
 
     key: str
     kind: str
@@ -73,7 +73,7 @@ class Event:
 
 
 CRASH = "crash"
-"""The kind of an event that is no job's: the working process has broken off, and why."""
+"""The kind of an event that belongs to no job: the working process has failed, with a reason."""
 
 NOUNS = {
     "original": ("original", "originals"),
@@ -81,12 +81,12 @@ NOUNS = {
     "unlearned": ("unlearned", "unlearned"),
     "traced": ("traced", "traced"),
 }
-"""What a plan calls one artifact of a kind, and several."""
+"""Singular and plural of each kind of artifact, in the text of a plan."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Distinct jobs in an order in which they can be done, and what is there already."""
+    """Distinct jobs in an executable order, number of cells, and artifacts in the store by kind."""
 
     jobs: tuple[Job, ...]
     cells: int
@@ -94,38 +94,38 @@ class Plan:
 
     @property
     def todo(self) -> int:
-        """Cells whose rows are not there yet."""
+        """Number of cells without rows."""
         return sum(len(job.cells) for job in self.jobs if job.kind == "rows")
 
     @property
     def keys(self) -> list[str]:
-        """The jobs' keys."""
+        """The keys of the jobs."""
         return [job.key for job in self.jobs]
 
     def __str__(self) -> str:
         return self.line()
 
     def line(self, tasks: int | None = None) -> str:
-        """The plan in one line: what the cells to do need, and how much of it is there.
+        """The plan in one line: the artifacts that the cells need, and how many of them exist.
 
         Args:
-            tasks: into how many the jobs are packed, where they are.
+            tasks: the number of tasks into which the jobs are packed; None without packing.
         """
         if not self.todo:
             return f"{_counted(self.cells, 'cell', 'cells')}, all there"
         missing = Counter(str(job.kind) for job in self.jobs)
-        needed = {kind: missing[kind] + there for kind, there in self.in_store.items()}
+        needed = {kind: missing[kind] + n for kind, n in self.in_store.items()}
         done = self.cells - self.todo
-        told = _counted(self.cells, "cell", "cells") + (f" ({done:,} there)" if done else "")
-        told += " → " + ", ".join(_counted(n, *NOUNS[kind]) for kind, n in needed.items() if n)
-        if there := sum(self.in_store.values()):
-            told += f"; {there:,} in store"
-        told += f"; {_counted(len({job.wave for job in self.jobs}), 'wave', 'waves')}"
-        return told if tasks is None else f"{told}, {_counted(tasks, 'task', 'tasks')}"
+        text = _counted(self.cells, "cell", "cells") + (f" ({done:,} there)" if done else "")
+        text += " → " + ", ".join(_counted(n, *NOUNS[kind]) for kind, n in needed.items() if n)
+        if existing := sum(self.in_store.values()):
+            text += f"; {existing:,} in store"
+        text += f"; {_counted(len({job.wave for job in self.jobs}), 'wave', 'waves')}"
+        return text if tasks is None else f"{text}, {_counted(tasks, 'task', 'tasks')}"
 
 
-def _counted(n: int, one: str, more: str) -> str:
-    return f"{n:,} {one if n == 1 else more}"
+def _counted(n: int, singular: str, plural: str) -> str:
+    return f"{n:,} {singular if n == 1 else plural}"
 
 
 def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
@@ -133,19 +133,19 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
 
     Args:
         cells: the grid.
-        store: where artifacts may be already.
-        finished: keys of rows that are there.
+        store: the store, which can contain some of the artifacts.
+        finished: keys of rows that exist.
     """
-    todo = [c for c in cells if not c.row_keys <= finished]
+    remaining = [c for c in cells if not c.row_keys <= finished]
     models: dict[str, Cell] = {}
     traced: dict[str, Cell] = {}
     reads: list[list[str]] = []
-    known: dict[str, tuple[Cell, ...]] = {}
-    for cell in todo:
+    cache: dict[str, tuple[Cell, ...]] = {}
+    for cell in remaining:
         reads.append([])
-        for one in _listed(cell, known):
-            models.setdefault(one.predictions_key, one)
-            reads[-1].append(one.predictions_key)
+        for model in _listed(cell, cache):
+            models.setdefault(model.predictions_key, model)
+            reads[-1].append(model.predictions_key)
         if cell.trace_key is not None:
             traced.setdefault(cell.trace_key, cell)
             reads[-1].append(cell.trace_key)
@@ -153,40 +153,40 @@ def plan(cells: Sequence[Cell], store: Store, finished: set[str]) -> Plan:
     in_store = {kind: 0 for kind in ("original", "retrained", "unlearned")}
     in_store |= {"traced": 0} if traced else {}
     jobs: list[Job] = []
-    for key, one in models.items():
-        start = (one.start.predictions_key,) if one.start else ()
-        jobs.append(Job(one.kind, key, (one,), start, 2 if start else 1))
+    for key, model in models.items():
+        start = (model.start.predictions_key,) if model.start else ()
+        jobs.append(Job(model.kind, key, (model,), start, 2 if start else 1))
     for key, cell in traced.items():
         jobs.append(Job("traced", key, (cell,), (cell.predictions_key,), 3))
     for job in jobs:
         in_store[job.kind] += job.key in present
     missing = sorted((job for job in jobs if job.key not in present), key=lambda job: job.wave)
-    return Plan((*missing, *_rows(todo, reads)), len(cells), in_store)
+    return Plan((*missing, *_rows(remaining, reads)), len(cells), in_store)
 
 
 def needed(cells: Iterable[Cell]) -> set[str]:
-    """Keys of all artifacts that the cells' rows are made of, there or not."""
+    """Keys of all artifacts that the cells' rows are computed from, existing or not."""
     keys: set[str] = set()
-    known: dict[str, tuple[Cell, ...]] = {}
+    cache: dict[str, tuple[Cell, ...]] = {}
     for cell in cells:
-        for one in _listed(cell, known):
-            made = one.stored_models()
-            keys |= {one.predictions_key, *(model.model_key for model in made)}
+        for predicted in _listed(cell, cache):
+            made = predicted.stored_models()
+            keys |= {predicted.predictions_key, *(model.model_key for model in made)}
             keys |= {model.prepared_key for model in made if model.method.get("prepare")}
         keys |= {key for key in (cell.trace_key,) if key}
     return keys
 
 
-def _listed(cell: Cell, known: dict[str, tuple[Cell, ...]]) -> tuple[Cell, ...]:
-    """``_models``, once for all defenses of a cell: they ask for no others."""
+def _listed(cell: Cell, cache: dict[str, tuple[Cell, ...]]) -> tuple[Cell, ...]:
+    """``_models`` with a cache over defenses: all defenses of a cell need the same models."""
     plain = cell if cell.defense["call"] is None else replace(cell, defense=NOTHING)
-    if plain.key not in known:
-        known[plain.key] = tuple(_models(cell))
-    return known[plain.key]
+    if plain.key not in cache:
+        cache[plain.key] = tuple(_models(cell))
+    return cache[plain.key]
 
 
 def _models(cell: Cell) -> Iterable[Cell]:
-    """The cells whose predictions the rows of this one need."""
+    """The cells whose predictions the rows of this cell need."""
     if (original := cell if cell.is_original else cell.start) is not None:
         yield original
     yield replace(cell, method=cell.reference)
@@ -203,9 +203,9 @@ def _models(cell: Cell) -> Iterable[Cell]:
 
 
 def _rows(cells: Sequence[Cell], reads: Sequence[Sequence[str]]) -> list[Job]:
-    """The jobs of the cells' rows, given the keys of what the rows of each read."""
+    """The jobs that write the cells' rows; ``reads`` has the keys that the rows of each need."""
     groups: dict[str, list[int]] = {}
-    for place, cell in enumerate(cells):  # those of one reference read the same outputs
+    for place, cell in enumerate(cells):  # cells of one reference read the same outputs
         groups.setdefault(cell.reference_key, []).append(place)
     jobs = []
     for group in groups.values():
@@ -220,14 +220,14 @@ def _rows(cells: Sequence[Cell], reads: Sequence[Sequence[str]]) -> list[Job]:
 
 
 def searched(slots: Sequence[Slot], store: Store) -> Plan:
-    """The jobs of some trials, and of the models that they are measured against.
+    """The jobs of some trials, and of the models that they are compared with.
 
-    Trials of a number stand together, whatever study they are of: so those of one study are
-    seldom at work at once, and each can learn from those before it.
+    Trials are ordered by number across studies. Trials of one study therefore rarely run at the
+    same time, and each can use the results of the earlier ones.
 
     Args:
-        slots: what is to be tried.
-        store: where these models may be already.
+        slots: the slots of the trials.
+        store: the store, which can contain some of the models.
     """
     models: dict[str, Cell] = {}
     needs: dict[str, tuple[str, ...]] = {}
@@ -247,7 +247,7 @@ def searched(slots: Sequence[Slot], store: Store) -> Plan:
     for slot in sorted(first, key=lambda slot: slot.number):
         jobs.append(Job("trial", slot.key, slot.study.cells, needs[slot.key], 2, slot))
     for slot in sorted((slot for slot in slots if slot.fresh), key=lambda slot: slot.number):
-        before = (one.key for one in first if one.study.key == slot.study.key)
+        before = (other.key for other in first if other.study.key == slot.study.key)
         wanted = (*needs[slot.key], *before)
         jobs.append(Job("trial", slot.key, slot.study.fresh, wanted, 3, slot))
     return Plan(tuple(jobs), 0, in_store)

@@ -1,8 +1,8 @@
-"""How far a sweep is: from the store, the rows and the journals; SLURM tells what is to come.
+"""Progress of a sweep, from the store, the rows, the journals and the queue of SLURM.
 
-A model that is in the store is done, and so is a cell that has its rows, whatever became of the
-process that made them. What is neither there nor known to have failed is waiting while there is a
-task that will come to it, and missing once there is none.
+A model in the store is done, and so is a cell with rows, whatever happened to the process that made
+them. A job that is neither done nor failed is waiting while a task remains that will run it, and
+missing otherwise.
 """
 
 import time
@@ -23,7 +23,7 @@ from unlearnbench.sweep.run_record import Run
 STATES = ["done", "skipped", "running", "waiting", "failed", "missing"]
 
 MEMORY = r"SIGKILL|MemoryError|[Oo]ut of memory|OUT_OF_ME"
-"""What reasons say of what was killed for memory; a SIGKILL is the kernel's way of doing it."""
+"""Pattern of the reasons of jobs that ran out of memory; the kernel kills them with SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Progress:
     """The state of a sweep.
 
     Attributes:
-        runs: the goes at it, the oldest first.
+        runs: the runs of the sweep, the oldest first.
         cells: ``key``, ``state`` and ``reason`` of each cell.
         jobs: the table of jobs, each once, with ``state``, ``reason``, ``seconds``, ``began``.
-        tasks: the state of each task that is not over: ``running`` or ``waiting``, by run and name.
-        asked: whether SLURM could be asked, where it had to be.
-        left: seconds that what is to come should take one worker, and whether all of it is known.
+        tasks: ``running`` or ``waiting`` for each unfinished task, by index of the run and name.
+        asked: False if SLURM did not answer.
+        left: expected seconds of the remaining jobs on one worker, and whether all are estimated.
     """
 
     runs: Sequence[Run]
@@ -47,11 +47,11 @@ class Progress:
     left: tuple[float, bool]
 
     def chosen(self, *, failed: bool, memory: bool) -> set[str]:
-        """Keys of cells to try again: what failed and what is missing.
+        """Keys of failed and missing cells, for another run.
 
         Args:
-            failed: only what failed.
-            memory: only what was killed for memory.
+            failed: select failed cells only.
+            memory: select cells that ran out of memory only.
         """
         cells = self.cells
         chosen = cells["state"].isin(["failed"] if failed else ["failed", "missing"])
@@ -61,12 +61,12 @@ class Progress:
 
 
 def progress(folder: Path, store: Path, runs: Sequence[Run]) -> Progress:
-    """Where a sweep stands.
+    """Compute the state of a sweep.
 
     Args:
         folder: the results folder.
-        store: where artifacts are.
-        runs: the goes at it.
+        store: the folder of the store.
+        runs: the runs of the sweep, the oldest first.
     """
     jobs = pd.concat([run_record.jobs(run).assign(run=place) for place, run in enumerate(runs)])
     jobs = jobs.drop_duplicates("key", keep="last").reset_index(drop=True)
@@ -81,18 +81,18 @@ def progress(folder: Path, store: Path, runs: Sequence[Run]) -> Progress:
     cells = _cells(folder, runs[-1].sweep, jobs)
     if (cells["state"] == "missing").any():
         cells = _explained(cells, slurm.accounted(arrays))
-    return Progress(runs, cells, jobs, tasks, queued is not None, _left(folder, runs, jobs))
+    return Progress(runs, cells, jobs, tasks, queued is not None, _remaining(folder, runs, jobs))
 
 
 def _read(run: Run, place: int, lines: dict[tuple[int, str], dict[str, Any]]) -> set[str]:
-    """Take in a run's journals: the latest of each job. Returns the tasks that are written at."""
+    """Add the latest record of each job of a run to ``lines``; return the names of live tasks."""
     alive = set()
     for path in damage.inside(run.folder / "journal", ".jsonl"):
-        told = list(journal.lines(path))
-        for line in told:
+        records = list(journal.lines(path))
+        for line in records:
             if "key" in line:
                 lines[place, line["key"]] = line
-        if journal.alive(path, told):
+        if journal.alive(path, records):
             alive.add(path.stem)
     return alive
 
@@ -100,17 +100,17 @@ def _read(run: Run, place: int, lines: dict[tuple[int, str], dict[str, Any]]) ->
 def _tasks(
     run: Run, alive: set[str], queued: Mapping[str, tuple[str, str]] | None
 ) -> dict[str, str]:
-    """The run's tasks that are not over."""
+    """``running`` or ``waiting`` for each unfinished task of a run, by name."""
     if run.told["launcher"]["name"] == "local":
         return {"local": "running"} if alive or _starting(run) else {}
     names = [f"{a['name']}-{n}" for a in run.told.get("arrays", ()) for n in range(a["tasks"])]
-    # Who writes is at work, whatever SLURM says. Where it cannot be asked, the others may come.
+    # A live journal means running, whatever SLURM says. Without an answer the others may still run.
     to_come = names if queued is None else [name for name in names if name in queued]
     return dict.fromkeys(to_come, "waiting") | dict.fromkeys(alive, "running")
 
 
 def _starting(run: Run) -> bool:
-    """Whether a run's working process may be about to begin its journal."""
+    """Whether the working process of a run can still be about to create its journal."""
     if damage.inside(run.folder / "journal", ".jsonl"):
         return False
     beginner = owner(run.told["owner"])
@@ -125,15 +125,15 @@ def _stated(
     lines: Mapping[tuple[int, str], Mapping[str, Any]],
     tasks: Mapping[tuple[int, str], str],
 ) -> pd.DataFrame:
-    """The jobs with what became of each."""
+    """The jobs with the columns ``state``, ``reason``, ``seconds`` and ``began``."""
     states, reasons, seconds, began = [], [], [], []
     for key, kind, run, task in zip(
         jobs["key"], jobs["kind"], jobs["run"], jobs["task"], strict=True
     ):
         line = lines.get((run, key), {})
         did = line.get("did")
-        there = did == "done" if kind in ("rows", "trial") else key in stored
-        if there:
+        is_done = did == "done" if kind in ("rows", "trial") else key in stored
+        if is_done:
             state = "done"
         elif did in ("skipped", "failed"):
             state = did
@@ -146,24 +146,24 @@ def _stated(
         reasons.append(line.get("reason"))
         seconds.append(line.get("seconds"))
         began.append(line.get("at") if state == "running" else None)
-    words, numbers = {"state": states, "reason": reasons}, {"seconds": seconds, "began": began}
-    told = {name: pd.Series(column, dtype=object) for name, column in words.items()}
-    told |= {name: pd.Series(column, dtype=float) for name, column in numbers.items()}
-    return jobs.assign(**told)
+    texts, numbers = {"state": states, "reason": reasons}, {"seconds": seconds, "began": began}
+    columns = {name: pd.Series(column, dtype=object) for name, column in texts.items()}
+    columns |= {name: pd.Series(column, dtype=float) for name, column in numbers.items()}
+    return jobs.assign(**columns)
 
 
 def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
-    """The sweep's cells with what became of each: what rows say, else what their job does."""
+    """The cells of the sweep with the state of each, from its rows, or else from its job."""
     rows = jobs[jobs["kind"] == "rows"][["key", "cells", "state", "task", "run"]]
     rows = rows.rename(columns={"key": "job"}).explode("cells").rename(columns={"cells": "key"})
     if (folder / "sweeps" / f"{sweep}.parquet").exists():
         cells = load.listed_cells([folder], sweep)
     else:
         cells = pd.DataFrame({"key": rows["key"], "utility_key": rows["key"]})
-    told = load.statuses(folder).set_index("key")
+    statuses = load.statuses(folder).set_index("key")
     cells = cells.merge(rows.drop_duplicates("key", keep="last"), how="left", on="key")
     names = ("key", "utility_key")
-    own, model = (told.reindex(cells[name]).reset_index(drop=True) for name in names)
+    own, model = (statuses.reindex(cells[name]).reset_index(drop=True) for name in names)
     both = own["status"].where(own["status"] != "ok", model["status"])
     reason = own["reason"].where(own["status"] != "ok", model["reason"])
     final = both.map({"ok": "done", "skipped": "skipped"})
@@ -171,18 +171,21 @@ def _cells(folder: Path, sweep: str, jobs: pd.DataFrame) -> pd.DataFrame:
     failed = both.where(both == "failed")
     state = final.fillna(to_come).fillna(failed).fillna("missing")
     columns = {"state": state, "reason": reason, "method": own["method"], "seed": own["seed"]}
-    found: pd.DataFrame = cells.assign(**columns)
-    return found
+    table: pd.DataFrame = cells.assign(**columns)
+    return table
 
 
-def _explained(cells: pd.DataFrame, ends: Mapping[str, str]) -> pd.DataFrame:
-    """The same, missing cells with how SLURM says that their task ended, if it does."""
+def _explained(cells: pd.DataFrame, task_states: Mapping[str, str]) -> pd.DataFrame:
+    """The cells, with SLURM's final state of the task as the reason of each missing cell."""
     missing = cells["state"] == "missing"
-    told = cells["task"].map(ends).map(lambda end: f"SLURM says {end}", na_action="ignore")
-    return cells.assign(reason=cells["reason"].where(~missing, told.fillna("no task is left")))
+    reasons = (
+        cells["task"].map(task_states).map(lambda state: f"SLURM says {state}", na_action="ignore")
+    )
+    return cells.assign(reason=cells["reason"].where(~missing, reasons.fillna("no task is left")))
 
 
-def _left(folder: Path, runs: Sequence[Run], jobs: pd.DataFrame) -> tuple[float, bool]:
+def _remaining(folder: Path, runs: Sequence[Run], jobs: pd.DataFrame) -> tuple[float, bool]:
+    """Expected seconds of running and waiting jobs, and whether all of them are estimated."""
     to_come = jobs[jobs["state"].isin(["running", "waiting"])].reset_index(drop=True)
     if not len(to_come):
         return 0.0, True

@@ -1,12 +1,12 @@
-"""What a run leaves about itself: what was asked, of what code, which jobs went to which task.
+"""The record of a run: its overrides, the version of the code, and the jobs of each task.
 
-A run is one go at a sweep, and has a folder ``<results>/runs/<time>-<sweep>/``:
+A run is one attempt to compute a sweep, with a folder ``<results>/runs/<time>-<sweep>/``:
 
-    run.json        the words it was asked with, settings, launcher, commit, SLURM's job numbers
-    jobs.parquet    one row a job: its key, what it makes, the task that does it
-    journal/        what the working processes say, a file a task
-    failed/<key>    why a job failed in this run
-    slurm/          logs of SLURM's tasks, and their orders
+    run.json        overrides, settings, launcher, commit, and SLURM's job numbers
+    jobs.parquet    one row per job: its key, its kind, and the task that runs it
+    journal/        journals of the working processes, one file per task
+    failed/<key>    the reason why a job failed in this run
+    slurm/          logs and orders of SLURM's tasks
 """
 
 import json
@@ -36,66 +36,66 @@ JOBS = pa.schema(
         (
             "part",
             pa.string(),
-        ),  # grid, or the protocol that its model belongs to
-        *((axis, pa.string()) for axis in AXES),  # names; of rows, those of the first cell
+        ),  # grid, or the protocol of the model
+        *((axis, pa.string()) for axis in AXES),  # names; for rows, of the first cell
         ("overrides", pa.string()),
         ("seed", pa.int64()),
-        ("cells", pa.list_(pa.string())),  # keys of the rows that it writes
+        ("cells", pa.list_(pa.string())),  # keys of the rows that the job writes
         ("task", pa.string()),
     ]
 )
 
 SINGLE = "single"
-"""The sweep of runs that are none: one cell, or what Python asked for."""
+"""The sweep's name for runs without a sweep: one cell, or a call from Python."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and what its ``run.json`` says."""
+    """A run: its folder, and the content of its ``run.json`` as ``told``."""
 
     folder: Path
     told: Mapping[str, Any]
 
     @property
     def sweep(self) -> str:
-        """The name of the sweep it is a go at."""
+        """The name of the sweep."""
         return str(self.told["sweep"])
 
     def tell(self, **more: Any) -> "Run":
-        """The same run, having written down something more about itself."""
-        told = {**self.told, **more}
-        atomic.write(self.folder / "run.json", json.dumps(told, indent=1))
-        return Run(self.folder, told)
+        """Add entries to ``run.json``; return the run with them."""
+        manifest = {**self.told, **more}
+        atomic.write(self.folder / "run.json", json.dumps(manifest, indent=1))
+        return Run(self.folder, manifest)
 
 
-def begin(sweep: str, plan: Plan, settings: Mapping[str, Any], **told: Any) -> Run:
-    """A new run's folder, and the first it says about itself.
+def begin(sweep: str, plan: Plan, settings: Mapping[str, Any], **entries: Any) -> Run:
+    """Create the folder of a new run, with its ``run.json``.
 
     Args:
-        sweep: the name.
-        plan: what it will do.
-        settings: of the config; ``paths`` say where the folder is made.
-        told: more to write down.
+        sweep: name of the sweep.
+        plan: the jobs of the run.
+        settings: the settings of the config; ``paths`` determine the folder.
+        entries: further entries of ``run.json``.
     """
     paths = {name: Path(path).absolute() for name, path in settings["paths"].items()}
     runs, now = paths["results"] / "runs", datetime.now(UTC)
     runs.mkdir(parents=True, exist_ok=True)
-    for more in range(1000):  # two of one second are told apart
-        name = f"{now:%Y%m%d-%H%M%S}{f'.{more}' if more else ''}-{sweep_name(sweep)}"
+    for number in range(1000):  # distinguishes runs that begin in the same second
+        name = f"{now:%Y%m%d-%H%M%S}{f'.{number}' if number else ''}-{sweep_name(sweep)}"
         try:
             (runs / name).mkdir()
             break
         except FileExistsError:
             continue
-    about: dict[str, Any] = {
+    manifest: dict[str, Any] = {
         "sweep": sweep,
         "began": now.isoformat(timespec="seconds"),
         "commit": commit(),
     }
-    about["settings"] = {**settings, "paths": {name: str(path) for name, path in paths.items()}}
-    about["owner"] = asdict(me())
-    about |= {"version": version("unlearnbench"), "cells": plan.cells, "in_store": plan.in_store}
-    return Run(runs / name, {}).tell(**about, **told)
+    manifest["settings"] = {**settings, "paths": {name: str(path) for name, path in paths.items()}}
+    manifest["owner"] = asdict(me())
+    manifest |= {"version": version("unlearnbench"), "cells": plan.cells, "in_store": plan.in_store}
+    return Run(runs / name, {}).tell(**manifest, **entries)
 
 
 def runs(folder: Path, sweep: str | None = None) -> list[Run]:
@@ -103,57 +103,57 @@ def runs(folder: Path, sweep: str | None = None) -> list[Run]:
 
     Args:
         folder: the results folder.
-        sweep: a name.
+        sweep: name of the sweep; None for the latest.
 
     Raises:
         ValueError: there are none.
     """
-    found, known = [], set()
-    for path, told in load.runs(folder):
-        known.add(told["sweep"])
-        if sweep is None and told["sweep"] != SINGLE:
-            sweep = told["sweep"]
-        if told["sweep"] == sweep:
-            found.append(Run(path, told))
-    if found:
-        return found[::-1]
+    matching, names = [], set()
+    for path, manifest in load.runs(folder):
+        names.add(manifest["sweep"])
+        if sweep is None and manifest["sweep"] != SINGLE:
+            sweep = manifest["sweep"]
+        if manifest["sweep"] == sweep:
+            matching.append(Run(path, manifest))
+    if matching:
+        return matching[::-1]
     if sweep is None:
         raise ValueError(f"no sweep has been run in {folder}")
-    there = f"; there are: {', '.join(sorted(known))}" if known else ""
-    raise ValueError(f"sweep {sweep} has not been run in {folder}{there}")
+    existing = f"; there are: {', '.join(sorted(names))}" if names else ""
+    raise ValueError(f"sweep {sweep} has not been run in {folder}{existing}")
 
 
 def unnamed(cells: Iterable[Cell]) -> str:
-    """The name of a sweep that has none: the same for the same cells."""
+    """A name for a sweep without one, determined by its cells."""
     return f"sweep-{digest(sorted(cell.key for cell in cells))[:8]}"
 
 
 def write_cells(folder: Path, sweep: str, cells: Iterable[Cell]) -> None:
-    """Keep the list of a sweep's cells, for who loads its rows.
+    """Write the list of a sweep's cells, with which its rows are loaded.
 
     Args:
         folder: the results folder.
-        sweep: its name.
-        cells: all of it, controls included.
+        sweep: name of the sweep.
+        cells: all cells of the sweep, controls included.
 
     Raises:
-        ConfigError: it is no name.
+        ConfigError: the name is not valid.
     """
-    listed = [
+    records = [
         {"sweep": sweep, "key": key, "utility_key": cell.utility_key}
         for cell in cells
         for key in (cell.key, cell.trace_rows_key)
         if key
     ]
-    parts.write(folder / "sweeps", sweep_name(sweep), listed, schema.SWEEP)
+    parts.write(folder / "sweeps", sweep_name(sweep), records, schema.SWEEP)
 
 
 def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
     """The table of jobs.
 
     Args:
-        jobs: of the run.
-        tasks: the task of each, by key.
+        jobs: the jobs of the run.
+        tasks: the name of the task of each job, by key.
     """
     rows = []
     for job in jobs:
@@ -167,7 +167,7 @@ def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
                 **cell.names,
                 "overrides": cell.overrides,
                 "seed": cell.seed,
-                "cells": [key for one in job.cells for key in one.row_keys]
+                "cells": [key for written in job.cells for key in written.row_keys]
                 if job.kind == "rows"
                 else [],
                 "task": tasks.get(job.key, ""),
@@ -177,12 +177,12 @@ def listed(jobs: Sequence[Job], tasks: Mapping[str, str]) -> pa.Table:
 
 
 def write_jobs(run: Run, table: pa.Table) -> None:
-    """Keep the table of jobs with the run."""
+    """Write the table of jobs to the folder of the run."""
     parts.write(run.folder, "jobs", table, JOBS)
 
 
 def jobs(run: Run) -> pd.DataFrame:
-    """The table of jobs of a run; none of one that was killed before it could write it."""
+    """The table of jobs of a run; empty if the run was killed before it wrote the table."""
     repair = f"delete {run.folder}, and run the sweep again"
     frame: pd.DataFrame = parts.part(run.folder / "jobs.parquet", JOBS, repair).to_pandas()
     return frame

@@ -1,9 +1,9 @@
-"""The process that works: imports torch once, forks a worker a core, hands out jobs.
+"""The working process: imports torch once, forks one worker per core, assigns jobs to workers.
 
-Run by ``local``, or by a task of SLURM, as ``python -m unlearnbench.sweep.scheduler``. It reads its
-orders from standard input, writes events as JSON lines to standard output, keeps a journal of them,
-and ends when the other end of its input does. After a signal to stop, it hands out no more jobs,
-lets short jobs end, and leaves the rest to the next process with the same orders.
+``local`` or a task of SLURM starts it as ``python -m unlearnbench.sweep.scheduler``. It reads its
+orders from standard input, writes events as JSON lines to standard output and to a journal, and
+ends when its standard input is closed. After a stop signal it assigns no more jobs, waits for short
+jobs, and leaves the remaining ones to the next process with the same orders.
 """
 
 import json
@@ -30,17 +30,21 @@ from unlearnbench.sweep.plan import CRASH, Event, Job, Orders
 from unlearnbench.sweep.worker import STOPS, fork, work
 
 STOP_SECONDS = 20.0
-"""How long a worker may go on once it is asked to stop. SLURM's own patience is 30 s by default."""
+"""Seconds that a worker may run after a stop request. SLURM waits 30 s by default."""
 
 STOPPED = 75
-"""Exit code of a host that was asked to stop and has left work; ``launch`` knows it."""
+"""Exit code after a stop request with jobs remaining; ``local.STOPPED`` contains it."""
 
 
 def devices(wanted: str, workers: int | None) -> list[str]:
-    """The device of each worker: by default one a CPU core, or two a GPU.
+    """The device of each worker; by default one worker per CPU core, or two per GPU.
+
+    Args:
+        wanted: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        workers: number of workers; None for the default.
 
     Raises:
-        ValueError: a GPU is wanted and there is none, or none of that number.
+        ValueError: a GPU is requested and there is none, or none of that number.
     """
     gpus = torch.cuda.device_count()
     if wanted.startswith("cuda") and not gpus:
@@ -52,7 +56,7 @@ def devices(wanted: str, workers: int | None) -> list[str]:
 
 @dataclass
 class WorkerHandle:
-    """A forked process, the pipe to it, the job it is at, and the cell whose rows it makes."""
+    """A forked process, the pipe to it, its current job, and the cell whose rows it computes."""
 
     process: Any
     pipe: Connection
@@ -60,15 +64,15 @@ class WorkerHandle:
     job: Job | None = None
     cell: str | None = None
     began: float = 0.0
-    absent: tuple[Path, ...] = ()  # what the job is to make
+    absent: tuple[Path, ...] = ()  # paths that the job will create
 
 
 class Scheduler:
-    """Hands each job out once all it needs is done or has failed.
+    """Assigns each job to a worker after all jobs that it needs are settled.
 
     Args:
-        orders: the jobs, and on what to work.
-        stop: a file descriptor; what can be read from it asks to stop.
+        orders: the jobs, the folders and the devices.
+        stop: a file descriptor; each byte read from it is a stop request.
     """
 
     def __init__(self, orders: Orders, stop: int) -> None:
@@ -77,9 +81,9 @@ class Scheduler:
         self.store = Store(orders.store)
         self.journal = Journal(orders.run, orders.task)
         needs = {need for job in orders.jobs for need in job.needs}
-        self.failures = self.journal.failures(needs)  # of jobs, and of cells whose rows killed
+        self.failures = self.journal.failures(needs)  # of jobs, and of cells that ended a worker
         self.alive = os.pipe()
-        self.deadline: float | None = None  # of workers, once asked to stop
+        self.deadline: float | None = None  # for the workers, after a stop request
         self.told: list[Event] = []
         for job in orders.jobs:  # settled before this task was queued again
             if line := self.journal.settled.get(job.key):
@@ -103,19 +107,19 @@ class Scheduler:
             raise
 
     def end_workers(self) -> None:
-        """End all workers, whatever they are at: asked to terminate they write checkpoints."""
+        """Kill all workers; a request to terminate would make them write checkpoints."""
         for worker in self.workers:
             worker.process.kill()
         for worker in self.workers:
-            worker.process.join()  # or what it took is in nobody's account
+            worker.process.join()  # otherwise its resource usage is not counted
 
     def _start(self, device: str) -> WorkerHandle:
-        here, there = fork.Pipe()
-        arguments = (there, self.alive, self.orders.store, device, self.orders.results)
+        local_end, worker_end = fork.Pipe()
+        arguments = (worker_end, self.alive, self.orders.store, device, self.orders.results)
         process = fork.Process(target=work, args=arguments, daemon=True)
         process.start()
-        there.close()
-        return WorkerHandle(process, here, device)
+        worker_end.close()
+        return WorkerHandle(process, local_end, device)
 
     def _replaced(self, worker: WorkerHandle) -> WorkerHandle:
         place = self.workers.index(worker)
@@ -123,12 +127,15 @@ class Scheduler:
         return self.workers[place]
 
     def run(self, events: TextIO) -> bool:
-        """Until every job has its event, or nobody reads them any more.
+        """Run until every job has its event, or the parent has closed the pipe.
 
-        However it ends, no worker is left.
+        All workers have ended when it returns or raises.
+
+        Args:
+            events: the stream for the events, as JSON lines.
 
         Returns:
-            Whether there is work left, having been asked to stop.
+            Whether jobs remain after a stop request.
         """
         try:
             self._hand_out_and_listen(events)
@@ -147,15 +154,17 @@ class Scheduler:
             if not busy and (self.deadline is not None or not self.ready):
                 break
             patience = BEAT if self.deadline is None else self.deadline - time.monotonic()
-            heard = wait([*(worker.pipe for worker in busy), parent, self.stop], max(patience, 0))
+            readable = wait(
+                [*(worker.pipe for worker in busy), parent, self.stop], max(patience, 0)
+            )
             self.journal.beat()
-            if self.stop in heard:
+            if self.stop in readable:
                 os.read(self.stop, 1)
                 self._ask_to_stop()
-            # Nothing is ever written to the parent's end: it was closed.
-            if parent in heard or (not heard and self.deadline is not None):
+            # The parent writes nothing more, so a readable pipe from it is closed.
+            if parent in readable or (not readable and self.deadline is not None):
                 break
-            for worker in (one for one in busy if one.pipe in heard):
+            for worker in (handle for handle in busy if handle.pipe in readable):
                 if (event := self._settle(worker)) is not None:
                     self.told.append(event)
 
@@ -181,14 +190,14 @@ class Scheduler:
                 worker = self._replaced(worker)
             worker.job, worker.cell, worker.began = job, None, time.monotonic()
             worker.absent = tuple(path for path in self._made(job) if not path.exists())
-            about = {*job.needs, *(cell.key for cell in job.cells)}
+            related = {*job.needs, *(cell.key for cell in job.cells)}
             self.journal.began(job.key)
-            known = about & self.failures.keys()
-            with suppress(BrokenPipeError, ConnectionResetError):  # it has died; ``_settle`` tells
-                worker.pipe.send((job, {key: self.failures[key] for key in known}))
+            failed = related & self.failures.keys()
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died; see ``_settle``
+                worker.pipe.send((job, {key: self.failures[key] for key in failed}))
 
     def _next(self) -> Job | None:
-        """The first job that can be done; those that somebody else has done are settled."""
+        """The first job that is ready; models that another process has made are settled as done."""
         while self.ready:
             job = self.jobs[heappop(self.ready)[1]]
             if job.kind in ("rows", "trial") or not self.store.has(job.key):
@@ -197,10 +206,10 @@ class Scheduler:
         return None
 
     def _made(self, job: Job) -> list[Path]:
-        """Where what the job makes will lie."""
+        """The paths that the job creates."""
         cell, folder = job.cells[0], self.orders.results
         if job.kind == "trial":
-            return []  # a line in its study's journal
+            return []  # it adds a line to the journal of its study
         if job.kind == "rows":
             return [folder / table / f"{job.key}.parquet" for table in ("rows", "scores", "roc")]
         keys = [job.key] if job.kind == "traced" else [job.key, cell.model_key]
@@ -208,26 +217,26 @@ class Scheduler:
         return [self.store.path(key) for key in keys]
 
     def _settle(self, worker: WorkerHandle) -> Event | None:
-        """What a worker has told: the event that settles its job, if it is settled."""
+        """Read a message of a worker; return the event that settles its job, or None."""
         job = worker.job
         assert job is not None
         try:
-            told = worker.pipe.recv()
+            message = worker.pipe.recv()
         except (EOFError, OSError):
-            told = self._lost(worker, job)
-        if not isinstance(told, Event):
-            worker.cell = told
+            message = self._lost(worker, job)
+        if not isinstance(message, Event):
+            worker.cell = message
             return None
         worker.job = None
-        if self.deadline is not None and told.status == "failed":
-            return None  # perhaps for being asked to stop: it is done again
+        if self.deadline is not None and message.status == "failed":
+            return None  # the stop request can be the cause, so the job runs again
         seconds, size = time.monotonic() - worker.began, sum(map(_bytes, worker.absent))
         measured = worker.absent or job.kind == "trial"
-        taken = {"seconds": round(seconds, 3), "bytes": size} if measured else {}
-        return self._settled(job, told, device=worker.device, **taken)
+        costs = {"seconds": round(seconds, 3), "bytes": size} if measured else {}
+        return self._settled(job, message, device=worker.device, **costs)
 
-    def _settled(self, job: Job, event: Event, **told: Any) -> Event:
-        self.journal.settle(event.key, event.status, event.reason, **told)
+    def _settled(self, job: Job, event: Event, **costs: Any) -> Event:
+        self.journal.settle(event.key, event.status, event.reason, **costs)
         for blocked in self.blocks[job.key]:
             self.lacks[blocked].discard(job.key)
             if not self.lacks[blocked]:
@@ -238,52 +247,52 @@ class Scheduler:
         return event
 
     def _lost(self, worker: WorkerHandle, job: Job) -> Event | None:
-        """The worker died at this job: killed for memory, or crashed."""
+        """Handle a worker that ended during a job; return the event of the job if it has failed."""
         worker.process.join()
-        if self.deadline is not None:  # it has stopped, as it was asked to
+        if self.deadline is not None:  # it ended after the stop request
             worker.job = None
             return None
         code = worker.process.exitcode
-        names = {one.value: one.name for one in signal.Signals}  # a few signals have none
+        names = {number.value: number.name for number in signal.Signals}  # some have none
         how = f"was killed ({names.get(-code, -code)})" if code < 0 else f"ended with {code}"
         reason = f"the worker process {how}"
         self._replaced(worker)
         if worker.cell is None or worker.cell in self.failures:
             return Event(job.key, job.kind, "failed", reason)
-        # One cell's attack must not take along the rows of those it shares a file with.
+        # The attack of one cell must not prevent the rows of other cells in the same file.
         self.failures[worker.cell] = reason
         heappush(self.ready, (self.place[job.key], job.key))
         return None
 
 
 def _bytes(path: Path) -> int:
-    """What a file, or the files in a folder, take; nothing where there is none."""
+    """Bytes of a file, or of the files in a folder; 0 if it does not exist."""
     with suppress(OSError):
-        inside = list(path.iterdir()) if path.is_dir() else [path]
-        return sum(one.stat().st_size for one in inside)
+        files = list(path.iterdir()) if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files)
     return 0
 
 
 def main() -> None:
-    """Read orders, work, tell."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; our parent decides
+    """Read orders, run the jobs, write events."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal; the parent process handles it
     stop = os.pipe()
-    for one in STOPS:
-        signal.signal(one, lambda *_: os.write(stop[1], b"."))
+    for number in STOPS:
+        signal.signal(number, lambda *_: os.write(stop[1], b"."))
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints goes to the log
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # other output goes to the log
     try:
-        orders = pickle.load(sys.stdin.buffer)  # written by our own parent into a pipe
-        left = Scheduler(orders, stop[0]).run(events)
+        orders = pickle.load(sys.stdin.buffer)  # written by the parent process into a pipe
+        unfinished = Scheduler(orders, stop[0]).run(events)
     except Exception as error:  # noqa: BLE001 - a full disk, a process too many, …
-        with suppress(OSError, ValueError):  # there is no parent any more
+        with suppress(OSError, ValueError):  # the parent process has ended
             crash = Event("", CRASH, "failed", rows.reason(error))
             print(json.dumps(vars(crash)), file=events, flush=True)
         with suppress(OSError):  # the log may be on a full disk
             traceback.print_exc()
             sys.stderr.flush()
-        os._exit(1)  # nothing is waited for, nor written
-    if left:
+        os._exit(1)  # without waiting for workers or flushing buffers
+    if unfinished:
         sys.exit(STOPPED)
 
 

@@ -1,7 +1,7 @@
-"""What SLURM's commands say of jobs. Imports no torch, and nothing of ours.
+"""State of jobs from the commands of SLURM. Imports no torch, and no other module of the package.
 
-It decides nothing but whether a job is still to come: whether an artifact is there the store knows,
-and what failed stands in rows and journals.
+SLURM's answers only decide whether a job will still run. The store decides whether an artifact
+exists; rows and journals contain the failures.
 """
 
 import re
@@ -9,15 +9,15 @@ import subprocess
 from collections.abc import Iterable, Mapping
 
 DEFAULT_MOST = 1001
-"""MaxArraySize where a cluster does not say it: SLURM's own default."""
+"""MaxArraySize where a cluster does not report it: the default of SLURM."""
 
 
 class Refused(RuntimeError):
-    """SLURM does not take what is asked of it, or does not answer."""
+    """SLURM rejects a request, or does not answer."""
 
 
 def asked(*command: str, patience: float = 30) -> str | None:
-    """What a command of SLURM's answers; None where it is missing, fails or takes too long."""
+    """Output of a SLURM command; None if it is missing, fails, or exceeds ``patience`` seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -26,19 +26,19 @@ def asked(*command: str, patience: float = 30) -> str | None:
 
 
 def most_tasks() -> int:
-    """How many elements an array may have: MaxArraySize is above the largest index."""
-    told = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked("scontrol", "show", "config") or "", re.M)
-    return int(told[1]) if told else DEFAULT_MOST
+    """Largest number of elements of an array; MaxArraySize is one more than the largest index."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked("scontrol", "show", "config") or "", re.M)
+    return int(match[1]) if match else DEFAULT_MOST
 
 
 def has_gpus(partition: str | None) -> bool:
-    """Whether a partition has GPUs; the cluster, where none is named."""
+    """Whether a partition has GPUs; for None, whether the cluster has."""
     where = ["-p", partition] if partition else []
     return "gpu" in (asked("sinfo", "-h", "-o", "%G", *where) or "")
 
 
 def known(job: str) -> bool:
-    """Whether a job is pending or running, by its number; yes where SLURM cannot be asked."""
+    """Whether a job is pending or running, by its number; True if SLURM does not answer."""
     command = ["squeue", "-h", "-j", job, "-o", "%T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -48,51 +48,55 @@ def known(job: str) -> bool:
 
 
 def queue(arrays: Iterable[str]) -> dict[str, tuple[str, str]] | None:
-    """State and reason of each task that SLURM still has; None where it cannot be asked.
+    """State and reason of each task in SLURM's queue; None if SLURM does not answer.
 
     Args:
         arrays: names of job arrays.
+
+    Returns:
+        (state, reason) by name of the task, ``<array>-<index>``.
     """
     names = ",".join(arrays)
-    told = asked("squeue", "-h", "-r", "-o", "%j|%K|%T|%r", f"--name={names}") if names else ""
-    if told is None:
+    output = asked("squeue", "-h", "-r", "-o", "%j|%K|%T|%r", f"--name={names}") if names else ""
+    if output is None:
         return None
-    found = {}
-    for line in told.splitlines():
+    states = {}
+    for line in output.splitlines():
         name, index, state, reason = line.split("|", 3)
-        found[f"{name}-{index if index.isdigit() else 0}"] = state, reason
-    return found
+        states[f"{name}-{index if index.isdigit() else 0}"] = state, reason
+    return states
 
 
 def accounted(arrays: Mapping[str, str]) -> dict[str, str]:
-    """How SLURM says that tasks ended, as far as it keeps accounts; for messages only.
+    """Final state of tasks in SLURM's accounting, if it has one; for messages only.
 
     Args:
-        arrays: numbers of job arrays by their names. By number, for those that were cancelled
-            before they could begin are found by no time; by name, for numbers come again.
+        arrays: numbers of job arrays by name. The query uses numbers, because a query by time
+            misses arrays cancelled before their start. Names are compared, because SLURM reuses
+            numbers.
     """
     fields, numbers = "JobName%200,JobID,State", ",".join(arrays.values())
-    told = asked("sacct", "-n", "-P", "-X", "-o", fields, "-j", numbers) if arrays else ""
-    found: dict[str, str] = {}
-    for line in (told or "").splitlines():
+    output = asked("sacct", "-n", "-P", "-X", "-o", fields, "-j", numbers) if arrays else ""
+    states: dict[str, str] = {}
+    for line in (output or "").splitlines():
         name, job, state = line.split("|", 2)
         number, _, index = job.partition("_")
         if arrays.get(name) == number:
-            found |= {f"{name}-{one}": state for one in _indices(index)}
-    return found
+            states |= {f"{name}-{n}": state for n in _indices(index)}
+    return states
 
 
-def _indices(told: str) -> list[int]:
-    """Those that ``3`` stands for, or ``[0,2-4%8]``; 0 of a job that is no array."""
-    spans = re.findall(r"(\d+)(?:-(\d+))?", told.partition("%")[0])
+def _indices(text: str) -> list[int]:
+    """Indices in a text such as ``3`` or ``[0,2-4%8]``; 0 for a job that is no array."""
+    spans = re.findall(r"(\d+)(?:-(\d+))?", text.partition("%")[0])
     return [n for first, last in spans for n in range(int(first), int(last or first) + 1)] or [0]
 
 
 def cancel(arrays: Iterable[str]) -> None:
-    """End job arrays, by name: also those whose numbers nobody has written down.
+    """End job arrays by name, which works without a recorded number.
 
     Raises:
-        Refused: SLURM cannot be asked.
+        Refused: SLURM does not answer.
     """
     for name in arrays:
         if asked("scancel", f"--name={name}") is None:

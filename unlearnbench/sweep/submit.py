@@ -1,6 +1,6 @@
-"""A plan on SLURM, through submitit: job arrays, wave after wave, and what a task of them does.
+"""Submission of a plan to SLURM through submitit: job arrays by wave, and the task that they run.
 
-Nothing comes back through submitit: what a task makes is on disk when it ends. Imports no torch.
+Tasks return nothing through submitit: their results are on disk when they end. Imports no torch.
 """
 
 import os
@@ -25,12 +25,12 @@ from unlearnbench.sweep.run_record import Run
 from unlearnbench.sweep.slurm import Refused
 
 STOP_SECONDS = 60
-"""How long a host that was asked to stop is waited for; it takes less."""
+"""Seconds to wait for a working process after a stop request; it needs less."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``hydra/launcher=slurm`` is told; see ``conf/hydra/launcher/slurm.yaml``."""
+    """Options of ``hydra/launcher=slurm``; see ``conf/hydra/launcher/slurm.yaml``."""
 
     partition: str | None
     rows_partition: str | None
@@ -63,7 +63,7 @@ class Options:
             raise ConfigError(f"hydra.launcher.mem={self.mem}: must be a size, such as 16G")
 
     def requests(self, device: str) -> dict[bool, Request]:
-        """What tasks get whose jobs are better done on a GPU, and what the others get."""
+        """Resources per task, by whether its jobs run faster on a GPU."""
         workers = self.workers_per_task
         gpus = self.gpus
         if gpus is None:
@@ -79,22 +79,22 @@ def _is_number(value: Any) -> bool:
 def submitted(
     run: Run, made: Sequence[Array], settings: Mapping[str, Any], options: Options
 ) -> Run:
-    """The run, its arrays submitted: each wave after the one before it, however that ended.
+    """Submit arrays; each wave starts after the end of the wave before it, failed or not.
 
     Args:
-        run: that they belong to; it is told each array's number as soon as there is one.
-        made: the arrays, wave after wave.
+        run: the run; the number of each array is written to its ``run.json`` at once.
+        made: the arrays, in the order of their waves.
         settings: ``paths`` and ``device`` of the config.
-        options: of the launcher.
+        options: the options of the launcher.
 
     Raises:
-        Refused: SLURM does not take one. Whatever is raised, those before it are cancelled.
+        Refused: SLURM rejects an array. After any exception the submitted arrays are cancelled.
     """
     begun: list[str] = []
     try:
         return _submitted(run, made, settings, options, begun)
     except BaseException:
-        slurm.cancel(begun)  # one may be in the queue before its number is known
+        slurm.cancel(begun)  # an array can be in the queue before its number is known
         raise
 
 
@@ -107,12 +107,12 @@ def _submitted(
 ) -> Run:
     before: list[str] = []
     now: list[str] = []
-    told: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for place, array in enumerate(made):
         if place and array.wave > made[place - 1].wave:
             before, now = now, []
-        beside = sum(other.wave == array.wave for other in made)
-        executor = _executor(run, array, options, before, beside)
+        arrays_of_wave = sum(other.wave == array.wave for other in made)
+        executor = _executor(run, array, options, before, arrays_of_wave)
         orders = [
             Orders(
                 jobs=jobs,
@@ -129,39 +129,39 @@ def _submitted(
         try:
             jobs = executor.map_array(Task(), orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
-            if not isinstance(error, OSError):  # sbatch has said no
+            if not isinstance(error, OSError):  # sbatch has rejected it
                 begun.pop()
-            said = " ".join(re.findall(r"error: (.*)", str(error))) or str(error)
-            raise Refused(f"sbatch, wave {array.wave}: {said}") from error
+            reason = " ".join(re.findall(r"error: (.*)", str(error))) or str(error)
+            raise Refused(f"sbatch, wave {array.wave}: {reason}") from error
         number = jobs[0].job_id.split("_")[0]
         now.append(number)
-        about = {"name": array.name, "wave": array.wave, "gpus": array.request.gpus}
-        told.append({**about, "tasks": len(array.tasks), "job": number})
-        run = run.tell(arrays=told, submitted=place + 1 == len(made))
+        record = {"name": array.name, "wave": array.wave, "gpus": array.request.gpus}
+        records.append({**record, "tasks": len(array.tasks), "job": number})
+        run = run.tell(arrays=records, submitted=place + 1 == len(made))
     return run
 
 
 def _device(array: Array, wanted: str) -> str:
-    """On what an array's tasks work: a GPU that was asked for is the first that a task sees."""
+    """The device of an array's tasks; a requested GPU is the first visible one, ``cuda``."""
     if array.request.gpus:
         return "cuda"
     return wanted if pack.on_gpu(array.tasks[0][0]) else "cpu"
 
 
 def _executor(
-    run: Run, array: Array, options: Options, before: Sequence[str], beside: int
+    run: Run, array: Array, options: Options, before: Sequence[str], arrays_of_wave: int
 ) -> submitit.SlurmExecutor:
     folder = run.folder / "slurm"
     folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)  # whatever access lists the folder above hands down
+    folder.chmod(0o700)  # whatever access lists the parent folder passes on
     os.close(trusted.check(folder))
     try:
         executor = _Executor(folder, max_num_timeout=options.requeues)
-    except RuntimeError as error:  # it looks for srun
+    except RuntimeError as error:  # submitit finds no srun
         raise Refused("hydra/launcher=slurm: there is no SLURM here (srun, sbatch)") from error
     rows = not pack.on_gpu(array.tasks[0][0])
     request = array.request
-    given = {
+    parameters = {
         "partition": options.rows_partition if rows else options.partition,
         "account": options.account,
         "qos": options.qos,
@@ -174,18 +174,18 @@ def _executor(
         job_name=array.name,
         time=options.time,
         cpus_per_task=request.cpus,
-        array_parallelism=max(1, options.array_parallelism // beside),
+        array_parallelism=max(1, options.array_parallelism // arrays_of_wave),
         signal_delay_s=options.signal_seconds,
-        # Some versions of srun do not pass on what sbatch was told, and give one core.
+        # Some versions of srun ignore the number of cores given to sbatch, and use one.
         srun_args=[f"--cpus-per-task={request.cpus}"],
         additional_parameters={"requeue": True, **options.additional_parameters},
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in parameters.items() if value is not None},
     )
     return executor
 
 
 class _Executor(submitit.SlurmExecutor):
-    """Submitit's, but for its jobs: they look whose the folder is before they unpickle from it."""
+    """An executor whose jobs check the folder's owner and mode before they unpickle from it."""
 
     @property
     def _submitit_command_str(self) -> str:
@@ -194,30 +194,30 @@ class _Executor(submitit.SlurmExecutor):
 
 
 class Task:
-    """What a task of an array does, as submitit calls it: be the parent of a working process."""
+    """The function that submitit calls in each task: it starts one working process."""
 
     host: WorkerProcess | None = None
 
     def __call__(self, orders: Orders) -> None:
-        """Carry out the orders; what goes wrong with a job is in rows and journal, not here.
+        """Run the jobs; the failures of jobs are in the rows and the journal.
 
         Raises:
-            RuntimeError: the working process ended before its work did.
+            RuntimeError: the working process ended before all jobs were settled.
         """
-        left = len(orders.jobs)
+        remaining = len(orders.jobs)
         with WorkerProcess(orders, sys.stderr) as self.host:
             for event in self.host:
                 sys.stdout.write(f"{event.status} {event.kind} {event.key} {event.reason}\n")
-                left -= 1
-        if self.host.stopped:  # before this process was: the signal that calls checkpoint follows,
-            time.sleep(STOP_SECONDS)  # or the one that ends all
-        if left:
-            raise RuntimeError(f"the working process has ended, and {left} jobs are left")
+                remaining -= 1
+        if self.host.stopped:  # The signal has not reached this process yet: wait for the one that
+            time.sleep(STOP_SECONDS)  # calls ``checkpoint``, or for the one that ends the task.
+        if remaining:
+            raise RuntimeError(f"the working process has ended, and {remaining} jobs are left")
 
     def checkpoint(self, orders: Orders) -> submitit.helpers.DelayedSubmission:
-        """Asked to stop, by the time limit or by who preempts: stop, and be queued again.
+        """Stop before the time limit or a preemption, and queue the task again.
 
-        What is finished is in the store, and the journal says what this task has settled.
+        The store contains the finished artifacts; the journal contains the settled jobs.
         """
         if self.host is not None:
             self.host.stop(STOP_SECONDS)

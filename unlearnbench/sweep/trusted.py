@@ -1,11 +1,11 @@
-"""What a job of SLURM's unpickles must be its own user's: to unpickle is to run what is written.
+"""Check that a SLURM job unpickles only files of its own user, because unpickling runs code.
 
-The folder of a run is shared with a group, the folder inside it with the pickles is not: it is its
-owner's alone, and a job that finds it to be anybody else's, or open to others, ends. A group can
-still rename it and put another in its place; so the job opens the folder, looks at what is open,
-and reads from that.
+The folder of a run can be shared with a group. The folder inside it with the pickles has mode 700,
+and a job ends if another user owns it or others have access. A member of the group can still
+replace it by another folder, so the job opens the folder, checks the open descriptor, and reads
+through that descriptor.
 
-Run by a task of SLURM's as ``python -m unlearnbench.sweep.trusted FOLDER``.
+A task of SLURM runs it as ``python -m unlearnbench.sweep.trusted FOLDER``.
 """
 
 import os
@@ -15,26 +15,27 @@ from pathlib import Path
 
 
 def check(folder: Path) -> int:
-    """Open a folder that is this user's alone; returns its descriptor.
+    """Open a folder to which only this user has access; return its descriptor.
 
     Args:
-        folder: no symbolic link.
+        folder: the folder, not a symbolic link.
 
     Raises:
-        PermissionError: it is somebody else's, or others may enter it.
+        PermissionError: another user owns the folder, or its mode gives access to others.
+        OSError: the folder cannot be opened, or is a symbolic link.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    about = os.fstat(descriptor)
-    mode = stat.S_IMODE(about.st_mode)
-    if about.st_uid != os.geteuid() or mode & 0o077:
+    status = os.fstat(descriptor)
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.geteuid() or mode & 0o077:
         os.close(descriptor)
         must = f"must be of user {os.geteuid()} with mode 700"
-        raise PermissionError(f"{folder} is of user {about.st_uid} with mode {mode:o}: {must}")
+        raise PermissionError(f"{folder} is of user {status.st_uid} with mode {mode:o}: {must}")
     return descriptor
 
 
 def main() -> None:
-    """Do what submitit has been handed for this job, if its folder is this user's alone."""
+    """Run submitit's job from the folder, if only this user has access to it."""
     from submitit.core.submission import process_job
 
     try:
