@@ -1,6 +1,6 @@
-"""A deleted record off the change of a net: the input with a gradient most like the estimated one.
+"""Reconstruct a deleted record from the change of a net, by matching an estimated gradient.
 
-Experimental. Axes: K deletions, P parameters, M public records, F inputs, R inputs side by side,
+Experimental. Axes: K deletions, P parameters, M public records, F inputs, R inputs of one batch,
 C outputs.
 """
 
@@ -23,11 +23,11 @@ from unlearnbench.protocol._audit import NetAudit
 from unlearnbench.train.gradient import BATCH, head, hessian_products, outputs, theta
 
 Gradients = Callable[[Tensor, Tensor], Tensor]
-"""From inputs (R, F) and their classes (R,) to the gradients of their losses (R, P)."""
+"""Map inputs (R, F) and their classes (R,) to the gradients of their losses (R, P)."""
 
 
 def guess(deletions: NetAudit, *, label: str, space: str, restarts: int, steps: int) -> Guess:
-    """The records by ``inverted`` from the gradients by ``estimate``; arguments as for ``hrec``."""
+    """Reconstruct records with ``inverted`` from the gradients of ``estimate``; see ``hrec``."""
     v_KP = deletions.theta_KP.double() - theta(deletions.net).double()
     if not v_KP.isfinite().all():
         raise ValueError("hrec: the attack needs finite parameters")
@@ -50,15 +50,15 @@ def guess(deletions: NetAudit, *, label: str, space: str, restarts: int, steps: 
 
 
 def estimate(deletions: NetAudit, v_KP: Tensor) -> Tensor:
-    """The deleted record's own gradient ∂ℓ/∂θ at θ₊ (K, P), in float64.
+    """Estimate the gradient ∂ℓ/∂θ (K, P) of each deleted record at θ₊, in float64.
 
         ĝ = ((n−1)/m) Σ_j ∇²ℓ(θ₊; z_j) v + (n−1)λ'v − λ'θ₊,   v = θ₋ − θ₊
 
-    The sum is over public records, with their classes. Trainings minimise (1/n) Σ ℓ + ½λ'‖θ‖².
+    The sum is over public records with their classes. Training minimises (1/n) Σ ℓ + ½λ'‖θ‖².
 
     Args:
-        deletions: of which the truth has no say.
-        v_KP: the change that each deletion makes.
+        deletions: the audit; its deleted records are not read.
+        v_KP: the change of the parameters in each deletion.
 
     Raises:
         ValueError: there is no public record.
@@ -78,27 +78,27 @@ def _inputs(deletions: NetAudit) -> Tensor:
 
 
 def read_label(net: nn.Module, g_KP: Tensor, *, label: str) -> tuple[NDArray[np.generic], Array]:
-    """The classes (K,), and s₂/s₁ (K,) of the last layer's part of the gradient.
+    """Return the classes (K,), and s₂/s₁ (K,) of the last layer's block of the gradient.
 
         ∂ℓ/∂b = p − e_y,   ∂ℓ/∂W = (p − e_y) hᵀ
 
-    The last layer is a softmax regression on its inputs h: only the entry of the class is below 0.
-    ``auto`` reads it off the bias alone, the others as of a linear model. Zhao, Mopuri & Bilen,
+    The last layer is a softmax regression on its inputs h: only the entry of the class is negative.
+    ``auto`` reads the bias alone, the other rules work as for a linear model. Zhao, Mopuri & Bilen,
     iDLG: Improved Deep Leakage from Gradients (2001.02610).
     """
     last, sizes = head(net), [parameter.numel() for parameter in net.parameters()]
     assert last is not None
     weight_KQ, bias_KC = (
-        part
-        for parameter, part in zip(net.parameters(), g_KP.split(sizes, dim=1), strict=True)
+        block
+        for parameter, block in zip(net.parameters(), g_KP.split(sizes, dim=1), strict=True)
         if parameter is last.weight or parameter is last.bias
     )
     weight_KCH = weight_KQ.unflatten(1, last.weight.shape)
     g_KPC = torch.cat([weight_KCH.mT, bias_KC[:, None]], dim=1).double().numpy()
-    found = factors(g_KPC)
+    decomposition = factors(g_KPC)
     rule = "intercept" if label == "auto" else label
-    sign_K1 = np.sign(found[0][:, -1:])
-    return classes(g_KPC, found, sign_K1, label=rule, sharp=False), found[3]
+    sign_K1 = np.sign(decomposition[0][:, -1:])
+    return classes(g_KPC, decomposition, sign_K1, label=rule, sharp=False), decomposition[3]
 
 
 def inverted(
@@ -106,15 +106,15 @@ def inverted(
 ) -> Array:
     """x̂ = argmin 1 − cos(∇ℓ(θ₊; x, ŷ), ĝ) over the box (K, F), by projected L-BFGS in float32.
 
-    Geiping et al., Inverting Gradients (2003.14053), without a prior on images. Descents begin at
-    the public mean and at the public records whose own gradients are most parallel to ĝ.
+    Geiping et al., Inverting Gradients (2003.14053), without a prior on images. Descents start at
+    the public mean and at the public records whose gradients have the largest cosine with ĝ.
 
     Args:
-        deletions: of which the truth has no say.
+        deletions: the audit; its deleted records are not read.
         g_KP: ĝ.
         y_K: ŷ.
-        restarts: how many of these records.
-        steps: of each descent, at most.
+        restarts: number of public records to start from.
+        steps: maximal number of steps of each descent.
     """
     public_MF, y_M = torch.from_numpy(deletions.public_MF).float(), deletions.public_y_M
     goal_KP, label_K = F.normalize(g_KP, dim=1).float(), torch.from_numpy(np.asarray(y_K))
@@ -139,8 +139,8 @@ def inverted(
 
 def _gradients(deletions: NetAudit) -> Gradients:
     net = copy.deepcopy(deletions.net).float().eval()
-    # Out of channels-last memory, in which vmap runs some layers row by row.
-    weights = {name: one.detach().contiguous() for name, one in net.named_parameters()}
+    # Contiguous: with channels-last tensors vmap runs some layers row by row.
+    weights = {name: parameter.detach().contiguous() for name, parameter in net.named_parameters()}
 
     def of_row(weights: dict[str, Tensor], x_F: Tensor, y: Tensor) -> Tensor:
         def model(x: Tensor) -> Tensor:
@@ -152,15 +152,15 @@ def _gradients(deletions: NetAudit) -> Gradients:
     of_rows = vmap(grad(of_row), in_dims=(None, 0, 0))
 
     def gradients(x_RF: Tensor, y_R: Tensor) -> Tensor:
-        found = of_rows(weights, x_RF, y_R)
-        return torch.cat([found[name].flatten(1) for name in weights], dim=1)
+        gradient_by_name = of_rows(weights, x_RF, y_R)
+        return torch.cat([gradient_by_name[name].flatten(1) for name in weights], dim=1)
 
     return gradients
 
 
 @torch.no_grad()
 def max_diff(deletions: NetAudit, *, bounded: bool) -> NDArray[np.intp]:
-    """Baseline: the public record (K,) whose prediction the deletion changes most."""
+    """Return the public record (K,) whose prediction each deletion changes most; a baseline."""
     x = _inputs(deletions).to(deletions.theta_KP.dtype)
     before_M1C = deletions.net(x).double().numpy()[:, None]
     chosen = []

@@ -1,4 +1,4 @@
-"""Inputs in a box whose embeddings point in given directions, many at a time.
+"""Find inputs in a box whose embeddings point in given directions, many at a time.
 
 Axes: K directions, S starts for each, R = K·S descents, F inputs, D features.
 """
@@ -11,23 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Embedding = Callable[[Tensor], Tensor]
-"""From inputs (R, F) to features (R, D), differentiable and row by row."""
+"""Map inputs (R, F) to features (R, D); differentiable, each row independent of the others."""
 
 MEMORY = 10
 HALVINGS = 12
 
 AT_ONCE = 2**24
-"""Numbers in the features of the inputs that are looked at side by side: 64 MB."""
+"""Largest number of feature entries in one batch of inputs: 64 MB."""
 
 
 def starts(embedded_KD: Tensor, public_MF: Tensor, public_MD: Tensor, *, restarts: int) -> Tensor:
-    """Where descents begin (K, 1 + restarts, F): the public mean, and the nearest by φ-cosine."""
+    """Return starts (K, 1 + restarts, F): the public mean, and the nearest by cosine of φ."""
     near_KM = F.normalize(embedded_KD, dim=1) @ F.normalize(public_MD, dim=1).T
     return beginnings(near_KM, public_MF, restarts=restarts)
 
 
 def beginnings(near_KM: Tensor, public_MF: Tensor, *, restarts: int) -> Tensor:
-    """The public mean and the nearest public records (K, 1 + restarts, F), by their nearness."""
+    """Return starts (K, 1 + restarts, F): the public mean, and the nearest public records."""
     nearest = near_KM.topk(min(restarts, len(public_MF)), dim=1).indices
     mean = public_MF.mean(dim=0).expand(len(near_KM), 1, -1)
     return torch.cat([mean, public_MF[nearest]], dim=1)
@@ -42,17 +42,17 @@ def invert(
     high: float,
     steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """x̂ = argmin 1 − cos(φ(x), φ̂) over the box, from each start; the best (K, F), and 1 − cos (K,).
+    """x̂ = argmin 1 − cos(φ(x), φ̂) over the box; the best of all starts (K, F), and 1 − cos (K,).
 
-    The precision is that of the starts, of the embedding and of φ̂: float32 is enough.
+    The starts, the embedding and φ̂ set the precision; float32 is sufficient.
 
     Args:
         embedding: φ.
         embedded_KD: φ̂.
-        starts_KSF: where the descents begin.
-        low: least value of an input.
-        high: its largest.
-        steps: steps at most of each descent.
+        starts_KSF: starts of the descents.
+        low: smallest value of an input.
+        high: largest value of an input.
+        steps: maximal number of steps of each descent.
     """
     return matched(
         lambda x_RF, _: embedding(x_RF), embedded_KD, starts_KSF, low=low, high=high, steps=steps
@@ -68,15 +68,15 @@ def matched(
     high: float,
     steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """The same for features that differ from one direction to the other.
+    """Same as ``invert``, with features that depend on the direction.
 
     Args:
-        features: from inputs (R, F) and the numbers of their directions (R,) to features (R, D).
+        features: maps inputs (R, F) and the indices of their directions (R,) to features (R, D).
         goal_KD: the directions.
-        starts_KSF: where the descents begin.
-        low: least value of an input.
-        high: its largest.
-        steps: steps at most of each descent.
+        starts_KSF: starts of the descents.
+        low: smallest value of an input.
+        high: largest value of an input.
+        steps: maximal number of steps of each descent.
     """
     k, each, _ = starts_KSF.shape
     unit_KD = F.normalize(goal_KD, dim=1)
@@ -84,13 +84,13 @@ def matched(
     at_once = max(1, AT_ONCE // unit_KD.shape[1])
 
     def away(x_RF: Tensor, rows_R: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(x_RF.split(at_once), k_R[rows_R].split(at_once), strict=True)
-        apart, slopes = zip(*(_away(*part) for part in parts), strict=True)
+        chunks = zip(x_RF.split(at_once), k_R[rows_R].split(at_once), strict=True)
+        apart, slopes = zip(*(_away(*chunk) for chunk in chunks), strict=True)
         return torch.cat(apart), torch.cat(slopes)
 
     def _away(x_RF: Tensor, which_R: Tensor) -> tuple[Tensor, Tensor]:
         x_RF = x_RF.detach().requires_grad_()
-        # 1 − cos a = ½‖difference of unit vectors‖², which keeps its digits near 0.
+        # 1 − cos a = ½‖difference of unit vectors‖², which has no cancellation near 0.
         apart_RD = F.normalize(features(x_RF, which_R), dim=1) - unit_KD[which_R]
         apart_R = apart_RD.square().sum(dim=1) / 2
         return apart_R.detach(), torch.autograd.grad(apart_R.sum(), x_RF)[0]
@@ -110,17 +110,17 @@ def descend(
     high: float,
     steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """Projected L-BFGS for many problems side by side: inputs (R, F) and values (R,).
+    """Projected L-BFGS for many independent problems: inputs (R, F) and values (R,).
 
-    Entries at a bound that the gradient pushes outwards stand still for a step; each problem has
-    its own step length, halved until the value falls, and stops when it falls no more.
+    A step does not move entries at a bound whose descent direction points outwards. Each problem
+    has its own step length, halved until the value decreases, and stops when it no longer does.
 
     Args:
-        away: from inputs (r, F) and which problems these are (r,), to values and gradients.
-        x_RF: where to begin.
-        low: least value of an entry.
-        high: its largest.
-        steps: steps at most.
+        away: maps inputs (r, F) and the indices of their problems (r,) to values and gradients.
+        x_RF: starts.
+        low: smallest value of an entry.
+        high: largest value of an entry.
+        steps: maximal number of steps.
     """
     x_RF = x_RF.clamp(low, high)
     rows_R = torch.arange(len(x_RF), device=x_RF.device)
@@ -148,15 +148,15 @@ def descend(
             break
         if keep_R.float().mean() < 0.9:
             rows_R, x_RF, f_R, g_RF, idle_R = (
-                one[keep_R] for one in (rows_R, x_RF, f_R, g_RF, idle_R)
+                tensor[keep_R] for tensor in (rows_R, x_RF, f_R, g_RF, idle_R)
             )
-            kept = [tuple(one[keep_R] for one in pair) for pair in pairs]
-            pairs = deque(((s, y, rho) for s, y, rho in kept), maxlen=MEMORY)
+            retained = [tuple(tensor[keep_R] for tensor in pair) for pair in pairs]
+            pairs = deque(((s, y, rho) for s, y, rho in retained), maxlen=MEMORY)
     return best_RF, value_R
 
 
 def _quasi_newton(g_RF: Tensor, pairs: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """−H⁻¹g by the two-loop recursion; a pair without curvature (ρ = 0) has no say."""
+    """−H⁻¹g by the two-loop recursion; a pair without curvature (ρ = 0) has no effect."""
     q_RF = g_RF.clone()
     shares = []
     for s, y, rho in reversed(pairs):
@@ -181,17 +181,17 @@ def _shorter(
     low: float,
     high: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The longest of the steps 1, ½, ¼ … along d that lowers each value; none, where none does."""
+    """Take the longest step of 1, ½, ¼ … along d that lowers each value, or no step."""
     new_RF, new_f_R, new_g_RF = x_RF.clone(), f_R.clone(), g_RF.clone()
-    left = torch.arange(len(x_RF), device=x_RF.device)
+    remaining = torch.arange(len(x_RF), device=x_RF.device)
     for halving in range(HALVINGS):
-        tried = (x_RF[left] + d_RF[left] * 0.5**halving).clamp(low, high)
-        f, g = away(tried, rows_R[left])
-        promised = (g_RF[left] * (tried - x_RF[left])).sum(dim=1)
-        good = f <= f_R[left] + 1e-4 * promised.clamp_max(0)
-        done = left[good]
+        tried = (x_RF[remaining] + d_RF[remaining] * 0.5**halving).clamp(low, high)
+        f, g = away(tried, rows_R[remaining])
+        promised = (g_RF[remaining] * (tried - x_RF[remaining])).sum(dim=1)
+        good = f <= f_R[remaining] + 1e-4 * promised.clamp_max(0)
+        done = remaining[good]
         new_RF[done], new_f_R[done], new_g_RF[done] = tried[good], f[good], g[good]
-        left = left[~good]
-        if not len(left):
+        remaining = remaining[~good]
+        if not len(remaining):
             break
     return new_RF, new_f_R, new_g_RF

@@ -1,7 +1,7 @@
-"""What the attacks on a shadow population share.
+"""Functions shared by the attacks on shadow models.
 
-Axes: M models under attack, R models to compare with, D draws of training rows, N records, C
-classes. Models of one draw have originals with the same training rows.
+Axes: M models under attack, R reference models, D draws of training rows, N records, C classes.
+The originals of all models of one draw have the same training rows.
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ Mask = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 MODES = ("online", "offline")
-"""With reference models on both sides of a record, or on the OUT side only."""
+"""Reference models on both sides of a record, or on the OUT side only."""
 
 LEAST_VARIANCE = 1e-8
-"""Keeps models that all agree finite: float32 logits tell no smaller differences apart than 1e-4
-in this statistic."""
+"""Lower bound of a variance, so that identical models give finite scores: float32 logits resolve
+differences of about 1e-4 in φ."""
 
 
-def known(keyword: str, word: str, words: tuple[str, ...]) -> None:
-    """Raise ValueError unless it is one of the words."""
-    if word not in words:
-        raise ValueError(f"attack.call.{keyword}={word}: must be one of {', '.join(words)}")
+def known(keyword: str, word: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``word`` is one of the choices."""
+    if word not in choices:
+        raise ValueError(f"attack.call.{keyword}={word}: must be one of {', '.join(choices)}")
 
 
 def under_attack(predictions: Predictions) -> NDArray[np.intp]:
-    """Places of the audited models; raises Skip for a regression or where there is none."""
+    """Return the indices of audited models; raises Skip for a regression or if there is none."""
     if not np.issubdtype(predictions.y_N.dtype, np.integer):
         raise Skip("the attack needs classes; this is a regression")
     if not any(predictions.audited_M):
@@ -42,7 +42,7 @@ def under_attack(predictions: Predictions) -> NDArray[np.intp]:
 
 
 def draws(predictions: Predictions) -> NDArray[np.intp]:
-    """A number (M,) for the training rows of each model's original, the same for the same rows."""
+    """Return the draw index (M,) of each model: equal where originals have equal training rows."""
     seen = {row.tobytes(): 0 for row in predictions.status_MN != UNSEEN}
     number = {row: i for i, row in enumerate(seen)}
     return np.array([number[row.tobytes()] for row in predictions.status_MN != UNSEEN], np.intp)
@@ -51,10 +51,10 @@ def draws(predictions: Predictions) -> NDArray[np.intp]:
 def references(
     name: str, predictions: Predictions
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Places (M,) of the audited models and (R,) of the originals, and the draws of either.
+    """Return indices (M,) of the audited models and (R,) of the originals, and the draws of both.
 
-    Of originals with the same training rows the first is taken: leaving one out would leave the
-    other in.
+    Only the first of several originals with the same training rows is used: excluding one of them
+    would otherwise not exclude its training rows.
 
     Raises:
         Skip: a regression, no model under attack, or no original.
@@ -68,46 +68,45 @@ def references(
 
 
 def seen(predictions: Predictions) -> Mask:
-    """Whether the originals of each draw (D, N) were trained on a record."""
+    """Return whether the originals of each draw were trained on each record (D, N)."""
     _, first_D = np.unique(draws(predictions), return_index=True)
     seen_DN: Mask = predictions.status_MN[first_D] != UNSEEN
     return seen_DN
 
 
 def left_out(draw_M: Indices, seen_DN: Mask, in_DN: Mask) -> tuple[Indices, Indices]:
-    """Which draw a target of each draw leaves out of what its record is compared with: IN, OUT.
+    """Return the draws that each target excludes from the IN and the OUT reference models.
 
-    A target leaves out its own draw, and one draw of a target on the other side of the record. It
-    is the i-th target on its side, and leaves out the i-th on the other, counted round. Without
-    that the fit of the target's own side would rest on one draw less than that of the other side,
-    the score would show on which side the record was, and the null would lie below ½.
+    A target excludes its own draw, and one draw of a target on the other side of the record: the
+    i-th target of one side excludes the i-th of the other side, modulo their number. Otherwise the
+    fit of the target's own side uses one draw less than the fit of the other side, the score
+    depends on the side of the record, and the AUC of the null is below ½.
 
     Args:
-        draw_M: of the targets.
-        seen_DN: as ``seen``.
-        in_DN: the draws that a target on the OUT side may leave out; all have seen the record.
+        draw_M: draws of the targets.
+        seen_DN: the result of ``seen``.
+        in_DN: the draws that a target on the OUT side may exclude; all have seen the record.
 
     Returns:
-        For each draw (D, N) the draw that is left out of models that have seen the record, and the
-        one left out of models that have not. It is there whether or not it has models to compare
-        with.
+        For each draw and record (D, N), the draw excluded from the models that have seen the
+        record, and the draw excluded from those that have not, with or without reference models.
     """
     places_D1 = np.arange(len(seen_DN))[:, None]
     target_D1 = np.isin(places_D1, draw_M)
     rank_DN = np.where(
         seen_DN, (seen_DN & target_D1).cumsum(axis=0), (~seen_DN & target_D1).cumsum(axis=0)
     )
-    left = []
+    excluded = []
     for own_DN, side_DN in ((seen_DN, in_DN & target_D1), (~seen_DN, ~seen_DN & target_D1)):
-        order_DN = np.argsort(~side_DN, axis=0, kind="stable")  # the side's draws come first
+        order_DN = np.argsort(~side_DN, axis=0, kind="stable")  # the draws of this side come first
         place_DN = (rank_DN - 1) % np.maximum(side_DN.sum(axis=0), 1)
         paired_DN = np.take_along_axis(order_DN, place_DN, axis=0)
-        left.append(np.where(own_DN, places_D1, paired_DN))
-    return left[0], left[1]
+        excluded.append(np.where(own_DN, places_D1, paired_DN))
+    return excluded[0], excluded[1]
 
 
 def by_draw(values_RN: NDArray[Any], draw_R: NDArray[np.intp], draws: int) -> NDArray[Any]:
-    """Sums (D, N) over the models of each draw; 0 where there is none."""
+    """Sums (D, N) over the models of each draw; 0 for a draw without models."""
     sums_DN = np.zeros((draws, values_RN.shape[1]), np.result_type(values_RN, 1))
     for draw, values_N in zip(draw_R, values_RN, strict=True):
         sums_DN[draw] += values_N
@@ -115,40 +114,44 @@ def by_draw(values_RN: NDArray[Any], draw_R: NDArray[np.intp], draws: int) -> ND
 
 
 def confidences(predictions: Predictions, places_M: NDArray[np.intp]) -> Iterator[Array]:
-    """φ (M, N) of some models, query by query; raises ValueError where it is not finite."""
+    """Yield φ (M, N) of the models for each query; raises ValueError if it is not finite."""
     for q in range(predictions.logits_MQNC.shape[1]):
         logits = (predictions.logits_MQNC[m, q] for m in places_M)
-        phi_MN = np.stack([membership.logit_confidence(one, predictions.y_N) for one in logits])
+        phi_MN = np.stack(
+            [membership.logit_confidence(logits_NC, predictions.y_N) for logits_NC in logits]
+        )
         if not np.isfinite(phi_MN).all():
             raise ValueError("the attack needs finite confidences")
         yield phi_MN
 
 
-def others(values_DN: NDArray[Any], left_DN: Indices) -> NDArray[Any]:
-    """Sum (D, N) over all draws but the one that each leaves out of a record's.
+def others(values_DN: NDArray[Any], excluded_DN: Indices) -> NDArray[Any]:
+    """Sum (D, N) over all draws except the excluded one of each draw and record.
 
-    Summed from both ends: a column sum less one value would lose others that are much smaller.
+    The sum adds prefix and suffix sums: subtracting one value from a column sum would lose the
+    digits of much smaller values.
     """
     total = np.zeros(values_DN.shape, np.result_type(values_DN, 1))
     np.cumsum(values_DN[:-1], axis=0, out=total[1:])
     after_DN = np.zeros_like(total)
     np.cumsum(values_DN[:0:-1], axis=0, out=after_DN[-2::-1])
     total += after_DN
-    kept_DN: NDArray[Any] = np.take_along_axis(total, left_DN, axis=0)
-    return kept_DN
+    sum_DN: NDArray[Any] = np.take_along_axis(total, excluded_DN, axis=0)
+    return sum_DN
 
 
 def enough(side_DN: Mask) -> Mask:
-    """Records (N,) with two originals or more on a side, whichever is left out.
+    """Return the records (N,) with at least two originals on a side after any exclusion.
 
-    One rule for all targets of a record: one that depends on the target's own side would tell it.
+    The rule is the same for all targets of a record: a rule that depends on the side of the target
+    would leak that side.
     """
-    kept_N: Mask = side_DN.sum(axis=0) >= 3
-    return kept_N
+    enough_N: Mask = side_DN.sum(axis=0) >= 3
+    return enough_N
 
 
 def log_ratio(phi: Array, mu_1: Array, var_1: Array, mu_0: Array, var_0: Array) -> Array:
-    """Of two Gaussians: log N(φ; μ₁, σ₁²) − log N(φ; μ₀, σ₀²)."""
+    """Log-likelihood ratio log N(φ; μ₁, σ₁²) − log N(φ; μ₀, σ₀²) of two Gaussians."""
     return (
         (phi - mu_0) ** 2 / var_0 - (phi - mu_1) ** 2 / var_1 + np.log(var_0) - np.log(var_1)
     ) / 2
@@ -162,19 +165,19 @@ def outcome(
     member_MN: Mask,
     scored_MN: Mask,
 ) -> Scores:
-    """The figures of all scored (model, record) pairs as one pool, and the pairs.
+    """Return the metrics of all scored (model, record) pairs as one pool, and the pairs.
 
     Raises:
-        Skip: there is no member or no non-member that was scored.
+        Skip: no member or no non-member is scored.
     """
-    # Sorted, for looking up millions of scores in order is several times faster.
+    # Sorting makes the later lookup of millions of scores several times faster.
     inside = np.sort(score_MN[scored_MN & member_MN])
     outside = np.sort(score_MN[scored_MN & ~member_MN])
     if not len(inside) or not len(outside):
         raise Skip(f"{name}: no record has two other models on each side, and both to score")
     figures = membership.threshold_figures(inside, outside)
     model_n, record_n = np.nonzero(scored_MN)
-    # Models of one original are one target when intervals are drawn: its first one names them.
+    # Confidence intervals treat the models of one original as one target, named by the first.
     _, first, draw_M = np.unique(
         draws(predictions)[places_M], return_index=True, return_inverse=True
     )

@@ -25,53 +25,53 @@ from unlearnbench.metric import membership
 
 FEATURES = ("direct_concat", "sorted_concat", "direct_diff", "sorted_diff", "l2_distance")
 OF_ANY_CLASSES = ("sorted_concat", "sorted_diff", "l2_distance")
-"""Features that an attack trained on another number of classes can read."""
+"""Features that do not depend on the number of classes."""
 
 CLASSIFIERS = {
-    # The scaler is fitted with the rest, once: fitted again on a query it would hide the query.
+    # The scaler is fitted once, on the shadow records: a refit on a query would hide the query.
     "lr": make_pipeline(StandardScaler(), LogisticRegression(max_iter=400)),
     "dt": DecisionTreeClassifier(max_leaf_nodes=10, random_state=0),
     "rf": RandomForestClassifier(n_estimators=500, min_samples_leaf=30, random_state=0),
     "mlp": MLPClassifier((100,), learning_rate_init=0.01, early_stopping=True, random_state=0),
 }
-"""As their paper's code has them; what is not said here is scikit-learn's."""
+"""Settings of the paper's code; all other settings are scikit-learn's defaults."""
 
 POSITIVE = {"in_out": FORGOTTEN, "in_in": RETAINED, "multi_version": FORGOTTEN}
-"""Record sets, and the part in the request that makes a record a member."""
+"""Record set → status of its members in the request."""
 
 
 def double_output(
     predictions: Predictions, shadow: Predictions, *, classifier: str, feature: str, records: str
 ) -> Scores:
-    """One classifier for all records: trained on shadow outputs before and after, p and q.
+    """Train one membership classifier on shadow outputs before and after a request, p and q.
 
         direct_concat  [p, q]              direct_diff  p − q
         sorted_concat  [p∘π, q∘π]          sorted_diff  (p − q)∘π      l2_distance  ‖p − q‖₂
 
         DegCount = mean_i 1[u_i > c_i];    DegRate = mean_i (u_i − c_i)
 
-    p and q are posteriors, means over queries; π sorts p ascending, of ties the first class first.
-    u_i and c_i are what the attack and the classical one, which reads p alone, give the truth
-    about record i, deleted or not. Chen et al., When Machine Unlearning Jeopardizes Privacy
+    p and q are posteriors, means over queries; π sorts p ascending, ties by class index. u_i and
+    c_i are the probabilities that this attack and the classical one, which reads only p, assign to
+    the true status of record i. Chen et al., When Machine Unlearning Jeopardizes Privacy
     (CCS 2021, 2005.02205).
 
-    Where shadows have another number of classes, sorted features are of the k largest classes
-    of p that both have, and so is the classical one's p; direct ones have no AUC.
+    If shadow and target differ in their number of classes, sorted features and the classical p use
+    the k largest entries of p, with k the smaller number; the AUC of direct features is NaN.
 
     Args:
-        predictions: target outputs, before (M = 0) and after (M = 1) a request, of records it was
-            asked about; those of one request that were forgotten stand in random order.
-        shadow: such outputs of the attacker's own models.
+        predictions: target outputs, before (M = 0) and after (M = 1) a request, of the queried
+            records; the forgotten records of one request are in random order.
+        shadow: the same outputs of the attacker's shadow models.
         classifier: ``lr``, ``dt``, ``rf`` or ``mlp``.
-        feature: which one gives the scores and the headline figures.
-        records: what is told from the UNSEEN ones: ``in_out``, the FORGOTTEN ones; ``in_in``, the
-            first RETAINED one of each request; ``multi_version``, its first FORGOTTEN one. Each
-            request gives as many of either, the first ones.
+        feature: the feature of the scores and the headline metrics.
+        records: positives, with UNSEEN records as negatives: ``in_out``, the FORGOTTEN records;
+            ``in_in``, the first RETAINED record of each request; ``multi_version``, its first
+            FORGOTTEN record. Each request gives equally many of both, the first ones.
 
     Raises:
-        ValueError: an unknown word, a direct feature with shadows of other classes, or
+        ValueError: an unknown choice, a direct feature with shadows of other classes, or
             predictions that are not finite or not of two outputs.
-        Skip: a regression, or a side with no record, or with too few for the classifier.
+        Skip: a regression, a side without records, or too few records for the classifier.
     """
     known("classifier", classifier, tuple(CLASSIFIERS))
     known("feature", feature, FEATURES)
@@ -86,24 +86,26 @@ def double_output(
             f"attack.call.feature={feature}: shadow and target have {counts[0]} and {counts[1]}"
             f" classes; must be one of {', '.join(OF_ANY_CLASSES)}"
         )
-    shown, asked = (_features(one, min(counts), counts[0] == counts[1]) for one in (learnt, target))
-    told = {
-        name: _probability(classifier, x_nF, learnt.member_n, asked[name])
-        for name, x_nF in shown.items()
+    shadow_features, target_features = (
+        _features(side, min(counts), counts[0] == counts[1]) for side in (learnt, target)
+    )
+    scores = {
+        name: _probability(classifier, x_nF, learnt.member_n, target_features[name])
+        for name, x_nF in shadow_features.items()
     }
-    figures = _figures(told, feature, target.member_n)
+    figures = _figures(scores, feature, target.member_n)
     return Scores(
         metrics={name: (value, len(target.member_n)) for name, value in figures.items()},
         pool=[f"model {model:02d}" for model in target.model_n],
         row=target.row_n,
         member=target.member_n,
-        score=told[feature],
+        score=scores[feature],
     )
 
 
 @dataclass(frozen=True)
 class _Records:
-    """The records under attack, of one side."""
+    """Records under attack of the shadow or of the target side."""
 
     p_nC: Array
     q_nC: Array
@@ -113,7 +115,7 @@ class _Records:
 
 
 def _records(side: str, predictions: Predictions, records: str) -> _Records:
-    """The records of a record set, in their order."""
+    """Select the records of a record set, in their order."""
     if not np.issubdtype(predictions.y_N.dtype, np.integer):
         raise Skip(f"double_output needs classes; the {side} is a regression")
     model_N, request_N = predictions.model_N, predictions.request_N
@@ -127,8 +129,8 @@ def _records(side: str, predictions: Predictions, records: str) -> _Records:
     members, others = [], []
     for pair in range(pair_N.max(initial=-1) + 1):
         inside, outside = (
-            np.flatnonzero((pair_N.ravel() == pair) & (status_N == part))
-            for part in (POSITIVE[records], UNSEEN)
+            np.flatnonzero((pair_N.ravel() == pair) & (status_N == status))
+            for status in (POSITIVE[records], UNSEEN)
         )
         n = min(len(inside), len(outside), first)
         members.append(inside[:n])
@@ -150,10 +152,12 @@ def _records(side: str, predictions: Predictions, records: str) -> _Records:
 
 
 def _features(records: _Records, k: int, same_classes: bool) -> dict[str, Array]:
-    """The features (n, F) that can be compared, and the classical attack's."""
+    """Compute the features (n, F) available on both sides, and those of the classical attack."""
     p_nC, q_nC = records.p_nC, records.q_nC
     order_nk = np.argsort(p_nC, axis=1, kind="stable")[:, -k:]
-    p_nk, q_nk = (np.take_along_axis(one, order_nk, axis=1) for one in (p_nC, q_nC))
+    p_nk, q_nk = (
+        np.take_along_axis(posterior_nC, order_nk, axis=1) for posterior_nC in (p_nC, q_nC)
+    )
     direct = {"direct_concat": np.hstack([p_nC, q_nC]), "direct_diff": p_nC - q_nC}
     return {
         **(direct if same_classes else {}),
@@ -164,24 +168,24 @@ def _features(records: _Records, k: int, same_classes: bool) -> dict[str, Array]
     }
 
 
-def _probability(classifier: str, shown_nF: Array, member_n: Mask, asked_nF: Array) -> Array:
-    """Probability of membership (n,) of the target's records."""
-    # Sorted, so that what is learnt does not depend on the order of the records.
-    order_n = np.lexsort((member_n, *shown_nF.T))
+def _probability(classifier: str, shadow_nF: Array, member_n: Mask, target_nF: Array) -> Array:
+    """Probability of membership (n,) of the target records."""
+    # Sorted: the fitted model does not depend on the order of the records.
+    order_n = np.lexsort((member_n, *shadow_nF.T))
     model = clone(CLASSIFIERS[classifier])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 400 iterations are the attack's own
-        model.fit(shown_nF[order_n], member_n[order_n].astype(np.int64))
-    # Once for each distinct value: a matrix product may round equal rows differently.
-    distinct, place_n = np.unique(asked_nF, axis=0, return_inverse=True)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the paper's limit of 400 iterations
+        model.fit(shadow_nF[order_n], member_n[order_n].astype(np.int64))
+    # One prediction for each distinct row: a matrix product may round equal rows differently.
+    distinct, place_n = np.unique(target_nF, axis=0, return_inverse=True)
     score_n: Array = model.predict_proba(distinct)[place_n.ravel(), 1].astype(np.float64)
     return score_n
 
 
-def _figures(told: dict[str, Array], feature: str, member_n: Mask) -> dict[str, float]:
-    sides = {name: (score_n[member_n], score_n[~member_n]) for name, score_n in told.items()}
+def _figures(scores: dict[str, Array], feature: str, member_n: Mask) -> dict[str, float]:
+    sides = {name: (score_n[member_n], score_n[~member_n]) for name, score_n in scores.items()}
     right = {
-        name: np.where(member_n, told[name], 1 - told[name]) for name in (feature, "classical")
+        name: np.where(member_n, scores[name], 1 - scores[name]) for name in (feature, "classical")
     }
     gain_n = right[feature] - right["classical"]
     figures = {

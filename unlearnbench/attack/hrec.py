@@ -16,44 +16,45 @@ WORDS = {
 def hrec(
     deletions: Audit | NetAudit, *, label: str, space: str, restarts: int, steps: int
 ) -> Scores:
-    """Every deleted record of an audit, reconstructed; beside it what public records alone say.
+    """Reconstruct every deleted record of an audit; baselines use the public records only.
 
         ĝ = ((n−1)/m) Σ_j ∇²ℓ(θ₊; z_j) v + Λv − λ'θ₊,   v = θ₋ − θ₊
 
-    is the record's gradient, but for what public records cannot know. Of a linear model x̂ is its
-    direction (``_rank_one``), inverted to inputs where there is an embedding; of any other net x̂
-    is the input whose gradient is most parallel to it (``_gradient_inversion``). That part is
-    experimental: the formula is of optima, and a net trained by SGD is at none.
+    estimates the gradient of the record, with public records in place of the other training rows.
+    For a linear model x̂ is its direction (``_rank_one``), inverted to inputs if there is an
+    embedding; for any other net x̂ is the input whose gradient has the largest cosine with it
+    (``_gradient_inversion``). The latter is experimental: the formula holds at an optimum, which a
+    net trained by SGD does not reach.
 
         Avg: the mean of the public records;   MaxDiff: the one whose prediction changes most
 
-    Figures are means over deletions of the cosine with the truth, plain and after the public mean
-    is taken off both, with medians, and the share of right labels (of a regression the median
-    error of the target, without its sign); medians of the length of x̂ over that of the truth, of
-    s₂/s₁, and of the truth's rank among public records. ``change_cos`` reads the change of the
-    parameters as if it were the gradient; ``deletion_trace`` is the share of deletions that changed
-    any. Null: the truths exchanged among deletions. A score is the cosine of one deletion, its pool
-    who made the guess. Bertran et al., Reconstruction Attacks on Machine Unlearning: Simple Models
-    are Vulnerable (2405.20272); without the paper's text at hand.
+    Metrics are means over deletions of the cosine with the deleted record, plain and after
+    subtracting the public mean from both, with medians, and the share of correct labels (for a
+    regression the median absolute error of the target); medians of the norm of x̂ over that of the
+    record, of s₂/s₁, and of the rank of the record among public records. ``change_cos`` uses the
+    change of the parameters in place of the gradient; ``deletion_trace`` is the share of deletions
+    that change any parameter. Null: the records of other deletions. A score is the cosine of one
+    deletion, its pool the name of the attack. Bertran et al., Reconstruction Attacks on Machine
+    Unlearning: Simple Models are Vulnerable (2405.20272); not checked against the paper's text.
 
     Args:
-        deletions: what the attacker sees, and the truth.
-        label: how the class is read off the gradient of the last layer: ``largest`` (A), ``least``
-            (B) or ``intercept`` (C), see ``_rank_one.reconstruct``; ``auto``: A or B of a linear
-            model, C of a net.
-        space: in which MaxDiff compares predictions: ``probabilities`` (of a softmax, else the
-            outputs themselves) or ``logits``.
-        restarts: descents of an inversion from the nearest public records, beside that from the
-            public mean.
-        steps: of each descent, at most.
+        deletions: the data of the attacker, and the deleted records.
+        label: rule that reads the class from the gradient of the last layer: ``largest`` (A),
+            ``least`` (B) or ``intercept`` (C), see ``_rank_one.reconstruct``; ``auto``: A or B for
+            a linear model, C for a net.
+        space: space in which MaxDiff compares predictions: ``probabilities`` (of a softmax, else
+            the outputs) or ``logits``.
+        restarts: number of descents from the nearest public records, in addition to the descent
+            from the public mean.
+        steps: maximal number of steps of each descent.
 
     Raises:
-        ValueError: an unknown word, a negative number, or parameters that are not finite.
+        ValueError: an unknown choice, a negative number, or parameters are not finite.
     """
     for name, word in (("label", label), ("space", space)):
         if word not in WORDS[name]:
-            told = f"must be one of {', '.join(WORDS[name])}"
-            raise ValueError(f"attack.call.{name}={word}: {told}")
+            message = f"must be one of {', '.join(WORDS[name])}"
+            raise ValueError(f"attack.call.{name}={word}: {message}")
     for name, value in (("restarts", restarts), ("steps", steps)):
         if value < 0:
             raise ValueError(f"attack.call.{name}={value}: must not be negative")

@@ -23,21 +23,21 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
         ℓ_i = −log softmax(f(x_i))_{y_i};   MIA = mean over splits of the accuracy of a logistic
         regression ℓ → member, fitted on the rest;   Indisc = 1 − |2·MIA − 1|
 
-    Both sides are shuffled and cut to the smaller one's size, so that guessing gives .5. AUC is of
-    the score −ℓ on all records. Deep Unlearn (arXiv 2410.01276), U-MIA. Beside it stand the AUCs
-    of thresholds on other statistics, see ``_statistics``, and the share of forget rows found
-    where 1 % of the others are taken for some, by confidence.
+    Both sides are shuffled and cut to the size of the smaller one, so that chance level is .5. The
+    AUC is that of the score −ℓ on all records. Deep Unlearn (arXiv 2410.01276), U-MIA. Additional
+    metrics are the AUCs of thresholds on other statistics, see ``_statistics``, and the TPR at an
+    FPR of 1 % of the confidence.
 
     Args:
-        predictions: of one model.
+        predictions: predictions of one model.
         splits: number of random train-test splits of the classifier.
-        held_out: share of the records each split is scored on.
-        seed: of the shuffling and the splits.
+        held_out: share of the records that each split is scored on.
+        seed: seed of the shuffling and the splits.
 
     Raises:
         ValueError: losses are not finite.
-        Skip: a regression, or too few forgotten records to fit and score, or too few of both pools:
-            a pool that is too small by itself is left out.
+        Skip: a regression, or too few forgotten records to fit and score, or too few in both pools;
+            if only one pool is too small, its metrics are missing.
     """
     if not np.issubdtype(predictions.y_N.dtype, np.integer):
         raise Skip("umia needs classes; this is a regression")
@@ -47,8 +47,8 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
     statistics = _statistics(predictions.logits_MQNC[0, 0], predictions.y_N)
     forgotten_N = predictions.split_N == FORGET
     metrics, records, few = {}, [], []
-    for pool, part in (("test", TEST), ("val", VAL)):
-        others_N = predictions.split_N == part
+    for pool, code in (("test", TEST), ("val", VAL)):
+        others_N = predictions.split_N == code
         members, others = losses_N[forgotten_N], losses_N[others_N]
         n = min(len(members), len(others))
         if n < 2 / held_out:
@@ -62,8 +62,8 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
             metrics[f"mia_{pool}_{name}"] = value, len(members) + len(others)
         records.append((pool, np.flatnonzero(forgotten_N | others_N)))
     if not records:
-        told = f"umia: {max(few)} records a side are too few"
-        raise Skip(f"{told} to hold out {held_out:.0%} of them")
+        message = f"umia: {max(few)} records a side are too few"
+        raise Skip(f"{message} to hold out {held_out:.0%} of them")
     attacked = np.concatenate([index for _, index in records])
     return Scores(
         metrics=metrics,
@@ -77,7 +77,7 @@ def umia(predictions: Predictions, *, splits: int, held_out: float, seed: int) -
 def _statistics(
     logits_NC: NDArray[np.float32], y_N: NDArray[np.generic]
 ) -> dict[str, NDArray[np.float64]]:
-    """Scores of each record, higher for a member: members are fitted, so sure and right."""
+    """Scores of each record, higher for a member: a fitted record is confident and correct."""
     return {
         "confidence": logit_confidence(logits_NC, y_N),
         "entropy": -entropy(logits_NC),
@@ -93,9 +93,9 @@ def _thresholds(
     pairs = {
         name: (score_N[forgotten_N], score_N[others_N]) for name, score_N in statistics.items()
     }
-    told = {f"{name}_auc": auc(*pair) for name, pair in pairs.items()}
-    # Of φ and not of ℓ: float64 losses of sure records are all 0, and these are the tail.
-    return {**told, "tpr_at_1pct": tpr_at_fpr(*pairs["confidence"], 0.01)}
+    aucs = {f"{name}_auc": auc(*pair) for name, pair in pairs.items()}
+    # From φ, not ℓ: float64 losses of confident records, which form the tail, are all 0.
+    return {**aucs, "tpr_at_1pct": tpr_at_fpr(*pairs["confidence"], 0.01)}
 
 
 def _accuracy(

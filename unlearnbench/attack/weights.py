@@ -11,35 +11,35 @@ from unlearnbench.metric.distance import weight_distance
 
 
 def weights(models: Compared) -> Scores:
-    """Hold the parameters to those of retraining from the same initial weights.
+    """Compare the parameters with those of retraining from the same initial weights.
 
-        ‖θ_U − θ_R‖₂   and   ‖θ_U − θ_R‖₂ / ‖θ_R‖₂,   of all and of each layer
+        ‖θ_U − θ_R‖₂   and   ‖θ_U − θ_R‖₂ / ‖θ_R‖₂,   for all layers and for each layer
 
-    The same batches in another order end far from each other: the second retrain has other initial
-    weights as well, and is no floor for this. Running statistics of batch norm are left out.
+    Two trainings on the same batches in different orders end at distant weights. The second retrain
+    also has other initial weights and is no floor. Running statistics of batch norm are excluded.
 
     Returns:
         ``weight_distance`` and ``weight_distance_relative``, and both with ``_<layer>``; n is the
         number of parameters.
 
     Raises:
-        Skip: the two are no nets of one shape.
+        Skip: the two nets differ in their shapes.
     """
-    ours, theirs = parameters(models.model), parameters(models.retrained)
-    if not ours:
+    unlearned, retrained = parameters(models.model), parameters(models.retrained)
+    if not unlearned:
         raise Skip("weights: the model has no parameters")
-    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+    if {k: v.shape for k, v in unlearned.items()} != {k: v.shape for k, v in retrained.items()}:
         raise Skip("weights: the model is built otherwise than the retrained one")
     sizes: dict[str, int] = {}
-    for name, values in ours.items():
+    for name, values in unlearned.items():
         for layer in (name.rpartition(".")[0] or name, ""):
             sizes[layer] = sizes.get(layer, 0) + values.size
-    told = {}
-    for layer, (distance, share) in weight_distance(ours, theirs).items():
-        end = f"_{layer}" if layer else ""
-        told[f"weight_distance{end}"] = distance, sizes[layer]
-        told[f"weight_distance_relative{end}"] = share, sizes[layer]
-    return measured(told)
+    metrics = {}
+    for layer, (distance, share) in weight_distance(unlearned, retrained).items():
+        suffix = f"_{layer}" if layer else ""
+        metrics[f"weight_distance{suffix}"] = distance, sizes[layer]
+        metrics[f"weight_distance_relative{suffix}"] = share, sizes[layer]
+    return measured(metrics)
 
 
 def parameters(model: nn.Module) -> dict[str, NDArray[np.floating]]:
@@ -50,7 +50,7 @@ def parameters(model: nn.Module) -> dict[str, NDArray[np.floating]]:
 
 
 def measured(metrics: dict[str, tuple[float, int]]) -> Scores:
-    """Figures alone: no record has a score."""
+    """Wrap metrics as scores without any record."""
     nothing = np.zeros(0)
-    whole = nothing.astype(np.int64)
-    return Scores(metrics=metrics, pool=[], row=whole, member=whole.astype(np.bool_), score=nothing)
+    rows = nothing.astype(np.int64)
+    return Scores(metrics=metrics, pool=[], row=rows, member=rows.astype(np.bool_), score=nothing)

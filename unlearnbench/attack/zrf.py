@@ -9,19 +9,19 @@ from unlearnbench.train.loop import logits
 
 
 def zrf(models: Compared) -> Scores:
-    """Compare answers on the forget rows with a fresh net's and with the retrained model's.
+    """Compare predictions on the forget rows with those of a fresh net and of the retrained model.
 
         ZRF = 1 − mean over D_F of JS(p_U(x) ‖ p(x)),   JS in bits
 
-    Chundawat et al. (AAAI 2023, arXiv 2205.08096), with p a net of fresh random weights, of this
-    seed and no training's. Retraining does not answer at random, and its own ZRF stands beside.
+    Chundawat et al. (AAAI 2023, arXiv 2205.08096), with p a net of random weights that no training
+    starts from. Retrained models do not predict at random: their ZRF is reported too.
 
     Returns:
-        ``zrf`` to the fresh net, ``zrf_of_retrained`` of the retrained model to it, and
+        ``zrf`` to the fresh net, ``zrf_of_retrained`` of the retrained model to the fresh net, and
         ``zrf_to_retrained`` between the two models, which is 1 − ``js_forget``.
 
     Raises:
-        Skip: a regression, or a model that answers nothing before it is trained.
+        Skip: a regression, or a model that predicts nothing before it is trained.
     """
     task = models.task
     if not task.n_classes:
@@ -29,10 +29,10 @@ def zrf(models: Compared) -> Scores:
     if not any(True for _ in models.model.parameters()):
         raise Skip("zrf: the model has no weights to be drawn afresh")
     nets = models.model, models.retrained, task.fresh("zrf")
-    ours, retrained, fresh = (logits(net, task.forget).numpy() for net in nets)
-    found = {
-        "zrf": distance.zrf(ours, fresh),
+    unlearned, retrained, fresh = (logits(net, task.forget).numpy() for net in nets)
+    metrics = {
+        "zrf": distance.zrf(unlearned, fresh),
         "zrf_of_retrained": distance.zrf(retrained, fresh),
-        "zrf_to_retrained": distance.zrf(ours, retrained),
+        "zrf_to_retrained": distance.zrf(unlearned, retrained),
     }
-    return measured({name: (value, len(ours)) for name, value in found.items()})
+    return measured({name: (value, len(unlearned)) for name, value in metrics.items()})

@@ -1,4 +1,4 @@
-"""A method's run in another process, with another hash seed."""
+"""Run a method in another process, with another hash seed."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from unlearnbench.core.errors import Skip
 
 
 class _Elsewhere:
-    """A process of its own, in which strings and sets have other hashes; it ends with this one."""
+    """A separate process with another hash seed; it ends with this process."""
 
     def __init__(self) -> None:
         path = os.pathsep.join(word for word in sys.path if word)
@@ -28,7 +28,7 @@ class _Elsewhere:
         )
 
     def digests(self, option: Option) -> list[str]:
-        """What a method makes there."""
+        """Return the digests of the models that a method returns in that process."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         pickle.dump((option, torch.get_num_threads()), self.process.stdin)
@@ -42,14 +42,14 @@ class _Elsewhere:
 
 @cache
 def elsewhere(process: int) -> _Elsewhere:
-    """The other process of the process of this number; a forked one does not share it."""
+    """Return the other process of a process id; a forked process starts its own."""
     return _Elsewhere()
 
 
 def serve() -> None:
-    """Answer the questions of the process that started this one, until it ends."""
+    """Answer the requests of the parent process until it ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keeps output of a method out of the pipe
     while True:
         try:
             option, threads = pickle.load(sys.stdin.buffer)
@@ -63,19 +63,19 @@ def serve() -> None:
             answer = Skip(str(error))
         except ValueError as error:
             answer = ValueError(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it raises is the verdict
+        except Exception as error:  # noqa: BLE001 - any exception is a verdict
             answer = RuntimeError(as_text(error))
         pickle.dump(answer, answers)
         answers.flush()
 
 
 def _digests(option: Option) -> list[str]:
-    """What a method makes here: with the next seed first, then with its own."""
-    for words in ((), ("forget=by_class",), ("model=resnet18",)):
-        found = small("train.call.epochs=2", *words, **SIZES).under(option)
+    """Return the digests of the models of a method: of the next seed first, then of its seed."""
+    for overrides in ((), ("forget=by_class",), ("model=resnet18",)):
+        subject = small("train.call.epochs=2", *overrides, **SIZES).under(option)
         try:
             with redirect_stdout(io.StringIO()):
-                return [digest_of(found.run(seed=1)), digest_of(found.run())]
+                return [digest_of(subject.run(seed=1)), digest_of(subject.run())]
         except Skip as error:
             reason = error
     raise reason

@@ -1,8 +1,8 @@
-"""What a run of a method does beside its result: nets and optimizers at work, files, global state.
+"""Observe side effects of a method: nets that run, optimizers, files, global state.
 
-``Observation`` watches a block of code from outside, through hooks that torch and Python offer for
-every net, every optimizer and every opened file; the code need not use any function of this
-package. Watching changes no number.
+``Observation`` watches a block of code through global hooks of torch and Python on every net, every
+optimizer and every opened file; the code need not use any function of this package. The
+observation does not change any result.
 """
 
 import functools
@@ -40,26 +40,27 @@ DRAWS = {
 """Builtin functions that draw random numbers."""
 
 STORES = {"save": "f", "load": "f", "save_file": "filename", "load_file": "filename"}
-"""Functions of ``SERIALISERS`` that write and read files, and the argument that is the path."""
+"""Functions of ``SERIALISERS`` that write and read files → name of their path argument."""
 
 SERIALISERS = ("torch.serialization", "safetensors.torch")
 
 SAME_IMAGE = 1 - 1e-5
-"""Correlation of two inputs from which they are one image, however it was scaled and shifted."""
+"""Smallest correlation of two inputs that count as one image, up to scale and shift."""
 
 CODE = (".py", ".pyc", ".so", ".pyi", ".pth")
 SYSTEM = ("/proc/", "/sys/", "/dev/")
 
 
 def state(net: nn.Module) -> State:
-    """A copy of a net's parameters and buffers, by name."""
+    """Copy the parameters and buffers of a net, by name."""
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
-def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two states have the same names, dtypes and bits."""
-    return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Return whether two states have the same names, dtypes and bits."""
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype and torch.equal(first[name], second[name])
+        for name in first
     )
 
 
@@ -68,11 +69,11 @@ class Net:
     """A net that ran in the block, or that ``method._ops.frozen`` made there.
 
     Attributes:
-        module: the net itself.
-        first: its state when it first ran.
-        advice: its state when it first ran without a gradient of its own, if it did.
-        advised: numbers of its first and last such run, in the order of all runs.
-        learnt: numbers of its runs with a gradient.
+        module: the net.
+        first: its state at its first run.
+        advice: its state at its first run without a gradient, if any.
+        advised: indices of its first and last such run, in the order of all runs.
+        learnt: indices of its runs with a gradient.
     """
 
     module: nn.Module
@@ -88,7 +89,7 @@ class Steps:
 
     Attributes:
         held: its parameters.
-        moved: whether at some step one of them had a gradient.
+        moved: whether any of them had a gradient at some step.
         reached: nets with a new gradient at some step, by ``id`` of the module.
     """
 
@@ -101,20 +102,20 @@ class Observation:
     """Watch a block of code.
 
     Args:
-        data: the data set that the block is given.
-        test_rows: rows (n,) that it must not see.
-        forget_rows: rows (n,) of which it is to be known whether they are used.
+        data: the data set of the block.
+        test_rows: rows (n,) that the block must not use.
+        forget_rows: rows (n,) whose use is recorded.
 
     Attributes:
-        nets: every net that ran by itself, not as a part of another, by ``id``.
-        steps: what each optimizer did, by ``id``.
-        last_step: the parameters as the last step of an optimizer left them.
+        nets: every net that ran at top level, not as a submodule, by ``id``.
+        steps: the steps of each optimizer, by ``id``.
+        last_step: the parameters after the last step of an optimizer.
         draws: names of the functions that drew random numbers.
-        saw_test: whether a test row went through a net.
-        saw_forget: whether a forget row was handed out, or went through a net.
-        learnt_forget: whether a forget row went through a net with gradients.
-        outside: what it did that reaches beyond the process, in words.
-        left: global settings that differ after the block, in words.
+        saw_test: whether a test row was an input of a net.
+        saw_forget: whether a forget row was read from the data set or was an input of a net.
+        learnt_forget: whether a forget row was an input of a net with gradients.
+        outside: messages about effects outside the process.
+        left: messages about global settings that differ after the block.
     """
 
     def __init__(self, data: Dataset, test_rows: Tensor, forget_rows: Tensor) -> None:
@@ -128,18 +129,18 @@ class Observation:
         self._data, self._forget_rows = data, forget_rows
         self._forget_nP = _directions(data.inputs(forget_rows))
         test_nP = _directions(data.inputs(test_rows))
-        given = torch.ones(len(data.y), dtype=torch.bool)
-        given[test_rows] = False
-        twins_n = _most_alike(test_nP, _directions(data.inputs(given.nonzero().flatten())))
+        visible = torch.ones(len(data.y), dtype=torch.bool)
+        visible[test_rows] = False
+        twins_n = _most_alike(test_nP, _directions(data.inputs(visible.nonzero().flatten())))
         self._test_nP = test_nP[twins_n < SAME_IMAGE]
         self._depth, self._runs = 0, 0
         self._seen_gradients: dict[int, tuple[Tensor, int]] = {}
         self._default_rng = np.random.default_rng
-        self._optimizers: list[Optimizer] = []  # held, so that no ``id`` comes twice
+        self._optimizers: list[Optimizer] = []  # references, so that no ``id`` is reused
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the block; global settings that it changed are put back after it."""
+        """Watch the block; global settings that it changed are restored after it."""
         before, profile = settings(), sys.getprofile()
         hooks = _global_hooks()
         with ExitStack() as stack:
@@ -171,7 +172,7 @@ class Observation:
         restore(before)
 
     def made(self, make: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
-        """A function that makes teachers, and they are watched from their making on."""
+        """Wrap a function that makes teachers; the teachers are watched from their creation on."""
 
         @functools.wraps(make)
         def watched(model: nn.Module) -> nn.Module:
@@ -199,7 +200,7 @@ class Observation:
         if self._depth > 1:
             return
         parameters = list(module.parameters())
-        # ``functional_call`` puts tensors of its own in a net's place: those are nobody's weights.
+        # ``functional_call`` replaces parameters by plain tensors, which are not weights of a net.
         if not parameters or not all(isinstance(p, nn.Parameter) for p in parameters):
             return
         self._runs += 1
@@ -214,7 +215,7 @@ class Observation:
             net.advised = (net.advised or (self._runs, 0))[0], self._runs
         for x in inputs[:1]:
             if isinstance(x, Tensor) and x.ndim > 1:
-                with suppress(RuntimeError):  # vmap's tensors cannot be looked into
+                with suppress(RuntimeError):  # tensors of vmap cannot be read
                     self._note_inputs(x, learning)
 
     def _leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
@@ -224,8 +225,8 @@ class Observation:
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if id(optimizer) not in self.steps:
-            held = [p for group in optimizer.param_groups for p in group["params"]]
-            self.steps[id(optimizer)] = Steps(held)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self.steps[id(optimizer)] = Steps(parameters)
             self._optimizers.append(optimizer)
         steps = self.steps[id(optimizer)]
         closure = len(args) > 1 or kwargs.get("closure") is not None
@@ -242,11 +243,11 @@ class Observation:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         steps = self.steps[id(optimizer)]
         self.last_step = [p.detach().clone() for p in steps.held]
-        for p in steps.held:  # as a step leaves a gradient it is not a new one
+        for p in steps.held:  # a gradient changed by the step itself is not a new one
             if p.grad is not None:
                 self._seen_gradients[id(p)] = p.grad, p.grad._version
 
-    # -- What lies outside.
+    # -- Effects outside the process.
 
     def _loading(self, *arguments: Any) -> Any:
         self.outside.append("loads a data set")
@@ -256,27 +257,27 @@ class Observation:
         self.draws.add("default_rng")
         return self._default_rng(*arguments, **named)
 
-    def _profiled(self, frame: FrameType, event: str, what: Any) -> None:
+    def _profiled(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_call":
-            name = getattr(what, "__name__", "")
+            name = getattr(argument, "__name__", "")
             if name in DRAWS:
                 self.draws.add(name)
         elif event == "call" and frame.f_code.co_name in STORES:
-            # They open files where Python does not see it.
+            # These functions open files without an audit event of Python.
             path = frame.f_locals.get(STORES[frame.f_code.co_name])
             if isinstance(path, str | os.PathLike) and frame.f_globals["__name__"] in SERIALISERS:
                 self.outside.append(f"{frame.f_code.co_name}s the file {os.fspath(path)}")
 
 
 def _directions(x: Tensor) -> Tensor:
-    """Each row (n, P) less its mean and of length 1, so that scale and shift do not matter."""
+    """Center each row (n, P) and scale it to unit norm, which removes scale and shift."""
     x_nP = x.detach().flatten(1).float()
     x_nP = x_nP - x_nP.mean(1, keepdim=True)
     return nn.functional.normalize(x_nP)
 
 
 def _most_alike(x_nP: Tensor, y_mP: Tensor) -> Tensor:
-    """The correlation (n,) of each row with the row of the others that is most like it."""
+    """Return the largest correlation (n,) of each row of x with any row of y."""
     if not len(y_mP) or not len(x_nP):
         return torch.zeros(len(x_nP))
     alike_n: Tensor = (x_nP @ y_mP.T).amax(1)
@@ -284,7 +285,7 @@ def _most_alike(x_nP: Tensor, y_mP: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------
-# Files and processes. An audit hook cannot be taken away, so there is one, and it looks for a list.
+# Files and processes. An audit hook cannot be removed: one hook appends to ``_opened``, if set.
 
 _opened: list[str] | None = None
 
@@ -363,9 +364,9 @@ _SETTINGS: dict[str, Setting] = {
         lambda: torch.backends.cudnn.benchmark,
         lambda value: setattr(torch.backends.cudnn, "benchmark", value),
     ),
-    "torch's global seed": (torch.initial_seed, lambda value: None),  # ``seeded`` puts it back
+    "torch's global seed": (torch.initial_seed, lambda value: None),  # ``seeded`` restores it
     "NumPy's global generator": (
-        lambda: np.random.get_state(legacy=False),  # noqa: NPY002 - to see that it is untouched
+        lambda: np.random.get_state(legacy=False),  # noqa: NPY002 - to check that it is unchanged
         np.random.set_state,
     ),
     "Python's global generator": (random.getstate, random.setstate),
@@ -378,18 +379,18 @@ _SETTINGS: dict[str, Setting] = {
 
 
 def settings() -> dict[str, Any]:
-    """Global settings of the process that a method must leave as they are."""
+    """Return the global settings of the process that a method must not change."""
     return {name: get() for name, (get, _) in _SETTINGS.items()}
 
 
 def changed(before: Mapping[str, Any]) -> list[str]:
-    """Which of them are others than before."""
+    """Return messages about the settings that differ from ``before``."""
     now = settings()
     return [f"{name} changed" for name in now if repr(now[name]) != repr(before[name])]
 
 
 def restore(before: Mapping[str, Any]) -> None:
-    """Put back those that changed."""
+    """Restore the settings that differ from ``before``."""
     now = settings()
     for name, (_, put) in _SETTINGS.items():
         if repr(now[name]) != repr(before[name]):

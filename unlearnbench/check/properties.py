@@ -1,4 +1,7 @@
-"""The properties that every method must have, each a function of a subject."""
+"""Properties that every method must have, each a function of a subject.
+
+The first docstring line of a property is its description in the output.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -37,24 +40,24 @@ from unlearnbench.model.ensemble import Ensemble
 from unlearnbench.pipeline import inputs
 
 MODELS = ("logreg", "mlp", "resnet18")
-"""What a method must run on beside the ``cnn`` that all other properties look at."""
+"""Models that a method must run on, in addition to the ``cnn`` of all other properties."""
 
 Property = Callable[["Subject"], str | None]
-"""Raises Broken where a method fails it, Skip where it cannot be asked.
+"""Raises Broken if a method fails it, Skip if it cannot be checked.
 
-What it returns is printed beside PASS: what of it could not be asked.
+The returned string is printed after PASS: the cases that could not be checked.
 """
 
 NOISE = 1e-6
-"""Relative change of weights that sums in another order can make in float32."""
+"""Relative change of float32 weights that another order of summation can cause."""
 
 EFFECT = 1e-4
-"""Relative change of weights or of buffers from which a hyper-parameter has an effect."""
+"""Smallest relative change of weights or buffers that counts as an effect of a hyper-parameter."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one property of one method."""
+    """Result of one property of one method."""
 
     method: str
     asked: str
@@ -71,11 +74,11 @@ def _process(subject: Subject) -> None:
     """Another process with another hash seed gives the same bits."""
     expected = [digest_of(net) for net in (subject.of_next_seed, subject.result)]
     try:
-        there = elsewhere(os.getpid()).digests(deepcopy(dict(subject.cell.method)))
+        digests = elsewhere(os.getpid()).digests(deepcopy(dict(subject.cell.method)))
     except ValueError as error:
         raise Skip(f"another process cannot import it: {as_text(error)}") from error
     where = "in another process (PYTHONHASHSEED=1), after a run with another seed,"
-    require(there == expected, f"{where} the result differs")
+    require(digests == expected, f"{where} the result differs")
 
 
 def _seed(subject: Subject) -> None:
@@ -83,8 +86,10 @@ def _seed(subject: Subject) -> None:
     if same_bits(subject.of_next_seed, subject.result):
         if not subject.watched.seen.draws:
             raise Skip("it draws nothing")
-        told = "another seed gives the same bits: take draws from task.generator(…), and the order"
-        raise Broken(f"{told} of rows from the task's batches")
+        reason = (
+            "another seed gives the same bits: take draws from task.generator(…), and the order"
+        )
+        raise Broken(f"{reason} of rows from the task's batches")
 
 
 def _finite(subject: Subject) -> None:
@@ -122,7 +127,7 @@ def _hooks(subject: Subject) -> None:
 
 
 def _attached(module: nn.Module) -> set[str]:
-    """What was put on a module: hooks of every kind, and functions in place of its own."""
+    """Names of all hooks of a module, and of its methods replaced on the instance."""
     hooks = {
         name
         for name, value in vars(module).items()
@@ -153,8 +158,10 @@ def _loaded(subject: Subject) -> None:
     with torch.no_grad():
         before, after = net.eval()(x), other.eval()(x)
     apart = float((before - after).abs().max() / before.abs().max().clamp(min=1e-12))
-    told = f"outputs differ by {apart:.2g} of the largest: something that acts is not in the state"
-    require(apart <= 1e-5, told)
+    message = (
+        f"outputs differ by {apart:.2g} of the largest: something that acts is not in the state"
+    )
+    require(apart <= 1e-5, message)
 
 
 def _changed(subject: Subject) -> None:
@@ -165,8 +172,8 @@ def _changed(subject: Subject) -> None:
         return
     require(not same_bits(start, subject.result), "the model is as it was")
     before, after = dict(start.named_parameters()), dict(subject.result.named_parameters())
-    told = "only buffers changed; all parameters are as they were"
-    require(not equal(before, after), told)
+    message = "only buffers changed; all parameters are as they were"
+    require(not equal(before, after), message)
 
 
 def _architecture(subject: Subject) -> None:
@@ -181,7 +188,7 @@ def _architecture(subject: Subject) -> None:
 
 
 def _tensors(net: nn.Module) -> dict[str, str]:
-    """Of each tensor of a net's state what it is, its dtype and its shape."""
+    """Kind, dtype and shape of each tensor in the state of a net."""
     parameters = dict(net.named_parameters())
     return {
         name: f"{'a parameter' if name in parameters else 'a buffer'}, {t.dtype}, {tuple(t.shape)}"
@@ -198,8 +205,8 @@ def _task_alone(subject: Subject) -> None:
 def _process_alone(subject: Subject) -> None:
     """It opens no files, starts no processes and leaves global settings as they were."""
     seen = subject.watched.seen
-    told = sorted({*seen.outside, *seen.left})
-    require(not told, f"it {told[0]}" if seen.outside else ", ".join(told))
+    effects = sorted({*seen.outside, *seen.left})
+    require(not effects, f"it {effects[0]}" if seen.outside else ", ".join(effects))
 
 
 def _global_randomness(subject: Subject) -> None:
@@ -232,7 +239,7 @@ def _unseen_rows(subject: Subject) -> None:
 
 def _teachers(subject: Subject) -> None:
     """Its teachers stay as they are and share no weight with the student."""
-    others = _beside(subject.watched)
+    others = _other_nets(subject.watched)
     if not others:
         raise Skip("it runs no net beside the one that it returns")
     student = _student(subject.watched)
@@ -240,20 +247,20 @@ def _teachers(subject: Subject) -> None:
     for net in others:
         shared = own & _storages(net.module)
         copied = shapes_of(net.module) == shapes_of(student) or own <= shared
-        told = "a teacher shares weights with the student: copy it with deepcopy or ops.frozen"
-        require(not (shared and copied), told)
+        message = "a teacher shares weights with the student: copy it with deepcopy or ops.frozen"
+        require(not (shared and copied), message)
         require(not _moved_teacher(net, subject.watched), "a teacher changed while it taught")
 
 
-def _beside(watched: Watched) -> list[Net]:
-    """The nets that ran, or that ``_ops.frozen`` made, and that are no part of the student."""
+def _other_nets(watched: Watched) -> list[Net]:
+    """Return the nets that ran, or that ``_ops.frozen`` made, outside the student."""
     own = {id(module) for module in _student(watched).modules()}
     own |= {id(module) for module in watched.net.modules()}
     return [net for net in watched.seen.nets.values() if id(net.module) not in own]
 
 
 def _student(watched: Watched) -> nn.Module:
-    """The net that was trained: that which is returned, or the one that was given."""
+    """Return the net that was trained: the returned net, or else the given one."""
     for net in (watched.net, watched.start):
         parts = {id(module) for module in net.modules()}
         if any(key in parts and ran.learnt for key, ran in watched.seen.nets.items()):
@@ -262,7 +269,7 @@ def _student(watched: Watched) -> nn.Module:
 
 
 def _moved_teacher(net: Net, watched: Watched) -> bool:
-    """Whether a net changed from its first word to the student on, or only its buffers did."""
+    """Return whether a teacher changed after its first output, or only its buffers did."""
     now = state(net.module)
     frozen = not any(p.requires_grad for p in net.module.parameters())
     if frozen or net.advice is None:
@@ -295,18 +302,18 @@ def _optimizers(subject: Subject) -> None:
     if not watched.seen.steps:
         raise Skip("it uses no optimizer of torch's")
     student = _student(watched)
-    twins = [net for net in _beside(watched) if shapes_of(net.module) == shapes_of(student)]
+    twins = [net for net in _other_nets(watched) if shapes_of(net.module) == shapes_of(student)]
     own = {id(p) for p in student.parameters()}
     learners = {id(module) for module in student.modules()}
     for steps in watched.seen.steps.values():
-        held = {id(p) for p in steps.held}
+        held_ids = {id(p) for p in steps.held}
         require(steps.moved, "an optimizer steps and none of its weights ever has a gradient")
         for net in twins:
-            if not held & {id(p) for p in net.module.parameters()}:
+            if not held_ids & {id(p) for p in net.module.parameters()}:
                 continue
-            require(not held & own, "one optimizer holds the student's and a teacher's weights")
-            told = "an optimizer holds a teacher's weights, and the gradients are the student's"
-            require(not steps.reached & learners, told)
+            require(not held_ids & own, "one optimizer holds the student's and a teacher's weights")
+            message = "an optimizer holds a teacher's weights, and the gradients are the student's"
+            require(not steps.reached & learners, message)
 
 
 def _forget_rows(subject: Subject) -> None:
@@ -315,19 +322,19 @@ def _forget_rows(subject: Subject) -> None:
     other = here.exchanged
     moved = change_of(here.result, other.result)
     if subject.cell.traits.get("ignores_forget"):
-        told = "it declares the trait ignores_forget, and other forget rows give another result"
-        require(same_bits(here.result, other.result), told)
+        message = "it declares the trait ignores_forget, and other forget rows give another result"
+        require(same_bits(here.result, other.result), message)
         raise Skip("it declares the trait ignores_forget, and its result depends on none")
     seen = here.watched.seen
     if moved <= NOISE and not seen.saw_forget:
         raise Skip("it looks at no forget row; the trait ignores_forget says so in its YAML")
-    told = "it looks at the forget rows, and others in their place change nothing"
-    require(moved > NOISE, told)
+    message = "it looks at the forget rows, and others in their place change nothing"
+    require(moved > NOISE, message)
     steps = seen.last_step, other.watched.seen.last_step
     if seen.learnt_forget and seen.steps and len(steps[0]) == len(steps[1]):
         apart = distance(*steps)
-        told = "forget rows go through its loss, and others in their place change no step of it"
-        require(apart > NOISE, told)
+        message = "forget rows go through its loss, and others in their place change no step of it"
+        require(apart > NOISE, message)
 
 
 def _settings(subject: Subject) -> str | None:
@@ -348,15 +355,15 @@ def _settings(subject: Subject) -> str | None:
                 silent.append(f"{name}={value} ({refused or 'no other value is declared'})")
                 continue
             most, tried = max(effects.values()), " and ".join(effects)
-            told = f"by a share of {most:.1g} of the weights, less than {EFFECT:g}"
-            raise Broken(f"{name}={value} gives what {tried} gives: they differ {told}")
+            message = f"by a share of {most:.1g} of the weights, less than {EFFECT:g}"
+            raise Broken(f"{name}={value} gives what {tried} gives: they differ {message}")
     if silent and len(silent) == len(subject.settings):
         raise Skip(f"no other value to try: {', '.join(silent)}")
     return f"not tried: {', '.join(silent)}" if silent else None
 
 
 def _others(value: Any, declared: Option | None = None) -> list[Any]:
-    """Other values of a setting to try: of its declared choices, and near it."""
+    """Return other values of a setting to try: its declared choices, and values near it."""
     choices = [other for other in (declared or {}).get("choices", ()) if other != value]
     if isinstance(value, bool):
         return [not value]
@@ -377,10 +384,10 @@ def _others(value: Any, declared: Option | None = None) -> list[Any]:
 
 
 LESS_SURE = 1 / 1000
-"""Of what retraining takes from the mean confidence in the memorised labels: a method takes more.
+"""Smallest drop of the mean confidence in memorised labels, as a share of that of retraining.
 
-Of the methods that come nearest (``cf_k``, ``gradient_ascent``, ``influence_as_run``) it is .0025
-at least over AVX-512, AVX2, SSE4.1 and seeds 0 to 2; of noise of 1e-7, below .000005. Measured by
+The methods with the smallest drop (``cf_k``, ``gradient_ascent``, ``influence_as_run``) reach .0025
+or more over AVX-512, AVX2, SSE4.1 and seeds 0 to 2; noise of 1e-7 stays below .000005. Measured by
 ``make margins``.
 """
 
@@ -399,17 +406,21 @@ def _forgets(subject: Subject) -> None:
 
 def runs_on(model: str, subject: Subject) -> None:
     """It runs on two small batches through a model, and what comes out is finite."""
-    few = {"retain": 32, "forget": 17, "val": 16}  # batches of 16: the last forget row is alone
-    words = f"model={model}", f"forget={subject.cell.forget['name']}"
-    net = small(*words, *SHORT, **few).under(brief(subject)).run()
+    few = {
+        "retain": 32,
+        "forget": 17,
+        "val": 16,
+    }  # batches of 16: the last one has a single forget row
+    overrides = f"model={model}", f"forget={subject.cell.forget['name']}"
+    net = small(*overrides, *SHORT, **few).under(brief(subject)).run()
     broken = [k for k, t in net.state_dict().items() if t.is_floating_point() and t.isnan().any()]
     require(not broken, f"{' and '.join(broken[:1])} is not finite")
 
 
 def _regression(subject: Subject) -> None:
     """It runs on a regression."""
-    words = "dataset=diabetes", "model=mlp"
-    small(*words, *SHORT, retain=64, forget=17, val=16).under(brief(subject)).run()
+    overrides = "dataset=diabetes", "model=mlp"
+    small(*overrides, *SHORT, retain=64, forget=17, val=16).under(brief(subject)).run()
 
 
 PROPERTIES: tuple[Property, ...] = (
@@ -439,7 +450,7 @@ PROPERTIES: tuple[Property, ...] = (
 
 
 def properties(models: Sequence[str] = MODELS) -> dict[str, Property]:
-    """What is asked of a method, by what it says."""
-    asked = {str(ask.__doc__).split("\n")[0].rstrip("."): ask for ask in PROPERTIES}
+    """Return all properties by their descriptions."""
+    by_sentence = {str(ask.__doc__).split("\n")[0].rstrip("."): ask for ask in PROPERTIES}
     on = {f"It runs on model={model}": partial(runs_on, model) for model in models}
-    return {**asked, **on}
+    return {**by_sentence, **on}

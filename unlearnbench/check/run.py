@@ -1,4 +1,4 @@
-"""Check methods against the properties, and say which hold."""
+"""Check methods against the properties and report the result of each."""
 
 import inspect
 import io
@@ -20,71 +20,71 @@ from unlearnbench.core.errors import ConfigError, Skip
 
 
 def examined(option: Option, models: Sequence[str] = MODELS) -> list[Verdict]:
-    """All properties of one method."""
+    """Check all properties of one method."""
     torch.set_num_threads(1)
-    with redirect_stdout(io.StringIO()):  # what a method prints is a property of its own
+    with redirect_stdout(io.StringIO()):  # silence is a property that is checked separately
         return _examined(option, models)
 
 
 def _examined(option: Option, models: Sequence[str]) -> list[Verdict]:
-    asked, name = properties(models), option["name"]
+    descriptions, name = properties(models), option["name"]
     if option["call"] is None:
         return [Verdict(name, "It runs", SKIP, "it calls nothing")]
     try:
-        found = subject_of(option)
+        subject = subject_of(option)
     except Skip as error:
-        return [Verdict(name, what, SKIP, str(error)) for what in asked]
-    except Exception as error:  # noqa: BLE001 - whatever it raises is the verdict
+        return [Verdict(name, description, SKIP, str(error)) for description in descriptions]
+    except Exception as error:  # noqa: BLE001 - any exception is a verdict
         return [Verdict(name, "It runs", FAIL, as_text(error))]
-    return [verdict_of(found, what, models) for what in asked]
+    return [verdict_of(subject, description, models) for description in descriptions]
 
 
-def verdict_of(subject: Subject, what: str, models: Sequence[str] = MODELS) -> Verdict:
-    """One property of a method, by what it says."""
+def verdict_of(subject: Subject, description: str, models: Sequence[str] = MODELS) -> Verdict:
+    """Check one property of a method, selected by its description."""
     name = subject.cell.method["name"]
     try:
-        note = properties(models)[what](subject)
+        note = properties(models)[description](subject)
     except Skip as error:
-        return Verdict(name, what, SKIP, str(error))
+        return Verdict(name, description, SKIP, str(error))
     except Broken as error:
-        return Verdict(name, what, FAIL, str(error))
-    except Exception as error:  # noqa: BLE001 - as above
-        return Verdict(name, what, FAIL, as_text(error))
-    return Verdict(name, what, PASS, note or "")
+        return Verdict(name, description, FAIL, str(error))
+    except Exception as error:  # noqa: BLE001 - see above
+        return Verdict(name, description, FAIL, as_text(error))
+    return Verdict(name, description, PASS, note or "")
 
 
-def check(words: Sequence[str]) -> Iterator[list[Verdict]]:
-    """Examine the methods that overrides ask for, on all cores; one list a method, as they come.
+def check(arguments: Sequence[str]) -> Iterator[list[Verdict]]:
+    """Check the methods selected by overrides, on all cores; yields one list for each method.
 
     Args:
-        words: as on the command line: ``method=scrub``, ``method=glob(*)``, or the dotted path of a
-            function with its settings, ``method=their.module.function method.call.epochs=3``;
-            ``model=`` for other models than ``MODELS``.
+        arguments: overrides as on the command line: ``method=scrub``, ``method=glob(*)``, or the
+            dotted path of a function with its settings, ``method=their.module.function
+            method.call.epochs=3``; ``model=`` replaces ``MODELS``.
 
     Raises:
         ConfigError: an option is unknown, or a setting is missing.
     """
-    models = [word.removeprefix("model=") for word in words if word.startswith("model=")]
-    asked = [name for word in models for name in word.split(",")] or list(MODELS)
-    options = _options([word for word in words if not word.startswith("model=")])
+    models = [word.removeprefix("model=") for word in arguments if word.startswith("model=")]
+    model_names = [name for word in models for name in word.split(",")] or list(MODELS)
+    options = _options([word for word in arguments if not word.startswith("model=")])
     workers = min(len(options), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        yield from pool.map(partial(examined, models=asked), options)
+        yield from pool.map(partial(examined, models=model_names), options)
 
 
-def _options(words: Sequence[str]) -> list[Option]:
-    chosen = next((word for word in words if word.startswith("method=")), "method=glob(*)")
+def _options(arguments: Sequence[str]) -> list[Option]:
+    chosen = next((word for word in arguments if word.startswith("method=")), "method=glob(*)")
     path = chosen.removeprefix("method=")
     if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", path):
-        return [_given(path, [word for word in words if word != chosen])]
-    grid = compose.expand([chosen, *(word for word in words if word != chosen)])
+        return [_unlisted_option(path, [word for word in arguments if word != chosen])]
+    grid = compose.expand([chosen, *(word for word in arguments if word != chosen)])
     return [cell.method for cell in compose.cells(grid)]
 
 
-def _given(path: str, words: Sequence[str]) -> Option:
-    """The option of a function without a YAML, from the settings on the command line."""
+def _unlisted_option(path: str, arguments: Sequence[str]) -> Option:
+    """Build the option of a function without a YAML from the settings on the command line."""
     function, _ = target({"_target_": path})
-    settings = overrides.below(words, "method.call")
+    settings = overrides.below(arguments, "method.call")
     needed = [
         name
         for name, parameter in list(inspect.signature(function).parameters.items())[2:]

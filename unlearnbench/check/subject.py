@@ -1,4 +1,4 @@
-"""What a method is checked on: small data, trained nets, and what its run is observed to do."""
+"""Subjects of the checks: small data, trained nets, and observed runs of a method."""
 
 import hashlib
 import inspect
@@ -32,14 +32,14 @@ PASS, FAIL, SKIP = "PASS", "FAIL", "SKIP"
 
 
 class Broken(Exception):
-    """A method breaks a property; what it says is the reason. No ``assert``: -O takes those out."""
+    """A method breaks a property, with the reason as message. Unlike ``assert``, -O keeps it."""
 
 
 def require(holds: object, message: str) -> None:
-    """Fail the property unless it holds.
+    """Raise Broken unless the condition holds.
 
     Raises:
-        Broken: it does not.
+        Broken: the condition is false.
     """
     if not holds:
         raise Broken(message)
@@ -47,7 +47,7 @@ def require(holds: object, message: str) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run was given, as it left it, and what it returned."""
+    """Inputs of a run after the run, and the net that it returned."""
 
     net: nn.Module
     start: nn.Module
@@ -59,14 +59,14 @@ class _Run:
 
 @dataclass(frozen=True)
 class Watched:
-    """A run of a method, and what it did beside its work.
+    """A run of a method, and its side effects.
 
     Attributes:
-        net: what it returned.
-        start: the net that it was given.
-        said: what it printed.
-        seen: nets, optimizers, draws, files and settings that it used.
-        touched: what of its task it changed, in words.
+        net: the returned net.
+        start: the net passed to the method.
+        said: the printed text.
+        seen: nets, optimizers, draws, files and settings that the method used.
+        touched: messages about changes of its task.
     """
 
     net: nn.Module
@@ -80,10 +80,10 @@ class Subject:
     """A method on a small task of scikit-learn's digits.
 
     Args:
-        cell: whose method, model and training.
+        cell: the cell with method, model and training.
         data: the data set.
-        parts: which rows do what.
-        words: the overrides that make the small task.
+        parts: the split of its rows.
+        words: the overrides of the small task.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class Subject:
         around: str = "global",
         seed: int = 0,
     ) -> nn.Module:
-        """What the method makes of the original, with other settings or other data if given.
+        """Run the method on the original, with other settings or other data if given.
 
         Args:
-            call: settings by their dotted names; those of ``prepare`` begin with that word.
+            call: settings by their dotted names; those of ``prepare`` start with ``prepare.``.
             data: the data set.
-            around: names the seed of the global generator.
-            seed: is added to the cell's.
+            around: name of the seed of the global generator.
+            seed: number added to the seed of the cell.
         """
         before = observation.settings()
         try:
@@ -128,24 +128,24 @@ class Subject:
     ) -> "_Run":
         cell = replace(self.cell, method=_with(self.cell.method, call), seed=self.cell.seed + seed)
         start = deepcopy(self.original)
-        if seed and cell.method.get("prepare") is not None:  # it may watch how that was trained
+        if seed and cell.method.get("prepare") is not None:  # prepare may observe this training
             start = _trained(cell, self.data, self.parts.hide_forget())
         parts = Split(**{name: rows.clone() for name, rows in vars(self.parts).items()})
         with seeded(cell.model_seed, around):
-            left = models.left_by_prepare(cell, start, data, parts)
-        prepared = {name: tensor.clone() for name, tensor in left.items()}
-        todo = inputs.task(cell, data, parts, self.notes, prepared=left)
+            prepared_state = models.left_by_prepare(cell, start, data, parts)
+        prepared = {name: tensor.clone() for name, tensor in prepared_state.items()}
+        task = inputs.task(cell, data, parts, self.notes, prepared=prepared_state)
         method, arguments = target(deepcopy(cell.method["call"]))
         if cell.from_scratch:
             start = inputs.fresh(cell, data)
         with seeded(cell.model_seed, around), seen.watching() if seen else nullcontext():
-            net = method(start, todo, **arguments)
+            net = method(start, task, **arguments)
         require(isinstance(net, nn.Module), f"it returns {type(net).__name__}, not a module")
-        return _Run(net, start, data, todo, prepared, arguments)
+        return _Run(net, start, data, task, prepared, arguments)
 
     @cached_property
     def watched(self) -> Watched:
-        """The first run, of which several properties each look at another side."""
+        """The first run, observed; shared by several properties."""
         uses_val = bool(self.cell.traits.get("uses_val"))
         hidden = self.parts.test if uses_val else torch.cat([self.parts.test, self.parts.val])
         said, data = io.StringIO(), _copy(self.data)
@@ -157,29 +157,29 @@ class Subject:
 
     @property
     def result(self) -> nn.Module:
-        """What the method makes of the original."""
+        """The net that the method returns for the original."""
         return self.watched.net
 
     @cached_property
     def again(self) -> nn.Module:
-        """What a second run makes of it, at which nothing looks."""
+        """The net of a second run, which is not observed."""
         return self.run()
 
     @cached_property
     def of_next_seed(self) -> nn.Module:
-        """What the method makes of the same original with the next seed."""
+        """The net that the method returns for the same original with the next seed."""
         return self.run(seed=1)
 
     @cached_property
     def grouped(self) -> "Subject":
-        """The method on the same rows, but on a net without batch norm: rows do not meet in it."""
+        """The method on the same rows and a net without batch norm: its rows are independent."""
         return small(*self.words, "model.call.norm=group", **SIZES).under(self.cell.method)
 
     @cached_property
     def exchanged(self) -> "Subject":
-        """The same original and retain rows, and other rows, as many, to be forgotten.
+        """The same original and retain rows, with as many other forget rows.
 
-        Rows of the same classes where a class is forgotten, else of any: rows that are in no part.
+        The other rows are outside the split, of the same classes if whole classes are forgotten.
         """
         parts, y = self.parts, self.data.y
         used = torch.cat([parts.train, parts.val, parts.test])
@@ -190,7 +190,9 @@ class Subject:
         forget = torch.cat([others, parts.forget[len(others) :]])
         train = torch.cat([parts.retain, forget])
         other = Subject(self.cell, self.data, replace(parts, train=train, forget=forget))
-        if self.cell.method.get("prepare") is None:  # which may watch how the original was trained
+        if (
+            self.cell.method.get("prepare") is None
+        ):  # prepare may observe the training of the original
             other.original = self.original
         return other
 
@@ -202,7 +204,7 @@ class Subject:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every hyper-parameter by its dotted name, ``prepare``'s among them."""
+        """All hyper-parameters by dotted name, including those of ``prepare``."""
         own = dict(overrides.leaves(self.cell.method["call"]))
         before = dict(overrides.leaves(self.cell.method.get("prepare") or {}))
         named = {**own, **{f"prepare.{name}": value for name, value in before.items()}}
@@ -210,7 +212,7 @@ class Subject:
 
 
 def _touched(subject: Subject, run: _Run) -> list[str]:
-    """What of its task a run changed, in words."""
+    """Return messages about the changes that a run made to its task."""
     parts, task = subject.parts, run.task
     _, arguments = target(subject.cell.method["call"])
     same = {
@@ -219,22 +221,22 @@ def _touched(subject: Subject, run: _Run) -> list[str]:
         "settings": run.arguments == arguments,
     }
     for name in ("retain", "forget", "val", "train"):
-        rows, part = getattr(parts, name), getattr(task, name)
-        same[f"task.{name}"] = torch.equal(part.rows, rows) and torch.equal(
-            part.y, subject.data.y[rows]
+        rows, batches = getattr(parts, name), getattr(task, name)
+        same[f"task.{name}"] = torch.equal(batches.rows, rows) and torch.equal(
+            batches.y, subject.data.y[rows]
         )
     same["task.prepared"] = equal(run.prepared, task.prepared)
     return [f"{name} changed" for name, holds in same.items() if not holds]
 
 
 def _with(method: Option, settings: Option) -> Option:
-    """A method's option with some settings changed, each by its dotted name."""
+    """Return the option of a method with some settings replaced, each by its dotted name."""
     changed = deepcopy(dict(method))
     for name, value in settings.items():
         *path, last = name.split(".") if name.startswith("prepare.") else ["call", *name.split(".")]
         node: Any = changed
-        for part in path:
-            node = node[part]
+        for key in path:
+            node = node[key]
         node[last] = value
     return changed
 
@@ -244,45 +246,47 @@ def _copy(data: Dataset) -> Dataset:
 
 
 def _trained(cell: Cell, data: Dataset, parts: Split) -> nn.Module:
-    todo = inputs.task(cell, data, parts)
+    task = inputs.task(cell, data, parts)
     with seeded(cell.model_seed, "global"):
-        return todo.fit(inputs.fresh(cell, data), todo.train)
+        return task.fit(inputs.fresh(cell, data), task.train)
 
 
 @cache
-def small(*words: str, retain: int, forget: int, val: int) -> Subject:
-    """So many rows of each part, their original trained once for all methods."""
-    (cell,) = compose.cells([["attack=none", "method=retrain", *words]])
+def small(*arguments: str, retain: int, forget: int, val: int) -> Subject:
+    """Return a subject with this many rows of each subset; its original is trained once."""
+    (cell,) = compose.cells([["attack=none", "method=retrain", *arguments]])
     data = inputs.dataset(cell)
     parts = split_of(cell, data)
-    gone = parts.forget[:forget]
-    few = torch.cat([parts.retain[:retain], gone])
-    return Subject(cell, data, replace(parts, train=few, forget=gone, val=parts.val[:val]), words)
+    forget_rows = parts.forget[:forget]
+    few = torch.cat([parts.retain[:retain], forget_rows])
+    return Subject(
+        cell, data, replace(parts, train=few, forget=forget_rows, val=parts.val[:val]), arguments
+    )
 
 
 SIZES = {"retain": 256, "forget": 80, "val": 64}
 
 
 def subject_of(option: Option) -> Subject:
-    """A method on the first of some small tasks that it can work on.
+    """Return the method on the first of some small tasks that it supports.
 
-    That is one where it does not note that it acts on no parameter, if there is such a task.
+    Tasks on which the method notes that it acts on no parameter are used only if no other exists.
 
     Raises:
-        Skip: it can work on none.
+        Skip: the method supports none of the tasks.
     """
     idle: Subject | None = None
     reason = Skip("there is no task")
-    for words in ((), ("forget=by_class",), ("model=resnet18",)):
-        found = small("train.call.epochs=2", *words, **SIZES).under(option)
+    for arguments in ((), ("forget=by_class",), ("model=resnet18",)):
+        subject = small("train.call.epochs=2", *arguments, **SIZES).under(option)
         try:
-            _ = found.result
+            _ = subject.result
         except Skip as error:
             reason = error
         else:
-            if found.notes.get("acted_on") != 0:
-                return found
-            idle = idle or found
+            if subject.notes.get("acted_on") != 0:
+                return subject
+            idle = idle or subject
     if idle is not None:
         return idle
     raise reason
@@ -312,7 +316,7 @@ def space_of(subject: Subject) -> None:
 
 
 def memorised(subject: Subject, seed: int = 0) -> tuple[float, float, float]:
-    """Mean confidence in memorised labels of the original, after the method, and retrained."""
+    """Mean confidence in memorised labels of the original, unlearned and retrained model."""
     names = subject.cell.names
     reference = _memorised(names["model"], names["forget"], seed)
     nets = reference.original, reference.under(subject.cell.method).result, reference.result
@@ -322,10 +326,10 @@ def memorised(subject: Subject, seed: int = 0) -> tuple[float, float, float]:
 
 @cache
 def _memorised(model: str, forget: str, seed: int) -> Subject:
-    """Forget rows under wrong labels, which a model can only know by heart; or a whole class."""
-    # After all 30 epochs it is so sure that a careful method does not move it.
-    words = f"model={model}", f"forget={forget}", f"seed={seed}", "train.call.epochs=15"
-    (cell,) = compose.cells([["attack=none", "method=retrain", *words]])
+    """Subject whose forget rows have wrong labels, which a model can only memorise; or a class."""
+    # After all 30 epochs the confidence is so high that a small unlearning step has no effect.
+    arguments = f"model={model}", f"forget={forget}", f"seed={seed}", "train.call.epochs=15"
+    (cell,) = compose.cells([["attack=none", "method=retrain", *arguments]])
     data = inputs.dataset(cell)
     parts = split_of(cell, data)
     y, rows = data.y.clone(), parts.forget
@@ -337,7 +341,7 @@ def _memorised(model: str, forget: str, seed: int) -> Subject:
 
 @torch.no_grad()
 def _confidence(subject: Subject, net: nn.Module) -> float:
-    """Mean posterior of the forget rows' labels."""
+    """Mean posterior of the labels of the forget rows."""
     forget = inputs.task(subject.cell, subject.data, subject.parts).forget
     sums = [net(x).softmax(1).gather(1, y[:, None]).sum() for x, y in forget.ordered()]
     return float(sum(sums)) / len(forget.rows)
@@ -347,7 +351,7 @@ SHORT = ("train.call.epochs=1", "train.call.batch_size=16")
 
 
 def brief(subject: Subject) -> Option:
-    """The method with settings that make a run of two batches."""
+    """Return the method with settings for a run of two batches."""
     few = {"epochs": 1, "msteps": 1, "batch_size": 16, "rows": 32, "iterations": 3}
     short = {
         name: type(value)(most)
@@ -359,22 +363,22 @@ def brief(subject: Subject) -> Option:
     return _with(subject.cell.method, short)
 
 
-def same_bits(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two nets have the same state to the bit."""
-    return equal(one.state_dict(), other.state_dict())
+def same_bits(net: nn.Module, other: nn.Module) -> bool:
+    """Return whether two nets have bitwise equal states."""
+    return equal(net.state_dict(), other.state_dict())
 
 
-def change_of(one: nn.Module, other: nn.Module) -> float:
-    """How far two nets are apart: of parameters or of buffers, whichever are farther."""
-    if shapes_of(one) != shapes_of(other):
+def change_of(net: nn.Module, other: nn.Module) -> float:
+    """Relative distance of two nets: the larger one of parameters and of buffers."""
+    if shapes_of(net) != shapes_of(other):
         return float("inf")
     kinds = (nn.Module.parameters, nn.Module.buffers)
-    return max(distance(of(one), of(other)) for of in kinds)
+    return max(distance(of(net), of(other)) for of in kinds)
 
 
 @torch.no_grad()
 def distance(ones: Iterable[Tensor], others: Iterable[Tensor]) -> float:
-    """‖a − b‖ / ‖a‖ over all floating-point tensors; counts of batches say nothing."""
+    """‖a − b‖ / ‖a‖ over all floating-point tensors; integer counts of batches are ignored."""
     pairs = [(a, b) for a, b in zip(ones, others, strict=True) if a.is_floating_point()]
     if any(a.shape != b.shape for a, b in pairs):
         return float("inf")
@@ -384,7 +388,7 @@ def distance(ones: Iterable[Tensor], others: Iterable[Tensor]) -> float:
 
 
 def digest_of(net: nn.Module) -> str:
-    """SHA-256 of a net's state: names, dtypes and bits."""
+    """SHA-256 of the state of a net: names, dtypes and bits."""
     stored = {name: tensor.contiguous() for name, tensor in state(net).items()}
     return hashlib.sha256(save(stored)).hexdigest()
 
@@ -395,5 +399,5 @@ def shapes_of(net: nn.Module) -> dict[str, torch.Size]:
 
 
 def as_text(error: Exception) -> str:
-    """An error in one line, with its type."""
+    """Format an error as one line, with its type."""
     return " ".join(f"{type(error).__name__}: {error}".split())

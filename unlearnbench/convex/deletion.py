@@ -1,4 +1,4 @@
-"""Linear models trained to their optimum, and retrained without one row at a time.
+"""Train linear models to their optimum, and retrain without one row at a time.
 
 Axes: N rows, P features (with the constant), C outputs, K deletions.
 """
@@ -15,26 +15,26 @@ from unlearnbench.convex.objective import Array, Objective, batched, outputs, pu
 Rows = NDArray[np.integer]
 
 CHORDS = 60
-"""Steps of a retraining with θ₊'s Hessian: the error shrinks by the row's leverage at each."""
+"""Maximal steps of a retraining with the Hessian at θ₊; each scales the error by the leverage."""
 
 ROUGH, LAST_STEPS = 1e-2, 8
-"""Entries of ∇J at which θ₊'s Hessian is formed, and the steps taken with it."""
+"""Largest entry of ∇J at which the Hessian is formed, and maximal number of steps with it."""
 
 LARGEST = 16_000
-"""Parameters of a softmax whose Hessian is formed: it takes 2 GB then, and its factor as much."""
+"""Maximal parameters of a softmax whose Hessian is formed: 2 GB, and 2 GB for its factor."""
 
 
 @dataclass(frozen=True)
 class Deletions:
-    """One model, and what retraining without each of K rows, one at a time, changes.
+    """A model, and its changes by retraining without each of K rows, one at a time.
 
     Attributes:
         theta_PC: θ₊, trained on all rows.
         delta_KPC: θ₋ − θ₊.
-        residual_K: largest entry of ∇J of each retrained model: how far it is from its optimum.
-        residual: that of θ₊.
-        rows_K: the row that each of them lacks.
-        n: rows that θ₊ was trained on.
+        residual_K: largest entry of ∇J of each retrained model, 0 at its optimum.
+        residual: largest entry of ∇J at θ₊.
+        rows_K: the deleted row of each retrained model.
+        n: number of rows that θ₊ is trained on.
     """
 
     theta_PC: Array
@@ -59,9 +59,9 @@ def delete(objective: Objective, x_NP: Array, t_NC: Array, rows_K: Rows) -> Dele
     """Train on all rows, and retrain without each of the given ones.
 
     Squared loss: rank-one downdates of one factorisation. Others: Newton steps with the Hessian
-    frozen at θ₊, all deletions side by side; of a softmax with more than ``LARGEST`` parameters by
-    products with it alone. A model that misses its optimum in this way (of a row whose leverage is
-    near 1) is retrained alone.
+    fixed at θ₊, for a batch of deletions at a time; a softmax with more than ``LARGEST`` parameters
+    uses Hessian-vector products only. A model that does not converge in this way (for a row with
+    leverage near 1) is retrained separately.
     """
     way = _by_downdates if objective.loss == "squared" else _by_chords
     theta_PC, delta_KPC, residual_K, residual = way(objective, x_NP, t_NC, rows_K)
@@ -76,7 +76,7 @@ def observed(
     theta_PC: Array,
     delta_KPC: Array,
 ) -> Deletions:
-    """Deletions that were made in another way, with how far their models are from the optima."""
+    """Wrap deletions computed elsewhere, with the residuals ∇J of their models."""
     n, width = x_NP.shape
     lam_P1 = objective.penalty(n - 1, width)
     residual_K = [
@@ -103,9 +103,9 @@ def _by_downdates(
     theta_PC = base_PC if theta_PC is None else theta_PC
     x_KP, t_KC = x_NP[rows_K], t_NC[rows_K]
     pull_KP = inverse(x_KP.T).T
-    left_K = 1 - (x_KP * pull_KP).sum(axis=1)
-    alone_K = left_K < 1e-6  # the downdate loses its digits
-    miss_KC = (t_KC - x_KP @ base_PC) / np.where(alone_K, 1, left_K)[:, None]
+    slack_K = 1 - (x_KP * pull_KP).sum(axis=1)
+    alone_K = slack_K < 1e-6  # the downdate loses precision
+    miss_KC = (t_KC - x_KP @ base_PC) / np.where(alone_K, 1, slack_K)[:, None]
     delta_KPC = (base_PC - theta_PC) - pull_KP[:, :, None] * miss_KC[:, None, :]
     for k in map(int, np.flatnonzero(alone_K)):
         rest_PP = gram_PP - np.outer(x_KP[k], x_KP[k])
@@ -116,27 +116,27 @@ def _by_downdates(
     for k, (x_P, t_C) in enumerate(zip(x_KP, t_KC, strict=True)):
         at_PC = theta_PC + delta_KPC[k]
         own_PC = np.outer(x_P, x_P @ at_PC - t_C)
-        left_PC = gram_PP @ at_PC + lam_less_P1 * at_PC - moment_PC - own_PC
-        residual_K[k] = np.abs(left_PC).max()
+        residual_PC = gram_PP @ at_PC + lam_less_P1 * at_PC - moment_PC - own_PC
+        residual_K[k] = np.abs(residual_PC).max()
     return theta_PC, delta_KPC, residual_K, residual
 
 
 def _inverse(gram_PP: Array, lam_P1: Array) -> newton.Solve:
-    """Solutions with XᵀX + Λ; with its pseudo-inverse if nothing is penalised."""
+    """Solver for XᵀX + Λ; its pseudo-inverse if nothing is penalised."""
     matrix_PP = gram_PP.copy()
     matrix_PP[np.diag_indices_from(matrix_PP)] += lam_P1[:, 0]
     if lam_P1.any():
         return newton.cholesky(matrix_PP)
     values_P, vectors_PP = linalg.eigh(matrix_PP)
-    kept_P = values_P > len(values_P) * np.finfo(float).eps * values_P[-1]
-    basis = vectors_PP[:, kept_P]
-    return lambda b: np.asarray(basis @ ((basis.T @ b).T / values_P[kept_P]).T)
+    positive_P = values_P > len(values_P) * np.finfo(float).eps * values_P[-1]
+    basis = vectors_PP[:, positive_P]
+    return lambda b: np.asarray(basis @ ((basis.T @ b).T / values_P[positive_P]).T)
 
 
 def _by_chords(
     objective: Objective, x_NP: Array, t_NC: Array, rows_K: Rows
 ) -> tuple[Array, Array, Array, float]:
-    """δ ← δ − H(θ₊)⁻¹ ∇J₋(θ₊ + δ) from δ = 0 for all deletions, each until it has converged."""
+    """δ ← δ − H(θ₊)⁻¹ ∇J₋(θ₊ + δ) from δ = 0 for all deletions, each until it converges."""
     n, width = x_NP.shape
     theta_PC, solve, residual = _with_inverse(objective, x_NP, t_NC)
     lam_P1, enough = objective.penalty(n - 1, width), newton.tolerance(x_NP)
@@ -163,17 +163,17 @@ def _by_chords(
             delta_KPC[k] = at_PC - theta_PC
             residual_K[k] = np.abs(newton.gradient(objective, *data, at_PC)).max()
         parts.append((delta_KPC, residual_K))
-    delta_KPC, residual_K = (np.concatenate(one) for one in zip(*parts, strict=True))
+    delta_KPC, residual_K = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return theta_PC, delta_KPC, residual_K, residual
 
 
 def _with_inverse(
     objective: Objective, x_NP: Array, t_NC: Array
 ) -> tuple[Array, newton.Solve, float]:
-    """θ₊, solutions with the Hessian there, and the largest entry of ∇J.
+    """Return θ₊, a solver for the Hessian there, and the largest entry of ∇J.
 
-    The Hessian of a point nearby, which is formed anyhow, takes the last steps; that of the
-    optimum is only needed where those fail.
+    The last steps use the Hessian at a nearby point; the Hessian at the optimum is computed only if
+    these steps fail.
     """
     large = objective.loss == "softmax" and x_NP.shape[1] * t_NC.shape[1] > LARGEST
     inverse = newton.hessian_inverse_by_products if large else newton.hessian_inverse
@@ -188,10 +188,10 @@ def _with_inverse(
             if np.abs(g_PC).max() <= precise:
                 break
             nearer_PC = theta_PC - solve(g_PC[:, :, None])[:, :, 0]
-            left_PC = newton.gradient(*about, nearer_PC)
-            if not np.abs(left_PC).max() < np.abs(g_PC).max():
+            residual_PC = newton.gradient(*about, nearer_PC)
+            if not np.abs(residual_PC).max() < np.abs(g_PC).max():
                 break
-            theta_PC, g_PC = nearer_PC, left_PC
+            theta_PC, g_PC = nearer_PC, residual_PC
         residual = float(np.abs(g_PC).max())
         if residual <= precise:
             break
@@ -201,7 +201,7 @@ def _with_inverse(
 def _gradients(
     objective: Objective, x_NP: Array, t_NC: Array, lam_P1: Array, rows_K: Rows, theta_KPC: Array
 ) -> Array:
-    """∇J₋ (K, P, C) of K models, each on all rows but its own."""
+    """∇J₋ (K, P, C) of K models, each on all rows except its deleted one."""
     slope_NKC = objective.slope(outputs(x_NP, theta_KPC), t_NC[:, None])
     slope_NKC[rows_K, np.arange(len(rows_K))] = 0
     return pulled_back(x_NP, slope_NKC) + lam_P1 * theta_KPC

@@ -1,4 +1,4 @@
-"""Random Fourier features: a fixed embedding under which a linear model is nearly a kernel machine.
+"""Random Fourier features: an embedding for which a linear model approximates a kernel machine.
 
 Axes: N rows, F inputs, D features.
 """
@@ -13,7 +13,7 @@ ROWS_FOR_MEDIAN = 1000
 
 @dataclass(frozen=True)
 class Fourier:
-    """An embedding that has been drawn: call it with inputs (N, F) for features (N, D).
+    """A drawn embedding; a call maps inputs (N, F) to features (N, D).
 
     φ(x) = √(2/D) cos(Wx + b)
     """
@@ -22,17 +22,17 @@ class Fourier:
     b_D: Tensor
 
     def __call__(self, x_NF: Tensor) -> Tensor:
-        """Features of inputs of the embedding's own precision."""
+        """Compute features (N, D) of inputs (N, F) in the precision of the embedding."""
         scale: float = (2 / len(self.b_D)) ** 0.5
         return torch.addmm(self.b_D, x_NF, self.w_DF.T).cos() * scale
 
     def to(self, where: torch.dtype | torch.device) -> "Fourier":
-        """The same embedding in another precision, or on another device."""
+        """Return the embedding in another precision, or on another device."""
         return Fourier(self.w_DF.to(where), self.b_D.to(where))
 
 
 def rff(inputs: int, *, dimension: int, gamma: float, generator: Generator) -> Fourier:
-    """W ~ N(0, 2γ), b ~ U[0, 2π) in float64, so that E φ(x)ᵀφ(x') = exp(−γ‖x − x'‖²).
+    """Draw W ~ N(0, 2γ), b ~ U[0, 2π) in float64, so that E φ(x)ᵀφ(x') = exp(−γ‖x − x'‖²).
 
     Rahimi & Recht, Random Features for Large-Scale Kernel Machines (NIPS 2007).
     """
@@ -45,7 +45,7 @@ def median_gamma(x_NF: Tensor) -> float:
     """γ = 1 / (2 · median ‖x_i − x_j‖²) over the pairs of the first 1,000 rows.
 
     Raises:
-        ValueError: half of the pairs or more are of equal rows.
+        ValueError: at least half of the pairs are equal rows.
     """
     median = float(torch.pdist(x_NF[:ROWS_FOR_MEDIAN].double()).square().median())
     if not median > 0:

@@ -12,24 +12,24 @@ from scipy.special import softmax
 from unlearnbench.convex.objective import Array, Objective
 
 Solve = Callable[[Array], Array]
-"""From right-hand sides, whose first axis is that of the matrix, to solutions."""
+"""Map right-hand sides, whose first axis is that of the matrix, to solutions."""
 
 PRECISION = 1e-9
-"""Largest entry of ∇J at an optimum, for features of at most 1 (it grows with them)."""
+"""Largest entry of ∇J at an optimum, for features up to 1; scales with larger features."""
 
 STEPS, MOST = 200, 500
-"""Newton steps, and conjugate gradients for one of them, at most."""
+"""Maximal number of Newton steps, and of conjugate-gradient iterations for one of them."""
 
 SHARE = 1e-3
-"""What is left of a right-hand side that is solved for without a factor of the Hessian: a step with
-the Hessian of a point nearby is no better than that."""
+"""Relative residual of a solution without a factor of the Hessian: a step with the Hessian at a
+nearby point is no more accurate."""
 
 BENT_MOST = {"softmax": 0.5, "squared_hinge": 2.0}
 """Bound on the eigenvalues of ∂²ℓ/∂f²: Böhning, 1992, for the softmax."""
 
 
 def tolerance(x_NP: Array) -> float:
-    """Largest entry of ∇J that counts as none."""
+    """Largest entry of ∇J that counts as 0."""
     return PRECISION * max(1.0, float(np.abs(x_NP).max(initial=0)))
 
 
@@ -40,7 +40,7 @@ def gradient(objective: Objective, x_NP: Array, t_NC: Array, lam_P1: Array, at_P
 
 
 def cholesky(matrix_PP: Array) -> Solve:
-    """Solutions with a positive (semi-)definite matrix, which is overwritten."""
+    """Solver for a positive (semi-)definite matrix; adds jitter to the diagonal if needed."""
     size = np.trace(matrix_PP) / len(matrix_PP) or 1.0
     for jitter in (0.0, 1e-12, 1e-9, 1e-6):
         try:
@@ -61,10 +61,10 @@ def descend(
     *,
     enough: float,
 ) -> Array:
-    """Down to where ∇J has no entry above ``enough``: Newton steps, halved until J falls.
+    """Minimise J by Newton steps, halved until J decreases, until ∇J has no entry above ``enough``.
 
-    They are found by conjugate gradients. Preconditioner: b·XᵀX + Λ with b the bound on the
-    loss's curvature, factored once.
+    Conjugate gradients compute the steps. Preconditioner: b·XᵀX + Λ with b the bound on the
+    curvature of the loss, factored once.
     """
     bound_PP = BENT_MOST[objective.loss] * (x_NP.T @ x_NP)
     bound_PP[np.diag_indices_from(bound_PP)] += lam_P1[:, 0]
@@ -81,14 +81,14 @@ def descend(
         if largest <= enough:
             break
         product = _product(x_NP, objective.bend(f_NC[:, None], t_NC[:, None]), lam_P1)
-        # The nearer, the better a Newton step is worth solving for.
+        # Closer to the optimum the Newton step is solved more accurately.
         share = min(0.25, largest) / 2
         step_PC = conjugate_gradients(product, precondition, -g_PC[:, None], share)[:, 0]
         fall = float((g_PC * step_PC).sum())
         along_NC = x_NP @ step_PC
         for size in 0.5 ** np.arange(40):
             new = height(f_NC + size * along_NC, theta_PC + size * step_PC)
-            # Near the optimum J is flat to rounding: the step is good, the comparison is not.
+            # Near the optimum J is constant up to rounding: the tolerance accepts valid steps.
             if new <= value + 1e-4 * size * fall + 1e-13 * abs(value):
                 break
         theta_PC = theta_PC + size * step_PC
@@ -106,30 +106,30 @@ def _product(x_NP: Array, bend: Callable[[Array], Array], lam_P1: Array) -> Solv
 
 
 def conjugate_gradients(product: Solve, precondition: Solve, b_PKC: Array, share: float) -> Array:
-    """About H⁻¹b (P, K, C) for K right-hand sides side by side, all in one product with H.
+    """Approximate H⁻¹b (P, K, C) for K right-hand sides, with one product with H per iteration.
 
-    Each is solved for until its residual, in the norm that the preconditioner gives, is ``share``
-    of what it was.
+    Each system is solved until its residual, in the norm of the preconditioner, is ``share`` of its
+    initial value.
 
     Args:
         product: Hv of K directions, in the shape of b.
         precondition: M⁻¹ of the columns (P, K·C).
         b_PKC: the right-hand sides.
-        share: between 0 and 1.
+        share: relative residual, between 0 and 1.
     """
 
     def toward(r_PKC: Array) -> Array:
         return precondition(r_PKC.reshape(len(r_PKC), -1)).reshape(r_PKC.shape)
 
-    found_PKC = np.zeros_like(b_PKC)
-    x, r, p = found_PKC, b_PKC, toward(b_PKC)
+    solution_PKC = np.zeros_like(b_PKC)
+    x, r, p = solution_PKC, b_PKC, toward(b_PKC)
     inner_K = _inner(r, p)
     enough_K, going_K = share**2 * inner_K, np.arange(b_PKC.shape[1])
     on_K = inner_K > 0
     for _ in range(MOST):
         if not on_K.all():
-            found_PKC[:, going_K[~on_K]] = x[:, ~on_K]
-            x, r, p = (one[:, on_K] for one in (x, r, p))
+            solution_PKC[:, going_K[~on_K]] = x[:, ~on_K]
+            x, r, p = (array[:, on_K] for array in (x, r, p))
             inner_K, enough_K, going_K = inner_K[on_K], enough_K[on_K], going_K[on_K]
         if not len(going_K):
             break
@@ -141,8 +141,8 @@ def conjugate_gradients(product: Solve, precondition: Solve, b_PKC: Array, share
         inner_K = _inner(r, z)
         p = z + (inner_K / before_K)[:, None] * p
         on_K = (inner_K > enough_K) & (curvature_K > 0)
-    found_PKC[:, going_K] = x
-    return found_PKC
+    solution_PKC[:, going_K] = x
+    return solution_PKC
 
 
 def _inner(a_PKC: Array, b_PKC: Array) -> Array:
@@ -152,14 +152,14 @@ def _inner(a_PKC: Array, b_PKC: Array) -> Array:
 def hessian_inverse(
     objective: Objective, x_NP: Array, t_NC: Array, lam_P1: Array, theta_PC: Array
 ) -> Solve:
-    """Solutions (P, C, K) of H·s = b with the Hessian at θ, formed and factored once."""
+    """Solver for H·s = b (P, C, K) with the Hessian at θ, formed and factored once."""
     width, outputs = theta_PC.shape
     bend = objective.bend(x_NP @ theta_PC, t_NC)
-    apart = objective.loss == "squared_hinge"  # its outputs do not meet in H
+    apart = objective.loss == "squared_hinge"  # H is block diagonal in its outputs
     blocks = []
     hessian = np.zeros((0, 0) if apart else (width * outputs, width * outputs))
-    # Where nothing is penalised, adding a number to all classes changes no loss: H is singular in
-    # that direction, where ∇J is 0, and this term makes it regular there.
+    # Without a penalty, adding a constant to all classes does not change the loss: H is singular in
+    # this direction, where ∇J is 0, and this term makes it regular.
     free_P = np.where(lam_P1[:, 0] == 0, len(x_NP) / outputs, 0.0)
     for c in range(outputs):
         unit_C = np.eye(outputs)[c]
@@ -174,12 +174,12 @@ def hessian_inverse(
             block_PP[np.diag_indices(width)] += free_P
             hessian[c * width : (c + 1) * width, d * width : (d + 1) * width] = block_PP
     if apart:
-        return lambda b: np.stack([one(b[:, c]) for c, one in enumerate(blocks)], axis=1)
-    whole = cholesky(hessian)
+        return lambda b: np.stack([block(b[:, c]) for c, block in enumerate(blocks)], axis=1)
+    solve_hessian = cholesky(hessian)
 
     def solve(b_PCK: Array) -> Array:
         b = b_PCK.swapaxes(0, 1).reshape(width * outputs, -1)
-        return whole(b).reshape(outputs, width, -1).swapaxes(0, 1)
+        return solve_hessian(b).reshape(outputs, width, -1).swapaxes(0, 1)
 
     return solve
 
@@ -187,12 +187,12 @@ def hessian_inverse(
 def hessian_inverse_by_products(
     objective: Objective, x_NP: Array, t_NC: Array, lam_P1: Array, theta_PC: Array
 ) -> Solve:
-    """Of a softmax, about the same, but nothing of the Hessian's size (P·C)² is ever formed.
+    """Approximate solver for a softmax, without an array of the size (P·C)² of the Hessian.
 
-    Conjugate gradients, all right-hand sides side by side. Preconditioner: Xᵀ diag(w) X + Λ for
-    each output, factored once, where w_i = (1 − ‖p_i‖²) / (C − 1) is the mean of the eigenvalues
-    of diag(p_i) − p_i p_iᵀ but for the one that is 0. A bound on them would be far too large for
-    the rows that the model is sure of.
+    Conjugate gradients on all right-hand sides at once. Preconditioner: Xᵀ diag(w) X + Λ for each
+    output, factored once, where w_i = (1 − ‖p_i‖²) / (C − 1) is the mean of the eigenvalues of
+    diag(p_i) − p_i p_iᵀ except the one that is 0. A bound on them would be far too large for rows
+    with confident predictions.
     """
     f_NC = x_NP @ theta_PC
     bend = objective.bend(f_NC[:, None], t_NC[:, None])

@@ -1,6 +1,6 @@
-"""What a linear model minimises: a convex loss of its outputs and a penalty, in float64.
+"""Objective of a linear model: a convex loss of its outputs and a penalty, in float64.
 
-A model is θ on features with a constant 1 as their last entry, f = θᵀx̃, and minimises
+A model is θ on features with a constant 1 as last entry, f = θᵀx̃, and minimises
 
     J(θ) = Σ_i ℓ(θᵀx̃_i; t_i) + ½ Σ_pc Λ_p θ²_pc
 
@@ -21,18 +21,18 @@ Array = NDArray[np.float64]
 
 LOSSES = ("squared", "softmax", "squared_hinge")
 AT_ONCE = 2**24
-"""Numbers in an array (rows, deletions, outputs): 128 MB."""
+"""Largest number of entries of an array (rows, deletions, outputs): 128 MB."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised.
+    """Loss and penalty of a linear model.
 
     Attributes:
         loss: one of ``LOSSES``.
-        lam: λ, or λ' of a mean-form trainer.
+        lam: λ, or λ' for the form ``mean``.
         intercept: ``penalised``; ``free``: without penalty; ``none``: features have no constant.
-        form: ``sum``: Λ = λ whatever the number of rows. ``mean``: the trainer minimises
+        form: ``sum``: Λ = λ for any number of rows. ``mean``: training minimises
             (1/n) Σ ℓ + ½λ'‖θ‖², so that Λ = nλ' here, and (n−1)λ' after a deletion.
     """
 
@@ -42,41 +42,41 @@ class Objective:
     form: str
 
     def __post_init__(self) -> None:
-        """Check the words.
+        """Check the settings.
 
         Raises:
-            ValueError: a word is unknown, or λ negative; the plain hinge, which has no curvature.
+            ValueError: a choice is unknown, λ is negative, or the loss is the plain hinge.
         """
         if self.loss == "hinge":
             raise ValueError(
                 "loss=hinge: no curvature, and a row that is no support vector leaves no trace "
                 "in the model; take squared_hinge"
             )
-        words = {
+        choices = {
             "loss": LOSSES,
             "intercept": ("penalised", "free", "none"),
             "form": ("sum", "mean"),
         }
-        for name, known in words.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)}: must be one of {', '.join(known)}")
+        for name, valid in choices.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name}={getattr(self, name)}: must be one of {', '.join(valid)}")
         if not self.lam >= 0:
             raise ValueError(f"lam={self.lam}: must not be negative")
 
     def penalty(self, n: int, width: int) -> Array:
-        """Diagonal (P, 1) of Λ for a model of n rows."""
+        """Diagonal (P, 1) of Λ for a model on n rows."""
         lam_P1 = np.full((width, 1), self.lam * (n if self.form == "mean" else 1))
         if self.intercept == "free":
             lam_P1[-1] = 0
         return lam_P1
 
     def features(self, x_NF: NDArray[np.floating]) -> Array:
-        """Inputs (N, P) in float64: with the constant last, if there is an intercept."""
+        """Features (N, P) in float64: the inputs, then the constant if there is an intercept."""
         constant = np.ones((len(x_NF), int(self.intercept != "none")))
         return np.concatenate([x_NF, constant], axis=1, dtype=np.float64)
 
     def targets(self, y_N: NDArray[np.generic], n_classes: int) -> Array:
-        """What the loss compares outputs with (N, C): numbers, one-hot classes, or ±1."""
+        """Targets (N, C) of the loss: numbers, one-hot classes, or ±1."""
         if not n_classes:
             if self.loss != "squared":
                 raise ValueError(f"loss={self.loss}: needs classes; this is a regression")
@@ -95,7 +95,7 @@ class Objective:
         return slope
 
     def bend(self, f_NC: Array, t_NC: Array) -> Callable[[Array], Array]:
-        """∂²ℓ/∂f² · d as a function of d, broadcast over axes in front."""
+        """∂²ℓ/∂f² · d as a function of d, broadcast over leading axes."""
         if self.loss == "softmax":
             p_NC = softmax(f_NC, axis=-1)
             return lambda d: np.asarray(p_NC * (d - (p_NC * d).sum(axis=-1, keepdims=True)))
@@ -113,11 +113,11 @@ class Objective:
         return float(((f_NC - t_NC) ** 2).sum() / 2)
 
     def hessian_product(self, theta_PC: Array, x_NP: Array, t_NC: Array, v_KPC: Array) -> Array:
-        """Σ_i ∇²ℓ(θ; x̃_i, t_i) v (K, P, C) for K directions side by side, without Λ.
+        """Σ_i ∇²ℓ(θ; x̃_i, t_i) v (K, P, C) for K directions, without Λ.
 
             Σ_i x̃_i [∂²ℓ/∂f² · vᵀx̃_i]ᵀ
 
-        Of the targets only a squared hinge's are read.
+        Only a squared hinge uses the targets.
         """
         if self.loss == "squared" and x_NP.shape[1] < 2 * len(v_KPC) * t_NC.shape[1]:
             gram: Array = (x_NP.T @ x_NP) @ v_KPC  # the same for every output, and cheaper here
@@ -130,8 +130,8 @@ class Objective:
 def outputs(x_NP: Array, theta_KPC: Array) -> Array:
     """Outputs (N, K, C) of K models, in one product."""
     k, width, c = theta_KPC.shape
-    beside = theta_KPC.swapaxes(0, 1).reshape(width, k * c)
-    return (x_NP @ beside).reshape(len(x_NP), k, c)
+    stacked = theta_KPC.swapaxes(0, 1).reshape(width, k * c)
+    return (x_NP @ stacked).reshape(len(x_NP), k, c)
 
 
 def pulled_back(x_NP: Array, slope_NKC: Array) -> Array:
@@ -141,7 +141,7 @@ def pulled_back(x_NP: Array, slope_NKC: Array) -> Array:
 
 
 def batched(values_K: NDArray[Any], x_NP: Array, t_NC: Array) -> Iterator[NDArray[Any]]:
-    """Parts along K small enough for their outputs (N, K, C) to be held."""
+    """Yield chunks along K whose outputs (N, K, C) have at most ``AT_ONCE`` entries."""
     each = max(1, AT_ONCE // max(t_NC.size, 1))
     for first in range(0, len(values_K), each):
         yield values_K[first : first + each]

@@ -1,4 +1,4 @@
-"""What two or more methods share: teachers, distances of outputs, rows, layers.
+"""Functions shared by several methods: teachers, distances of outputs, rows, layers.
 
 Axes: B rows of a batch, C classes.
 """
@@ -19,12 +19,12 @@ from unlearnbench.model.stages import stages, tensors
 
 
 def frozen(model: nn.Module) -> nn.Module:
-    """A teacher: a copy that shares no weight with the model, in eval mode, without gradients."""
+    """Return a teacher: a copy without shared weights, in eval mode, without gradients."""
     return deepcopy(model).eval().requires_grad_(False)
 
 
 def kl(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Tensor:
-    """KL( softmax(t/T) ‖ softmax(s/T) ) of two batches of logits, mean over rows, a scalar."""
+    """KL( softmax(t/T) ‖ softmax(s/T) ) of two batches of logits (B, C), a mean over rows."""
     t_BC, s_BC = ((logits / temperature).log_softmax(1) for logits in (teacher_BC, student_BC))
     return F.kl_div(s_BC, t_BC, reduction="batchmean", log_target=True)
 
@@ -36,20 +36,20 @@ def entropy(logits_BC: Tensor) -> Tensor:
 
 
 def class_counts(batches: Batches, n_classes: int) -> Tensor:
-    """Rows of each class (C,), in the data's type, at least 1 so that it can be divided by."""
+    """Number of rows of each class (C,), in the dtype of the data, at least 1 as a divisor."""
     return batches.y.bincount(minlength=n_classes).clamp(min=1).to(batches.data.dtype)
 
 
 @torch.no_grad()
 def error(model: nn.Module, batches: Batches) -> float:
-    """Share of the rows that a model calls by a wrong class."""
+    """Share of the rows that a model misclassifies."""
     model.eval()
     wrong = [(model(x).argmax(1) != y).sum() for x, y in batches.batched(1000).ordered()]
     return float(sum(wrong)) / len(batches.rows)
 
 
 def marked(task: Task) -> Batches:
-    """Retain and forget rows as one, in place of their labels whether a row is to be forgotten."""
+    """Join retain and forget rows; the label is whether a row is a forget row."""
     no, yes = torch.zeros_like(task.retain.y).bool(), torch.ones_like(task.forget.y).bool()
     return task.retain.relabelled(no).joined(task.forget.relabelled(yes))
 
@@ -74,19 +74,19 @@ def top_convolutions(net: nn.Module) -> list[nn.Conv2d]:
 def tail(net: nn.Module, k: int) -> dict[str, Tensor]:
     """Parameters and buffers of the head and the k stages before it, by name.
 
-    Where k exceeds the number of stages it is all of them, and the stem too.
+    If k exceeds the number of stages, the result has all of them and the stem.
     """
-    kept = tensors(net)[-k - 1 :]
-    return {name: tensor for stage in kept for name, tensor in stage.items()}
+    last_stages = tensors(net)[-k - 1 :]
+    return {name: tensor for stage in last_stages for name, tensor in stage.items()}
 
 
 def blocks(net: nn.Module) -> int:
-    """How many stages lie between stem and head; of a net with attention, those that have some."""
+    """Number of stages between stem and head; in a net with attention, of those with attention."""
     between = stages(net)[1:-1]
     attentive = [
         stage
         for stage in between
-        if any("Attention" in type(part).__name__ for module in stage for part in module.modules())
+        if any("Attention" in type(m).__name__ for module in stage for m in module.modules())
     ]
     return len(attentive or between)
 
@@ -97,10 +97,10 @@ def head(net: nn.Module) -> list[nn.Module]:
 
 
 def stem_convolutions(net: nn.Module) -> list[nn.Conv2d]:
-    """The convolutions of the stem: what an image meets first.
+    """The convolutions of the stem.
 
-    They are those of the net's first stage (one in a ResNet, two in the patch embedding of a
-    TinyViT). Of a net whose first stage has none it is the net's first convolution.
+    These are the convolutions of the first stage (one in a ResNet, two in the patch embedding of a
+    TinyViT), or the first convolution of the net if its first stage has none.
     """
     stem = [conv for module in stages(net)[0] for conv in convolutions(module)]
     return stem or convolutions(net)[:1]
@@ -112,12 +112,12 @@ def ends(net: nn.Module) -> list[nn.Module]:
 
 
 def classifier(net: nn.Module, n_classes: int) -> list[Tensor]:
-    """The parameters whose first axis is that of classes: those of the last layer of the head.
+    """Parameters of the last layer of the head whose first axis is the class axis.
 
-    A hidden layer that happens to be as wide as there are classes is none of them. A head of
-    several modules (a distilled net has two classifiers) has one such layer in each.
+    A hidden layer of the same width is not included. A head of several modules (a distilled net has
+    two classifiers) has one such layer in each.
     """
-    found: list[Tensor] = []
+    parameters: list[Tensor] = []
     for module in head(net):
         wide = [
             layer
@@ -125,16 +125,18 @@ def classifier(net: nn.Module, n_classes: int) -> list[Tensor]:
             if isinstance(weight := getattr(layer, "weight", None), Tensor)
             and weight.shape[:1] == (n_classes,)
         ]
-        found += [parameter for layer in wide[-1:] for parameter in layer.parameters(recurse=False)]
-    return found
+        parameters += [
+            parameter for layer in wide[-1:] for parameter in layer.parameters(recurse=False)
+        ]
+    return parameters
 
 
 @contextmanager
 def only(net: nn.Module, movable: Iterable[Tensor]) -> Iterator[list[nn.Parameter]]:
-    """Inside the block no parameter has a gradient but these, which are given back as a list."""
-    kept = {id(tensor) for tensor in movable}
+    """Enable gradients of these parameters alone inside the block; yields them as a list."""
+    movable_ids = {id(tensor) for tensor in movable}
     for parameter in net.parameters():
-        parameter.requires_grad_(id(parameter) in kept)
+        parameter.requires_grad_(id(parameter) in movable_ids)
     try:
         yield [parameter for parameter in net.parameters() if parameter.requires_grad]
     finally:
@@ -142,7 +144,7 @@ def only(net: nn.Module, movable: Iterable[Tensor]) -> Iterator[list[nn.Paramete
 
 
 def reset(modules: Iterable[nn.Module], generator: Generator) -> None:
-    """Give layers new weights by their own default initialisers; batch norm forgets its counts."""
+    """Reset layers with their default initialisers; batch norm resets its running statistics."""
     with seeded(generator.initial_seed()):
         for module in modules:
             for layer in module.modules():
@@ -163,18 +165,18 @@ def shake(weights: Iterable[Tensor], std: float, generator: Generator) -> None:
 
 
 class Injection:
-    """RNI's draws: which tensors move in an epoch, and noise for those drawn for the first time.
+    """Draws of RNI: the tensors trained in an epoch, with noise on those drawn for the first time.
 
-    A net of no more tensors than an epoch may draw has half of them drawn: once all are drawn, none
-    gets noise.
+    If a net has at most ``chosen`` tensors, an epoch draws half of them: once all tensors are
+    drawn, none gets noise.
 
     Args:
-        model: whose tensors are drawn, and changed in place.
-        norms: those of them that are not drawn.
-        task: its generators.
-        chosen: how many an epoch draws.
-        noise_ratio: share of the draw that gets noise.
-        std: of the noise.
+        model: net whose tensors are drawn, and changed in place.
+        norms: tensors that are not drawn.
+        task: task with the generators.
+        chosen: number of tensors drawn in an epoch.
+        noise_ratio: share of the drawn tensors that get noise.
+        std: standard deviation of the noise.
     """
 
     def __init__(
@@ -195,7 +197,7 @@ class Injection:
         self.drawn: set[int] = set()
 
     def __call__(self, *, noisy: bool) -> list[Tensor]:
-        """The tensors of the next epoch, with noise where they get some."""
+        """Draw the tensors of the next epoch and add noise to a share of them if ``noisy``."""
         order = torch.randperm(len(self.tensors), generator=self.draw)[: self.chosen].tolist()
         if noisy:
             fresh = set(order[: int(self.noise_ratio * len(order))]) - self.drawn
@@ -205,6 +207,6 @@ class Injection:
 
 
 def note_acted_on(task: Task, net: nn.Module, parameters: Iterable[Tensor]) -> None:
-    """Put the share of the net's parameters that a method acts on in the cell's rows."""
+    """Record the share of the parameters that a method acts on in the rows of the cell."""
     total = sum(parameter.numel() for parameter in net.parameters())
     task.note("acted_on", sum(parameter.numel() for parameter in parameters) / total)

@@ -13,16 +13,16 @@ from unlearnbench.train.gradient import smallest
 def redraw(
     model: nn.Module, task: Task, s: list[Tensor], init_rate: float
 ) -> Callable[[nn.Module], None]:
-    """MSG's reset: of each convolution's weights those with the smallest scores are drawn anew.
+    """Reset of MSG: redraw the weights with the smallest scores in each convolution.
 
     Args:
         model: changed in place.
-        task: draws, and takes note of the share acted on.
-        s: a score for each weight, one tensor a parameter.
-        init_rate: the share of each convolution's weights that is drawn anew.
+        task: task with the generator, which records the share acted on.
+        s: a score for each weight, one tensor per parameter.
+        init_rate: share of the weights of each convolution that is redrawn.
 
     Returns:
-        What leaves gradients of redrawn weights as they are and makes the others a tenth.
+        A function that scales gradients: 1 for redrawn weights of convolutions, 0.1 for the others.
     """
     weights = [conv.weight for conv in convolutions(model)]
     note_acted_on(task, model, weights)
@@ -48,6 +48,6 @@ def redraw(
 
 
 def triangle(epoch: int, epochs: int) -> float:
-    """MSG's schedule: rising to 1 over half of the epochs, then falling as far."""
+    """Schedule of MSG: rises linearly to 1 over half of the epochs, then falls."""
     i, peak = epoch + 1, (epochs + 1) // 2
     return i / peak if i <= peak else (epochs + 1 - i) / (epochs + 1 - peak)

@@ -1,4 +1,4 @@
-"""Choose an epoch of a training after it."""
+"""Select an epoch after training."""
 
 from copy import deepcopy
 
@@ -11,14 +11,14 @@ from unlearnbench.method._ops import error
 
 
 class Record:
-    """SCRUB's rewinding: the states θ_0 … θ_E of a walk, and how often each errs on forget rows.
+    """Rewinding of SCRUB: the states θ_0 … θ_E of all epochs and their errors on forget rows.
 
     Args:
-        model: the start, θ_0.
-        task: its forget rows, and the validation rows of their classes.
+        model: the initial state, θ_0.
+        task: task with the forget rows and the validation rows of their classes.
 
     Raises:
-        Skip: there are no such validation rows, or no classes.
+        Skip: there are no such validation rows, or the task is a regression.
     """
 
     def __init__(self, model: nn.Module, task: Task) -> None:
@@ -33,11 +33,11 @@ class Record:
         self(model, 0)
 
     def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Take down the model after an epoch; a ``Task.probe``."""
+        """Record the model after an epoch; used as a ``Task.probe``."""
         self.states.append(deepcopy(model.state_dict()))
         self.errors_F.append(error(model, self.forget))
 
     def nearest(self, last: nn.Module) -> int:
-        """argmin_j | err_F(θ_j) − err_V(θ_E) |, the first where several are as near."""
+        """argmin_j | err_F(θ_j) − err_V(θ_E) |, the first one in case of ties."""
         err_V = error(last, self.val)
         return min(range(len(self.states)), key=lambda j: abs(self.errors_F[j] - err_V))

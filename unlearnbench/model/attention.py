@@ -1,9 +1,9 @@
 """Attention biases that are read from their table in every forward pass.
 
-timm's TinyViT, LeViT, EfficientFormer and EfficientViT look their biases up once in eval mode and
-keep the result. Kept with its graph, it makes the second backward pass raise; kept without one, the
-biases get no gradient; and loading weights in eval mode leaves the old biases in use. Fisher
-information, influence and saliency are all computed in eval mode.
+timm's TinyViT, LeViT, EfficientFormer and EfficientViT cache their biases in eval mode. A cache
+with its graph makes the second backward pass raise; a cache without a graph gives the biases no
+gradient; and weights loaded in eval mode do not update the cache. Fisher information, influence and
+saliency are all computed in eval mode.
 """
 
 from functools import cache
@@ -33,7 +33,7 @@ def _reading_its_table(attention: type[Any]) -> type[nn.Module]:
 
 
 def uncache(net: nn.Module) -> nn.Module:
-    """The net, changed in place, with no bias kept between forward passes; same numbers."""
+    """Disable the cache of attention biases in place; outputs do not change."""
     for module in net.modules():
         if hasattr(module, "attention_bias_cache") and not isinstance(module, _ReadsItsTable):
             stock: Any = type(module)

@@ -1,4 +1,4 @@
-"""Several nets that answer as one."""
+"""Ensembles of nets."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of its members' posteriors, as log-probabilities: softmax gives that mean back.
+    """Log of the mean posterior of the members; softmax of the output is this mean.
 
     Bourtoule et al., "Machine Unlearning" (arXiv 1912.03817), aggregation of SISA.
     """

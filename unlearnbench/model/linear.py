@@ -20,13 +20,13 @@ from unlearnbench.model.stages import declare
 
 
 class Linear(nn.Module):
-    """f = θᵀφ(x̃), from θ = 0 on: there is one optimum, and no need to draw.
+    """f = θᵀφ(x̃), with θ = 0 initially: the optimum is unique and needs no random start.
 
     Attributes:
-        loss: what it is trained for, one of ``LOSSES``.
+        loss: training loss, one of ``LOSSES``.
         intercept: ``penalised``, ``free`` or ``none``.
-        embedding: φ, drawn by the option's own seed: the same for all models of it.
-        head: the layer that is trained.
+        embedding: φ, drawn with the seed of the option: the same for all its models.
+        head: the trained layer.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Linear(nn.Module):
             nn.init.zeros_(parameter)
 
     def features(self, x: Tensor) -> Tensor:
-        """φ of inputs (B, …), float64."""
+        """φ (B, D) of inputs (B, …), float64."""
         x = x.flatten(1).double()
         if self.embedding is None:
             return x
@@ -55,13 +55,13 @@ class Linear(nn.Module):
 
     @property
     def theta_PC(self) -> NDArray[np.float64]:
-        """Its parameters, those of the constant last."""
-        parts = (one.detach().cpu() for one in self.head.parameters())
-        return torch.cat([part.reshape(len(part), -1).T for part in parts]).numpy()
+        """Parameters (P, C), with those of the constant last."""
+        blocks = (parameter.detach().cpu() for parameter in self.head.parameters())
+        return torch.cat([block.reshape(len(block), -1).T for block in blocks]).numpy()
 
     @torch.no_grad()
     def put(self, theta_PC: NDArray[np.float64]) -> None:
-        """Take these parameters."""
+        """Set the parameters."""
         theta = torch.from_numpy(theta_PC)
         width = self.head.in_features
         self.head.weight.copy_(theta[:width].T)
@@ -82,21 +82,21 @@ def linear(
     """A linear model on flattened inputs, or on random Fourier features of them.
 
     Args:
-        shape: of one input.
-        n_classes: outputs; 1 for a regression.
+        shape: shape of one input.
+        n_classes: number of outputs; 1 for a regression.
         loss: ``squared``, ``softmax``, ``squared_hinge`` or ``hinge``, one class against the rest.
         intercept: ``penalised``, ``free`` of penalty, or ``none``.
-        features: random Fourier features; 0: the inputs as they are.
-        gamma: of their kernel exp(−γ‖x − x'‖²); by default 1/(4F), the median heuristic for F
+        features: number of random Fourier features; 0: the model uses the inputs.
+        gamma: γ of the kernel exp(−γ‖x − x'‖²); by default 1/(4F), the median heuristic for F
             independent inputs of variance 1.
-        seed: draws the features.
+        seed: seed of the features.
 
     Raises:
-        Skip: a regression with a loss that tells classes apart.
-        ValueError: an unknown word, or a negative number.
+        Skip: a regression with a classification loss.
+        ValueError: an unknown choice, or a number out of range.
     """
-    _known("loss", loss, tuple(LOSSES))
-    _known("intercept", intercept, ("penalised", "free", "none"))
+    _check_choice("loss", loss, tuple(LOSSES))
+    _check_choice("intercept", intercept, ("penalised", "free", "none"))
     if features < 0:
         raise ValueError(f"model.call.features={features}: must not be negative")
     if gamma is not None and not gamma > 0:
@@ -113,17 +113,17 @@ def linear(
     return declare(net, ((), ("head",)))
 
 
-def _known(name: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise ValueError(f"model.call.{name}={value}: must be one of {', '.join(words)}")
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"model.call.{name}={value}: must be one of {', '.join(choices)}")
 
 
 # ---------------------------------------------------------------------------------------------
-# Mean losses of a batch, without the penalty, which belongs to the training.
+# Mean losses of a batch, without the penalty, which the training adds.
 
 
 def squared(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """½‖f − t‖², t a number or the class's unit vector."""
+    """½‖f − t‖², with t a number or the one-hot vector of the class."""
     f_BC: Tensor = model(x)
     return (f_BC - _one_hot(y, f_BC)).square().sum(1).mean() / 2
 

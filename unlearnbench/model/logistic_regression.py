@@ -21,20 +21,20 @@ from unlearnbench.model.estimator import ZERO, Estimator
 def logistic_regression(
     shape: Sequence[int], n_classes: int, *, C: float, max_iter: int
 ) -> nn.Module:
-    """Linear scores of standardised inputs, images flattened. Take ``train=estimator``.
+    """Linear scores of flattened, standardised inputs. Use with ``train=estimator``.
 
-        p(c | x) ∝ σ( w_c · (x − μ)/s + b_c ),   μ and s of the rows it is fitted on
+        p(c | x) ∝ σ( w_c · (x − μ)/s + b_c ),   μ and s of the fitted rows
 
     Each class against the rest, penalty |w|²/2C, by L-BFGS. Chen et al., "When Machine Unlearning
-    Jeopardizes Privacy" (CCS 2021, arXiv 2005.02205). Differs: the published code takes μ and s
-    from the queries, so that the answer to a single one does not depend on it. ``model=logreg`` is
-    the softmax regression that is trained as a net.
+    Jeopardizes Privacy" (CCS 2021, arXiv 2005.02205). Differs: the published code computes μ and s
+    on the queries, so that its output for a single query is constant. ``model=logreg`` is the
+    softmax regression that is trained as a net.
 
     Args:
-        shape: of one input.
+        shape: shape of one input.
         n_classes: number of outputs.
         C: inverse strength of the penalty.
-        max_iter: iterations a class at most.
+        max_iter: maximal number of iterations per class.
     """
     return OneVsRest("logistic_regression", n_classes, C, max_iter)
 
@@ -50,7 +50,7 @@ LEARNED = {
 
 
 class OneVsRest(Estimator):
-    """See ``logistic_regression``."""
+    """Model of ``logistic_regression``."""
 
     mean: Tensor
     scale: Tensor
@@ -67,13 +67,13 @@ class OneVsRest(Estimator):
         z_NF = scaler.fit_transform(x_NF.astype(np.float64))
         classes_S = np.unique(y_N)
         w_SF, b_S = np.zeros((len(classes_S), z_NF.shape[1])), np.zeros(len(classes_S))
-        # Of two classes the second is told from the first, which is its mirror image; one class
-        # alone needs no scores.
+        # With two classes only the second is fitted, and the first has the negated scores; a single
+        # class needs no scores.
         first = 1 if len(classes_S) < 3 else 0
         for s in range(first, len(classes_S)):
-            one = LogisticRegression(solver="lbfgs", **self.settings)
-            one.fit(z_NF, y_N == classes_S[s])
-            w_SF[s], b_S[s] = one.coef_[0], one.intercept_[0]
+            classifier = LogisticRegression(solver="lbfgs", **self.settings)
+            classifier.fit(z_NF, y_N == classes_S[s])
+            w_SF[s], b_S[s] = classifier.coef_[0], classifier.intercept_[0]
         if len(classes_S) == 2:
             w_SF[0], b_S[0] = -w_SF[1], -b_S[1]
         return {
@@ -86,7 +86,7 @@ class OneVsRest(Estimator):
 
     def _answer(self, x_BF: Tensor) -> Tensor:
         z_BF = (x_BF.double().contiguous() - self.mean) / self.scale
-        # Not as a matrix product, whose last bits depend on how many rows are asked together.
+        # Not a matrix product: its last bits depend on the number of rows.
         score_BS = torch.stack([(z_BF * w_F).sum(1) for w_F in self.coefficients], 1)
         log_BC = z_BF.new_full((len(z_BF), self.n_classes), math.log(ZERO))
         log_BC[:, self.classes] = F.logsigmoid(score_BS + self.intercept).log_softmax(1)

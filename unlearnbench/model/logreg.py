@@ -10,7 +10,7 @@ from unlearnbench.model.stages import declare
 
 
 def logreg(shape: Sequence[int], n_classes: int) -> nn.Module:
-    """One linear layer; images are flattened."""
+    """One linear layer on flattened inputs."""
     head = nn.Linear(math.prod(shape), n_classes)
     net = nn.Sequential(OrderedDict(flatten=nn.Flatten(), head=head))
     return declare(net, ((), ("head",)))

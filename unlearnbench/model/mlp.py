@@ -10,16 +10,16 @@ from unlearnbench.model.stages import declare
 
 
 def mlp(shape: Sequence[int], n_classes: int, *, hidden: Sequence[int], norm: str) -> nn.Module:
-    """Linear layers with ReLU between; images are flattened.
+    """Linear layers with ReLU in between, on flattened inputs.
 
     Args:
-        shape: of one input.
+        shape: shape of one input.
         n_classes: number of outputs.
-        hidden: widths of the hidden layers, from the input on.
+        hidden: widths of the hidden layers, first to last.
         norm: ``batch`` or ``group`` before each ReLU, or ``none``.
 
     Raises:
-        ValueError: another word for ``norm``.
+        ValueError: ``norm`` is unknown.
     """
     if norm not in ("batch", "group", "none"):
         raise ValueError(f"model.call.norm is {norm!r}; try batch, group or none")

@@ -1,8 +1,8 @@
-"""The normalisation of a net: batch norm that can bear one row, or group norm.
+"""Normalisation layers: batch norm that accepts a batch of one row, and group norm.
 
-``batch`` is batch norm as the architecture has it, but a batch of one row is treated as in eval
-mode: its own statistics crash on a 1×1 map (stock ResNet18 at 32 px) and elsewhere say nothing of
-the data. ``group`` is group norm, which knows no other row (Wu & He, arXiv 1803.08494).
+``batch`` is the batch norm of the architecture, except that a batch of one row is normalised as in
+eval mode: its own statistics raise on a 1×1 map (stock ResNet18 at 32 px) and are meaningless
+elsewhere. ``group`` is group norm, which treats rows independently (Wu & He, arXiv 1803.08494).
 """
 
 from functools import cache
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 GROUPS = 32
-"""At most so many groups, as in the paper."""
+"""Maximal number of groups, as in the paper."""
 
 MEMBERS = 4
-"""At least so many channels a group: on a 1×1 map a group of one is always 0, one of two ±1."""
+"""Minimal number of channels in a group: on a 1×1 map a group of one is always 0, of two ±1."""
 
 
 class _BearsOneRow(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or len(x) != 1:
             return super().forward(x)
-        # Not self.eval(): the dropout that timm puts inside its batch norms stays as it is.
+        # Not self.eval(): it would also switch the dropout inside the batch norms of timm.
         self.training = False
         try:
             return super().forward(x)
@@ -36,7 +36,7 @@ class _GroupNorm(nn.GroupNorm):
     def __init__(self, norm: _BatchNorm) -> None:
         channels = norm.num_features
         super().__init__(groups(channels), channels, eps=norm.eps, affine=norm.affine)
-        # The same parameters: some nets start a block's last norm at zero.
+        # Keep the parameters: some nets initialise the last norm of a block with zeros.
         self.weight, self.bias = norm.weight, norm.bias
         self.drop, self.act = (getattr(norm, name, nn.Identity()) for name in ("drop", "act"))
 
@@ -50,24 +50,24 @@ def _bearing_one_row(batch_norm: type[Any]) -> type[_BatchNorm]:
 
 
 def groups(channels: int) -> int:
-    """How many groups: the largest divisor up to ``GROUPS`` that leaves ``MEMBERS`` to each."""
+    """Number of groups: the largest divisor up to ``GROUPS`` with ``MEMBERS`` channels each."""
     most = max(1, min(GROUPS, channels // MEMBERS))
     return next(count for count in range(most, 0, -1) if channels % count == 0)
 
 
 def swap(net: nn.Module, norm: str) -> nn.Module:
-    """The net, changed in place, with each of its batch norms replaced.
+    """Replace each batch norm of a net, in place.
 
-    A row is an entry of the batch norm's own input: nets that put tokens beside rows in front of a
-    batch norm (LeViT) count each token.
+    A row is an entry of the first axis of the input of the batch norm: in nets that merge tokens
+    into this axis (LeViT) each token is a row.
 
     Args:
-        net: any net, timm's included; one without batch norm comes back as it is.
-        norm: ``batch`` (same parameters, same keys, same numbers for two rows and more) or
+        net: any net, including those of timm; a net without batch norm stays unchanged.
+        norm: ``batch`` (same parameters, same keys, same outputs for two or more rows) or
             ``group``.
 
     Raises:
-        ValueError: another word for ``norm``.
+        ValueError: ``norm`` is unknown.
     """
     if norm not in ("batch", "group"):
         raise ValueError(f"model.call.norm is {norm!r}; try batch or group")

@@ -11,16 +11,16 @@ from unlearnbench.model.trees import Trees
 def random_forest(
     shape: Sequence[int], n_classes: int, *, n_estimators: int, min_samples_leaf: int
 ) -> nn.Module:
-    """Trees on bootstraps of the rows, √F features a split; images are flattened.
+    """Trees on bootstraps of the rows, √F features per split, on flattened inputs.
 
-    The mean of the trees' posteriors answers. Take ``train=estimator``. Chen et al., "When Machine
-    Unlearning Jeopardizes Privacy" (CCS 2021, arXiv 2005.02205).
+    The output is the mean posterior of the trees. Use with ``train=estimator``. Chen et al., "When
+    Machine Unlearning Jeopardizes Privacy" (CCS 2021, arXiv 2005.02205).
 
     Args:
-        shape: of one input.
+        shape: shape of one input.
         n_classes: number of outputs.
-        n_estimators: trees.
-        min_samples_leaf: training rows a leaf at least.
+        n_estimators: number of trees.
+        min_samples_leaf: minimal number of training rows in a leaf.
     """
     learner = RandomForestClassifier(n_estimators=n_estimators, min_samples_leaf=min_samples_leaf)
     return Trees("random_forest", n_classes, learner)

@@ -13,9 +13,9 @@ STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",), 
 
 
 def resnet18(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Module:
-    """The network for ImageNet, 7×7 stem and max-pool, whatever the size of the images.
+    """The network for ImageNet, with 7×7 stem and max-pool for any image size.
 
-    At 32 px its last map is 1×1. This is the ResNet18 of Deep Unlearn (arXiv 2410.01276).
+    At 32 px its last feature map is 1×1. This is the ResNet18 of Deep Unlearn (arXiv 2410.01276).
 
     Args:
         shape: (C, H, W).
@@ -23,7 +23,7 @@ def resnet18(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Module:
         norm: ``batch`` or ``group``.
 
     Raises:
-        ValueError: the shape is not that of an image, or another word for ``norm``.
+        ValueError: the shape is not that of an image, or ``norm`` is unknown.
     """
     channels, _, _ = images("resnet18", shape)
     net: nn.Module = stock(weights=None, num_classes=n_classes)

@@ -9,7 +9,7 @@ from unlearnbench.model.shape import images
 
 
 def resnet18_cifar(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Module:
-    """ResNet18 that sees small images in full: at 32 px its last map is 4×4, the stock net's 1×1.
+    """ResNet18 with full resolution in the stem: at 32 px its last map is 4×4, not 1×1.
 
     Args:
         shape: (C, H, W).
@@ -17,7 +17,7 @@ def resnet18_cifar(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Mod
         norm: ``batch`` or ``group``.
 
     Raises:
-        ValueError: the shape is not that of an image, or another word for ``norm``.
+        ValueError: the shape is not that of an image, or ``norm`` is unknown.
     """
     channels, _, _ = images("resnet18_cifar", shape)
     net = resnet18(shape, n_classes, norm=norm)

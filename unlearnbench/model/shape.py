@@ -1,18 +1,18 @@
-"""What shapes of inputs a model takes, and what is said of the others."""
+"""Checks of the input shapes of models."""
 
 from collections.abc import Sequence
 
 
 def images(option: str, shape: Sequence[int], *, smallest: int = 1) -> tuple[int, int, int]:
-    """The shape as (C, H, W), of a model that takes nothing else.
+    """Return the shape as (C, H, W), for a model that accepts only images.
 
     Args:
-        option: the model as the user typed it.
-        shape: of one input.
-        smallest: height and width that it needs.
+        option: name of the model option.
+        shape: shape of one input.
+        smallest: minimal height and width.
 
     Raises:
-        ValueError: these are no images, or smaller ones than it needs.
+        ValueError: the inputs are not images, or smaller than ``smallest``.
     """
     if len(shape) != 3:
         got = tuple(shape)

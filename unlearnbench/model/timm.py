@@ -15,19 +15,19 @@ from unlearnbench.model.stages import declare, matched
 
 
 def timm(shape: Sequence[int], n_classes: int, *, architecture: str, norm: str) -> nn.Module:
-    """A net of timm, told the size of the images where it needs to know.
+    """A net of timm, built for the size of the images if it depends on it.
 
-    Its stages are those of timm's own ``group_matcher``.
+    Its stages are those of timm's ``group_matcher``.
 
     Args:
         shape: (C, H, W).
         n_classes: number of outputs.
-        architecture: timm's name for it, such as ``resnet10t``.
+        architecture: its name in timm, such as ``resnet10t``.
         norm: ``batch`` or ``group`` in place of its batch norms; other norms stay.
 
     Raises:
-        ValueError: timm knows no such name, that net cannot take such images, or another word for
-            ``norm``.
+        ValueError: the name is unknown to timm, the net does not accept such images, or ``norm`` is
+            unknown.
     """
     images("timm", shape)
     if not is_model(architecture):
@@ -41,7 +41,7 @@ def timm(shape: Sequence[int], n_classes: int, *, architecture: str, norm: str) 
             outputs = net.eval()(torch.zeros(1, *shape))
         if outputs.shape != (1, n_classes):
             raise ValueError(f"its outputs have the shape {tuple(outputs.shape)}")
-    except Exception as error:  # whatever an architecture says of a size that it was not made for
+    except Exception as error:  # architectures raise various errors for unsupported sizes
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"model.call.architecture: {architecture} cannot take images of shape {tuple(shape)} "
@@ -55,6 +55,6 @@ def _created(architecture: str, shape: Sequence[int], n_classes: int) -> nn.Modu
     settings: dict[str, Any] = {"in_chans": channels, "num_classes": n_classes}
     try:
         net: nn.Module = create_model(architecture, img_size=(height, width), **settings)
-    except TypeError:  # convolutional nets take any size and have no such argument
+    except TypeError:  # convolutional nets accept any size and lack this argument
         net = create_model(architecture, **settings)
     return net

@@ -10,9 +10,9 @@ from unlearnbench.model.norm import swap
 from unlearnbench.model.shape import images
 from unlearnbench.model.stages import declare
 
-# As in the authors' own network, a stage ends with what halves the map; in timm the next one starts
-# with it. The head is the linear layer alone; the norm before it is of no stage that is trained or
-# drawn anew by its number, and so stands with the stem.
+# As in the network of the authors, a stage ends with its downsampling; in timm the next stage
+# starts with it. The head is the linear layer alone. The norm before it must not be in a stage that
+# is trained or reset by its index, so it is in the stem.
 STAGES = (
     ("patch_embed", "head.norm"),
     ("stages.0", "stages.1.downsample"),
@@ -24,7 +24,7 @@ STAGES = (
 
 
 def tiny_vit(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Module:
-    """The network made for 224 px, which takes any size: windows are padded with zeros.
+    """The network for 224 px, which accepts any size: windows are padded with zeros.
 
     Its drop-path draws from torch's global generator in train mode. This is the TinyViT of Deep
     Unlearn (arXiv 2410.01276).
@@ -32,10 +32,10 @@ def tiny_vit(shape: Sequence[int], n_classes: int, *, norm: str) -> nn.Module:
     Args:
         shape: (C, H, W).
         n_classes: number of outputs.
-        norm: ``batch`` or ``group``, of its convolutions; its layer norms stay.
+        norm: ``batch`` or ``group``, for its convolutions; layer norms stay unchanged.
 
     Raises:
-        ValueError: the shape is not that of an image, or another word for ``norm``.
+        ValueError: the shape is not that of an image, or ``norm`` is unknown.
     """
     channels, _, _ = images("tiny_vit", shape)
     net: nn.Module = create_model(

@@ -1,4 +1,4 @@
-"""Decision trees as arrays of nodes: what scikit-learn grows, told without scikit-learn.
+"""Decision trees as arrays of nodes, grown by scikit-learn and evaluated without it.
 
 Axes: N rows fitted on, B rows of a batch, F features, C classes, T trees, K nodes of all trees.
 """
@@ -22,17 +22,17 @@ LEARNED = {
     "right": torch.int64,
     "posterior": torch.float64,
 }
-"""Of each tree its first node (T,); of each node (K,) the feature it looks at, the largest value
-that goes left, and its two children, a leaf being its own; and its rows' classes (K, C)."""
+"""Root node of each tree (T,); for each node (K,) its feature, the largest value that goes left,
+and its two children, with a leaf as its own child; and the class shares of its rows (K, C)."""
 
 
 class Trees(Estimator):
     """A decision tree, or the mean posterior of several.
 
     Args:
-        name: of its option.
-        n_classes: of the data set.
-        learner: scikit-learn's classifier, not fitted; only its settings are used.
+        name: name of its option.
+        n_classes: number of classes of the data set.
+        learner: unfitted classifier of scikit-learn; only its settings are used.
     """
 
     root: Tensor
@@ -49,7 +49,7 @@ class Trees(Estimator):
     def _learn(self, x_NF: NDArray[Any], y_N: NDArray[Any]) -> dict[str, NDArray[Any]]:
         learner = clone(self.learner).set_params(random_state=int(self.random_state))
         grown = learner.fit(x_NF, y_N)
-        trees = [one.tree_ for one in getattr(grown, "estimators_", [grown])]
+        trees = [estimator.tree_ for estimator in getattr(grown, "estimators_", [grown])]
         counts = [tree.node_count for tree in trees]
         root_T = np.cumsum([0, *counts[:-1]])
         first_K, own_K = np.repeat(root_T, counts), np.arange(sum(counts))
@@ -80,7 +80,7 @@ class Trees(Estimator):
             if torch.equal(below_BT, node_BT):
                 break
             node_BT = below_BT
-        # Tree by tree, in scikit-learn's order: the same bits, and no (B, T, C) in memory.
+        # One tree at a time, in the order of scikit-learn: same bits, and no (B, T, C) in memory.
         sum_BC = sum(self.posterior[node_B] for node_B in node_BT.T)
         assert isinstance(sum_BC, Tensor)
         return (sum_BC / len(self.root)).log().clamp(min=math.log(ZERO))
