@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's own sweeper, but for its composing every cell before a launcher sees any."""
+    """Hydra's sweeper, except that it does not compose cells before the launcher gets them."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Multiply out the sweep and launch all of it at once."""
@@ -25,8 +25,8 @@ class Sweeper(BasicSweeper):
         assert self.config is not None
         batch = compose.expand([*self._parse_config(), *main.typed(self.config.hydra)])
         returned = self.launcher.launch(batch, initial_job_idx=0)
-        for one in returned:  # of a launcher that is not ours: raises what was raised there
-            _ = one.return_value
+        for job in returned:  # for other launchers: raises the exception of the job
+            _ = job.return_value
         return [returned]
 
 
@@ -36,7 +36,7 @@ class LocalLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what Hydra tells."""
+        """Store the configuration of Hydra."""
         self.config = config
 
     @property
@@ -53,8 +53,8 @@ class LocalLauncher(Launcher):
         from unlearnbench.cli import commands, main
         from unlearnbench.config import compose
 
-        settings, words = compose.settings(job_overrides[0]), main.asked(self.config.hydra)
-        if not commands.execute(job_overrides, settings, self.study, words, swept=True):
+        settings, overrides = compose.settings(job_overrides[0]), main.asked(self.config.hydra)
+        if not commands.execute(job_overrides, settings, self.study, overrides, swept=True):
             sys.exit(1)
         return []
 
@@ -63,7 +63,8 @@ class SlurmLauncher(LocalLauncher):
     """The whole sweep as one plan, as job arrays on SLURM. Returns once they are submitted.
 
     Args:
-        options: of ``hydra.launcher``; read anew from the words, as ``unlearnbench plan`` does.
+        options: settings of ``hydra.launcher``; not used, since they are read from the overrides,
+            as in ``unlearnbench plan``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -76,8 +77,8 @@ class SlurmLauncher(LocalLauncher):
         from unlearnbench.cli import commands, main
         from unlearnbench.config import compose
 
-        settings, words = compose.settings(job_overrides[0]), main.asked(self.config.hydra)
-        commands.submit(words, job_overrides, settings, self.study)
+        settings, overrides = compose.settings(job_overrides[0]), main.asked(self.config.hydra)
+        commands.submit(overrides, job_overrides, settings, self.study)
         return []
 
 

@@ -1,4 +1,4 @@
-"""Words of the command line: flags, names and overrides. Knows neither Hydra nor torch."""
+"""Arguments of the command line: flags, names and overrides. Imports neither Hydra nor torch."""
 
 import argparse
 import os
@@ -28,23 +28,23 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
 }
-"""Of each command, beside a sweep and overrides."""
+"""Flags of each command, in addition to a sweep and overrides."""
 
 RESERVED = (
     *("rows", "scores", "roc", "trials", "sweeps", "studies", "tuned", "runs", "logs"),
     *("failures", "pictures", "tables", "store", "reference"),
 )
-"""Folders of the results that a report, which lies in ``<results>/<sweep>/``, must not lie in."""
+"""Folder names in the results that no sweep may have, as reports are in ``<results>/<sweep>/``."""
 
 LONGEST_NAME = 100
-"""Characters of a sweep's name: it is part of names of files and folders."""
+"""Characters of a sweep's name, which is part of file and folder names."""
 
 
 def sweep_name(name: str) -> str:
-    """The name of a sweep as it was given, which is part of paths in the results folder.
+    """The checked name of a sweep, which is part of paths in the results folder.
 
     Raises:
-        ConfigError: it is no name of a file or folder of its own.
+        ConfigError: the name is not valid as a file name, or is reserved.
     """
     if not re.fullmatch(r"\w[\w.+-]*", str(name)) or len(str(name)) > LONGEST_NAME:
         valid = f"letters, digits, _ . + -, at most {LONGEST_NAME}, the first a letter, digit or _"
@@ -55,10 +55,10 @@ def sweep_name(name: str) -> str:
 
 
 def expanded(text: str) -> Path:
-    """A path with what ``~`` and ``$NAME`` in it stand for.
+    """A path with ``~`` and ``$NAME`` expanded.
 
     Raises:
-        ConfigError: it is empty, or there is no such user.
+        ConfigError: the path is empty, or the user does not exist.
     """
     try:
         if not text.strip():
@@ -69,10 +69,10 @@ def expanded(text: str) -> Path:
 
 
 def whole_path(text: str) -> Path:
-    """An absolute path of what was typed, so that all spellings of one place are one path.
+    """The absolute path of a text, so that all spellings of one place give one path.
 
     Raises:
-        ConfigError: no path can be made of it.
+        ConfigError: the text is not a valid path.
     """
     try:
         path = expanded(text).resolve()
@@ -89,16 +89,16 @@ def _no_path(text: str, error: Exception) -> ConfigError:
     return ConfigError(f"{ascii(text)[:LONGEST_NAME]}: is no path ({reason})")
 
 
-def with_search_path(words: Sequence[str]) -> list[str]:
-    """Words in which ``--config-dir`` is an override, which holds for the jobs of a sweep too.
+def with_search_path(argv: Sequence[str]) -> list[str]:
+    """Arguments with ``--config-dir`` as an override, which applies to the jobs of a sweep too.
 
     Raises:
-        ConfigError: no folder stands behind the flag.
+        ConfigError: the flag has no folder.
     """
     parser = _Parser("unlearnbench", add_help=False, allow_abbrev=False)
     parser.add_argument("-cd", "--config-dir")
-    given, others = parser.parse_known_args(list(words))
-    return others if given.config_dir is None else [*others, _search_word(given.config_dir)]
+    flags, others = parser.parse_known_args(list(argv))
+    return others if flags.config_dir is None else [*others, _search_word(flags.config_dir)]
 
 
 def _search_word(folder: str) -> str:
@@ -107,12 +107,12 @@ def _search_word(folder: str) -> str:
 
 
 def override_words(text: str) -> list[str]:
-    """The overrides in a row's column ``overrides``, which spaces keep apart.
+    """The overrides in a row's column ``overrides``, separated by spaces.
 
     A space in quotes or in brackets is part of a value: ``dataset.path='a b.npz' split.val=.3`` is
-    two words. Quotes or brackets that do not end are signs like any other.
+    two overrides. If a quote or bracket is not closed, the text is split at every space.
     """
-    words, word, quote, depth = [], "", "", 0
+    overrides, word, quote, depth = [], "", "", 0
     signs = iter(text)
     for sign in signs:
         if sign == "\\":
@@ -123,13 +123,15 @@ def override_words(text: str) -> list[str]:
         elif sign in "'\"":
             quote = sign
         elif sign.isspace() and not depth:
-            words.append(word)
+            overrides.append(word)
             word = ""
             continue
         depth += 0 if quote else (sign in "[({") - (sign in "])}")
         word += sign
-    whole = not quote and not depth
-    return [one for one in (*words, word) if one] if whole else text.split()
+    is_balanced = not quote and not depth
+    return (
+        [override for override in (*overrides, word) if override] if is_balanced else text.split()
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -138,18 +140,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(
-    command: str, words: Sequence[str]
+    command: str, argv: Sequence[str]
 ) -> tuple[str | None, dict[str, Any], list[str]]:
-    """A command's words: the sweep it names, the flags that are given, and overrides.
+    """The arguments of a command: the name of the sweep, the flags, and the overrides.
 
     Raises:
-        ConfigError: more than one sweep is named, one by what is no name, or a flag is unknown.
+        ConfigError: more than one sweep is named, a name is not valid, or a flag is unknown.
     """
-    told = (options_folder() / "tuning.yaml").read_text() if command == "tune" else None
+    defaults_text = (options_folder() / "tuning.yaml").read_text() if command == "tune" else None
     parser = _Parser(
         f"unlearnbench {command}",
         allow_abbrev=False,
-        epilog=told and f"beside cells it takes, as key=value:\n\n{told}",
+        epilog=defaults_text and f"beside cells it takes, as key=value:\n\n{defaults_text}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for flag, how in FLAGS.get(command, {}).items():
@@ -157,16 +159,16 @@ def parse_arguments(
     parser.add_argument("-m", "--multirun", action="store_true", help="as in the sweep; no matter")
     parser.add_argument("-cd", "--config-dir", help="a folder of options of your own")
     parser.add_argument("words", nargs="*", help="a sweep's name, overrides such as seed=3")
-    given = vars(parser.parse_intermixed_args(list(words)))
-    names = [word for word in given["words"] if "=" not in word]
-    overrides = [word for word in given["words"] if "=" in word]
-    if given["config_dir"] is not None:
-        overrides.append(_search_word(given["config_dir"]))
+    parsed = vars(parser.parse_intermixed_args(list(argv)))
+    names = [word for word in parsed["words"] if "=" not in word]
+    overrides = [word for word in parsed["words"] if "=" in word]
+    if parsed["config_dir"] is not None:
+        overrides.append(_search_word(parsed["config_dir"]))
     if len(names) > (command not in ("plan", "compact", "tune")):
         raise ConfigError(
             f"unlearnbench {command}: {printable(' '.join(names))}: one sweep at most, key=value"
         )
     for name in names:
         sweep_name(name)
-    flags = {flag: told for flag in FLAGS.get(command, ()) if (told := given[flag.strip("-")])}
+    flags = {flag: value for flag in FLAGS.get(command, ()) if (value := parsed[flag.strip("-")])}
     return (names[0] if names else None), flags, overrides

@@ -55,42 +55,42 @@ from unlearnbench.core.errors import ConfigError
 
 
 def cells(overrides: Iterable[Sequence[str]], extra_methods: Sequence[str] = ()) -> list[Cell]:
-    """The cells that lists of overrides ask for, in their order.
+    """The cells of lists of overrides, in the same order.
 
     Args:
-        overrides: one list a cell, ``["method=scrub", "seed=1"]``; no sweeps in them.
-        extra_methods: methods to add beside every cell, the controls; they come first.
+        overrides: one list per cell, ``["method=scrub", "seed=1"]``, without sweeps.
+        extra_methods: methods to add for every cell, the controls; their cells come first.
 
     Raises:
         ConfigError: an option, key or value is not valid.
     """
     with hydra_ready():
-        grid = [tuple(one) for one in overrides]
+        grid = [tuple(texts) for texts in overrides]
         parts = Composer(search_path(grid[0] if grid else ()))
-        asked = [parts.cell(one) for one in grid]
+        requested = [parts.cell(texts) for texts in grid]
         methods = [parts.option("method", (f"method={name}",)) for name in extra_methods]
-    alike = {_but_for_method(cell): cell for cell in asked}
-    # Hyper-parameters of a method say nothing about its controls.
+    alike = {_but_for_method(cell): cell for cell in requested}
+    # Hyper-parameters of a method do not apply to its controls.
     controls = [
         replace(cell, method=method, overrides=overrides, tuned=None)
         for method in methods
         for (overrides, *_), cell in alike.items()
     ]
-    return list({cell.key: cell for cell in [*controls, *asked]}.values())
+    return list({cell.key: cell for cell in [*controls, *requested]}.values())
 
 
 def _but_for_method(cell: Cell) -> tuple[Any, ...]:
-    """What cells have in common that share their controls."""
-    words = override_words(cell.overrides)
-    overrides = " ".join(word for word in words if not word.startswith(OF_METHOD))
+    """The properties that cells with the same controls share."""
+    texts = override_words(cell.overrides)
+    overrides = " ".join(word for word in texts if not word.startswith(OF_METHOD))
     options = [getattr(cell, axis) for axis in AXES if axis != "method"]
     parts = [*options, cell.split, *cell.shadow.values()]
-    # Options are composed once, and told apart by which they are, not by what is in them.
+    # Each option is composed once, so options are compared by identity, not by content.
     return (overrides, cell.seed, cell.precision, *map(id, parts))
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings that are no axis and in no key: paths, device, workers, controls.
+    """The settings that belong to no axis and no key: paths, device, workers, controls.
 
     Raises:
         ConfigError: a key or value is not valid.
@@ -98,15 +98,15 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     with hydra_ready():
         parts = Composer(search_path(overrides))
         top = parts.option("", tuple(o for o in overrides if axis_of(parsed_override(o)) == ""))
-        known = options("method", search_path(overrides))
+        existing = options("method", search_path(overrides))
     for name in top["controls"]:
-        if name not in known:
-            raise ConfigError(f"controls={name}: no such method{nearest(name, known)}")
+        if name not in existing:
+            raise ConfigError(f"controls={name}: no such method{nearest(name, existing)}")
     return {key: value for key, value in top.items() if key not in KEYED_SETTINGS}
 
 
 def study(overrides: Sequence[str]) -> list[str]:
-    """The overrides that ``sweep=NAME`` among these stands for; none where there is none."""
+    """The overrides that ``sweep=NAME`` stands for; empty without ``sweep=NAME``."""
     chosen = [
         text
         for text, override in ((text, parsed_override(text)) for text in overrides)
@@ -116,86 +116,88 @@ def study(overrides: Sequence[str]) -> list[str]:
         return []
     with hydra_ready():
         check(overrides)
-        words = [*search_path(overrides), *chosen]
-        composed = composed_with("config", words, True)
+        texts = [*search_path(overrides), *chosen]
+        composed = composed_with("config", texts, True)
     return [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
 
 
 def tuning(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """What ``unlearnbench tune`` is told beside cells, with its defaults; and the other overrides.
+    """The settings of ``unlearnbench tune``, with their defaults, and the remaining overrides.
 
     Args:
-        overrides: of both kinds; lists may be written as sweeps are, ``seeds=range(3)``.
+        overrides: of both kinds; lists may be written as sweeps, ``seeds=range(3)``.
 
     Raises:
-        ConfigError: a value is not of its default's type.
+        ConfigError: a value does not have the type of its default.
     """
     with hydra_ready():
         usual = plain_data(validate.hydra_compose("tuning"))
         assert isinstance(usual, dict)
         declared = usual.pop(VALID)
-        told, rest = dict(usual), []
+        values, rest = dict(usual), []
         top_level = (str(key) for key in validate.hydra_compose("config") if key != VALID)
-        known = [*usual, *top_level, "sweep", "hydra"]
+        valid_names = [*usual, *top_level, "sweep", "hydra"]
         for text in overrides:
             override = parsed_override(text)
             name = str(override.key_or_group)
             top = re.split(r"[./@]", name)[0]
-            if top not in known:
-                raise ConfigError(f"{name} is no key here{nearest(top, known)}")
+            if top not in valid_names:
+                raise ConfigError(f"{name} is no key here{nearest(top, valid_names)}")
             if name not in usual:
                 rest.append(text)
             elif override.is_sweep_override():
-                told[name] = list(override.sweep_iterator())
+                values[name] = list(override.sweep_iterator())
             else:
-                told[name] = plain_data(OmegaConf.create({"": override.value()}))[""]
+                values[name] = plain_data(OmegaConf.create({"": override.value()}))[""]
     for name in ("seeds", "fresh"):
-        told[name] = told[name] if isinstance(told[name], list) else [told[name]]
-    return conformed(told, usual, declared, ""), rest
+        values[name] = values[name] if isinstance(values[name], list) else [values[name]]
+    return conformed(values, usual, declared, ""), rest
 
 
 def launcher(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The launcher that the overrides choose: its name, and its settings with their defaults.
 
     Raises:
-        ConfigError: there is no such launcher, or a setting of it is unknown or of the wrong type.
+        ConfigError: the launcher does not exist, or a setting is unknown or of the wrong type.
     """
-    mine = launcher_overrides(overrides)
-    choice = [text for text in mine if text.startswith("hydra/")]
+    of_launcher = launcher_overrides(overrides)
+    choice = [text for text in of_launcher if text.startswith("hydra/")]
     with hydra_ready():
-        check([*search_path(overrides), *mine])
-        given, default = (
-            composed_with("config", [*search_path(overrides), *words], True)
-            for words in (mine, choice)
+        check([*search_path(overrides), *of_launcher])
+        composed, default = (
+            composed_with("config", [*search_path(overrides), *texts], True)
+            for texts in (of_launcher, choice)
         )
-        name = str(given.hydra.runtime.choices["hydra/launcher"])
-        told, usual = (plain_data(one.hydra.launcher) for one in (given, default))
+        name = str(composed.hydra.runtime.choices["hydra/launcher"])
+        chosen, usual = (plain_data(config.hydra.launcher) for config in (composed, default))
     declared = usual.pop(VALID, {})
-    told.pop(VALID, None)
-    free = {key: told.pop(key) for key, value in usual.items() if value == {}}  # any keys in there
+    chosen.pop(VALID, None)
+    free = {key: chosen.pop(key) for key, value in usual.items() if value == {}}  # any keys
     usual = {key: value for key, value in usual.items() if key not in free}
-    checked = {**conformed(told, usual, declared, "hydra.launcher"), **free}
+    checked = {**conformed(chosen, usual, declared, "hydra.launcher"), **free}
     return name, {key: value for key, value in checked.items() if key != "_target_"}
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Sweeps in overrides multiplied out, as ``--multirun`` would.
+    """Sweeps in overrides multiplied out, as by ``--multirun``.
 
     Raises:
         ConfigError: an option, key or value is not valid.
     """
-    # Imported here: it stands for Hydra's own application, which only a sweep needs.
+    # Imported here because it loads Hydra's application, which only a sweep needs.
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with hydra_ready():
         parsed = check(overrides)
         split = BasicSweeper.split_arguments(parsed, None)[0]
-        grid = [[plain_value(text) for text in one] for one in split]
-        swept = {str(one.key_or_group) for one in parsed if one.is_sweep_override()} & {*AXES}
+        grid = [[plain_value(text) for text in texts] for texts in split]
+        swept = {
+            str(override.key_or_group) for override in parsed if override.is_sweep_override()
+        } & {*AXES}
         partial = {
-            text: str(one.key_or_group)
-            for one, text in zip(parsed, overrides, strict=True)
-            if head_of(one) in swept and "." in str(one.key_or_group)
+            text: str(override.key_or_group)
+            for override, text in zip(parsed, overrides, strict=True)
+            if head_of(override) in swept and "." in str(override.key_or_group)
         }
         if partial:
             grid = _where_it_applies(grid, {*partial.values()}, search_path(overrides))
@@ -207,40 +209,40 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 def _where_it_applies(
     grid: list[list[str]], names: set[str], search: Sequence[str]
 ) -> list[list[str]]:
-    """Cells without those settings that the option of their own axis does not have.
+    """Cells without the settings that the option of their own axis does not have.
 
-    In a sweep over the options of an axis, a setting of one of them says nothing of the others:
+    In a sweep over the options of an axis, a setting applies to the options that have it:
     ``dataset=mnist,digits dataset.root=/data``.
 
     Args:
-        grid: one list of overrides a cell.
+        grid: one list of overrides per cell.
         names: dotted names of the settings.
-        search: overrides that say where else options are.
+        search: overrides of Hydra's search path.
     """
     parts = Composer(search)
     keys: dict[tuple[str, tuple[str, ...]], dict[str, bool]] = {}
     cells = []
     for cell in grid:
-        kept = []
+        remaining = []
         for text in cell:
             override = parsed_override(text)
             name = str(override.key_or_group)
             if name not in names or override.is_add():
-                kept.append(text)
+                remaining.append(text)
                 continue
             axis = head_of(override)
             place = axis, choice_of(axis, tuple(cell))
-            known = keys.setdefault(place, {})
-            if name not in known:
-                known[name] = has_key(parts.composed_option(*place), name.split(".")[1:])
-            if known[name]:
-                kept.append(text)
-        cells.append(kept)
+            has_setting = keys.setdefault(place, {})
+            if name not in has_setting:
+                has_setting[name] = has_key(parts.composed_option(*place), name.split(".")[1:])
+            if has_setting[name]:
+                remaining.append(text)
+        cells.append(remaining)
     return cells
 
 
 class Composer:
-    """Options composed in this run, each once."""
+    """Composes options, each once per run."""
 
     def __init__(self, search: Sequence[str] = ()) -> None:
         check_folders(search)
@@ -251,7 +253,7 @@ class Composer:
         self._lines: dict[tuple[str, tuple[str, ...], int], list[str]] = {}
         self._defaults: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._declared: dict[tuple[str, tuple[str, ...]], Mapping[str, valid.Declaration]] = {}
-        self._found: dict[tuple[str, str], Tuned | None] = {}
+        self._tuned: dict[tuple[str, str], Tuned | None] = {}
         self._records: dict[int, Any] = {}
         self._checked: set[tuple[int, int]] = set()
 
@@ -267,13 +269,13 @@ class Composer:
         return self._composed[overrides]
 
     def composed_option(self, axis: str, choice: tuple[str, ...]) -> Any:
-        """The option that a choice names, as it was composed, with nothing resolved."""
+        """The option that a choice names, as composed, without resolved interpolations."""
         return subtree_of(self._compose(choice), axis)
 
     def _changed_by(self, axis: str, overrides: tuple[str, ...]) -> Any:
-        """Composed with the choice of option, then changed by the other overrides.
+        """Compose the choice of option, then apply the other overrides.
 
-        As Hydra does it, but for its composing all anew for each seed of a sweep.
+        The result is that of Hydra, which would compose everything again for each seed of a sweep.
         """
         choice = choice_of(axis, overrides)
         rest = [parsed_override(text) for text in overrides if text not in choice]
@@ -281,11 +283,11 @@ class Composer:
             return self._compose(overrides)
         config = self._compose(choice)
         if rest:
-            # Of the top level without its axes: seeds are many, and to copy all takes 10 ms.
+            # For "", copy only the top level without axes: a complete copy takes 10 ms per seed.
             config = copy.deepcopy(config if axis else subtree_of(config, axis))
             OmegaConf.set_struct(
                 config, True
-            )  # which a subtree is not, and unknown keys would pass
+            )  # a subtree is not a struct and would accept unknown keys
         for override in rest:
             try:
                 OmegaConf.update(config, str(override.key_or_group), override.value())
@@ -294,29 +296,31 @@ class Composer:
                 raise ConfigError(f"{override.input_line}: {one_line(error)}") from error
         return config
 
-    def option(self, axis: str, overrides: tuple[str, ...], whole: tuple[str, ...] = ()) -> Option:
+    def option(
+        self, axis: str, overrides: tuple[str, ...], of_cell: tuple[str, ...] = ()
+    ) -> Option:
         """The option of an axis (or with "" the top level), checked against its own defaults.
 
         Args:
-            axis: one of AXES, or "" for what is on no axis.
-            overrides: those of this axis only.
-            whole: all of the cell's, for options that look at another axis (``${train...}``).
+            axis: one of AXES, or "" for the settings on no axis.
+            overrides: the overrides of this axis only.
+            of_cell: all of the cell's, for options that refer to another axis (``${train...}``).
         """
         place = axis, overrides
         if place not in self._seen:
-            mine = subtree_of(self._changed_by(axis, overrides), axis)
-            self._seen[place] = seen_outside(mine, axis)
+            node = subtree_of(self._changed_by(axis, overrides), axis)
+            self._seen[place] = seen_outside(node, axis)
             if not self._seen[place]:
-                self._options[place] = self._resolved(mine, axis, overrides)
+                self._options[place] = self._resolved(node, axis, overrides)
         if not (seen := self._seen[place]):
             return self._options[place]
-        words = tuple(
-            text for text in whole or overrides if head_of(parsed_override(text)) in {axis, *seen}
+        texts = tuple(
+            text for text in of_cell or overrides if head_of(parsed_override(text)) in {axis, *seen}
         )
-        if (axis, words) not in self._options:
-            node = subtree_of(self._compose(words), axis)
-            self._options[axis, words] = self._resolved(node, axis, overrides)
-        return self._options[axis, words]
+        if (axis, texts) not in self._options:
+            node = subtree_of(self._compose(texts), axis)
+            self._options[axis, texts] = self._resolved(node, axis, overrides)
+        return self._options[axis, texts]
 
     def _default(self, axis: str, overrides: tuple[str, ...]) -> Any:
         choice = choice_of(axis, overrides)
@@ -332,18 +336,18 @@ class Composer:
         return self._defaults[axis, choice]
 
     def _resolved(self, node: Any, axis: str, overrides: tuple[str, ...]) -> Option:
-        default, given = self._default(axis, overrides), plain_data(node)
+        default, values = self._default(axis, overrides), plain_data(node)
         declared = self._declared[axis, choice_of(axis, overrides)]
         refuse_fixed(axis, overrides)
-        given.pop(VALID, None)
-        value = with_paths(conformed(given, default, declared, axis), axis)
+        values.pop(VALID, None)
+        value = with_paths(conformed(values, default, declared, axis), axis)
         if axis:
             check_option(axis, value)
         self._check_file(axis, value)
         return value
 
     def _check_file(self, axis: str, value: dict[str, Any]) -> None:
-        """Check what an option's ``check`` can, and its file, whose content is part of its key."""
+        """Run the ``check`` of an option and fingerprint its file, whose content is in the key."""
         path = Path(value["path"]) if "path" in value else None
         if path is not None and not path.exists():
             raise ConfigError(f"{axis}.path={path}: there is no such file or folder")
@@ -361,19 +365,21 @@ class Composer:
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
         """One cell from its overrides."""
-        mine = by_axis(overrides)
-        top = self.option("", tuple(mine[""]))
-        found = self._searched(top, tuple(mine["method"]))
-        if found is not None:  # what was typed comes after it
-            overrides = (*found.words, *overrides)
-            mine = by_axis(overrides)
-        parts = {axis: self.option(axis, tuple(mine[axis]), overrides) for axis in AXES}
+        overrides_by_axis = by_axis(overrides)
+        top = self.option("", tuple(overrides_by_axis[""]))
+        tuned = self._searched(top, tuple(overrides_by_axis["method"]))
+        if tuned is not None:  # later overrides take precedence
+            overrides = (*tuned.words, *overrides)
+            overrides_by_axis = by_axis(overrides)
+        parts = {
+            axis: self.option(axis, tuple(overrides_by_axis[axis]), overrides) for axis in AXES
+        }
         self._check_rows(parts["dataset"], parts["forget"])
-        changed = [] if found is None else [f"tuned={as_typed(found.name)}"]
+        changed = [] if tuned is None else [f"tuned={as_typed(tuned.name)}"]
         for axis in AXES:
-            usual = found.words if axis == "method" and found is not None else ()
-            changed += self._changed(axis, tuple(mine[axis]), parts[axis], usual)
-        lines = self._changed("", tuple(mine[""]), top, ())
+            usual = tuned.words if axis == "method" and tuned is not None else ()
+            changed += self._changed(axis, tuple(overrides_by_axis[axis]), parts[axis], usual)
+        lines = self._changed("", tuple(overrides_by_axis[""]), top, ())
         changed += [line for line in lines if keyed_line(line)]
         transfer = parts["attack"].get("transfer") or {}
         shadow = {
@@ -391,11 +397,11 @@ class Composer:
             overrides=" ".join(changed),
             cuda_graphs=top["cuda_graphs"],
             keep=top["store"]["keep"],
-            tuned=None if found is None else found.cost,
+            tuned=None if tuned is None else tuned.cost,
         )
 
     def _check_rows(self, dataset: Option, forget: Option) -> None:
-        """Check a file of rows once more, where the number of records is known."""
+        """Check a file of rows again once the number of records is known."""
         records = self._records.get(id(dataset))
         pair = id(dataset), id(forget)
         if records is None or "check" not in forget or pair in self._checked:
@@ -409,25 +415,25 @@ class Composer:
             raise ConfigError(one_line(error)) from error
 
     def _searched(self, top: Option, overrides: tuple[str, ...]) -> "Tuned | None":
-        """What ``tuned=`` says of the method that the overrides choose; None if it says nothing."""
+        """Tuned settings of the method that the overrides choose; None without such settings."""
         if (name := top["tuned"]["name"]) is None:
             return None
         method = self._default("method", overrides)
         place = str(name), str(method["name"])
-        if place not in self._found:
-            self._found[place] = read_tuned(top, method)
-        return self._found[place]
+        if place not in self._tuned:
+            self._tuned[place] = read_tuned(top, method)
+        return self._tuned[place]
 
     def _changed(
         self, axis: str, overrides: tuple[str, ...], value: Option, usual: tuple[str, ...]
     ) -> list[str]:
-        """The lines that make the option out of its default; options are compared once.
+        """The overrides that turn the default into the option; each option is compared once.
 
         Args:
-            axis: of the option.
-            overrides: that made it.
+            axis: axis of the option.
+            overrides: overrides of the option.
             value: the option.
-            usual: those of the overrides that count as its default.
+            usual: the overrides that count as part of the default.
         """
         place = axis, overrides, id(value)
         if place not in self._lines:
@@ -445,32 +451,32 @@ class Composer:
 
 
 def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
-    """What is to be known of ``tuned=`` in lists of overrides: what it leaves alone, old seeds.
+    """Remarks about ``tuned=``: methods without tuned settings, and seeds used in the search.
 
     Args:
-        overrides: one list a cell.
+        overrides: one list per cell.
     """
-    untold: dict[str, set[str]] = {}
+    without_settings: dict[str, set[str]] = {}
     seen: dict[str, set[int]] = {}
     with hydra_ready():
-        grid = [tuple(one) for one in overrides]
+        grid = [tuple(texts) for texts in overrides]
         parts = Composer(search_path(grid[0] if grid else ()))
-        for one in grid:
-            mine = by_axis(one)
-            top = parts.option("", tuple(mine[""]))
+        for texts in grid:
+            overrides_by_axis = by_axis(texts)
+            top = parts.option("", tuple(overrides_by_axis[""]))
             if top["tuned"]["name"] is None:
                 continue
-            found = parts._searched(top, tuple(mine["method"]))
-            if found is None:
-                method = parts._default("method", tuple(mine["method"]))["name"]
-                untold.setdefault(str(top["tuned"]["name"]), set()).add(method)
-            elif top["seed"] in found.seeds:
-                seen.setdefault(found.name, set()).add(top["seed"])
-    told = [
+            tuned = parts._searched(top, tuple(overrides_by_axis["method"]))
+            if tuned is None:
+                method = parts._default("method", tuple(overrides_by_axis["method"]))["name"]
+                without_settings.setdefault(str(top["tuned"]["name"]), set()).add(method)
+            elif top["seed"] in tuned.seeds:
+                seen.setdefault(tuned.name, set()).add(top["seed"])
+    messages = [
         f"tuned={name} has no settings for {', '.join(sorted(methods))}: using their defaults"
-        for name, methods in untold.items()
+        for name, methods in without_settings.items()
     ]
-    return told + [
+    return messages + [
         f"tuned={name}: found on seed {', '.join(map(str, sorted(seeds)))} among others, where it"
         " looks better than it is"
         for name, seeds in seen.items()
@@ -478,24 +484,24 @@ def notes(overrides: Iterable[Sequence[str]]) -> list[str]:
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> str:
-    """One line for a user: what was wrong in the overrides, or else what Hydra said."""
+    """One line for a user: the error in the overrides, or else the message of Hydra."""
     if not isinstance(error, ConfigError):
         try:
             with hydra_ready():
                 check(overrides)
                 cells(expand(overrides)[:1])
-        except ConfigError as better:
-            return str(better)
-        except UNEXPECTED as other:  # what Hydra said first remains
+        except ConfigError as config_error:
+            return str(config_error)
+        except UNEXPECTED as other:  # the first message of Hydra is retained
             return one_line(error if str(error) else other)
     return one_line(error)
 
 
 def content_fingerprint(path: Path) -> str:
-    """SHA-256 over a user's own file, or over the names and bytes in a folder, sorted.
+    """SHA-256 over a user's file, or over the sorted names and bytes of a folder.
 
     Raises:
-        OSError: there is neither, or it cannot be read.
+        OSError: the path does not exist, or cannot be read.
     """
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())

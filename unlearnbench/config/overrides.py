@@ -1,4 +1,4 @@
-"""Overrides as text: parse them, sort them by axis, write them so that they can be typed back."""
+"""Overrides as text: parse them, group them by axis, write them in a form that can be typed."""
 
 import difflib
 import json
@@ -18,39 +18,39 @@ from unlearnbench.core.cell import AXES, KEYED_SETTINGS
 from unlearnbench.core.errors import ConfigError
 
 OF_METHOD = ("method.", "tuned=")
-"""How overrides begin that are about the method alone."""
+"""Prefixes of the overrides that apply to the method alone."""
 
 
 def launcher_overrides(overrides: Iterable[str]) -> list[str]:
-    """Those of the overrides that are about the launcher."""
+    """The overrides of the launcher."""
     return [text for text in overrides if re.match(r"\+*hydra[./]launcher", text)]
 
 
 def without_launcher(overrides: Iterable[str]) -> list[str]:
-    """The others: those that say which cells, and on what to work."""
-    words = list(overrides)
-    mine = set(launcher_overrides(words))
-    return [text for text in words if text not in mine]
+    """The overrides without those of the launcher."""
+    texts = list(overrides)
+    of_launcher = set(launcher_overrides(texts))
+    return [text for text in texts if text not in of_launcher]
 
 
 def has_key(node: Any, path: Sequence[str]) -> bool:
-    """Whether there is something at a path, with or without a value."""
-    for part in path:
-        if not OmegaConf.is_dict(node) or part not in [str(key) for key in node]:
+    """Whether a path names a key, with or without a value."""
+    for name in path:
+        if not OmegaConf.is_dict(node) or name not in [str(key) for key in node]:
             return False
-        node = node._get_node(part)
+        node = node._get_node(name)
     return True
 
 
 def search_path(overrides: Iterable[str]) -> list[str]:
-    """Those of the overrides that say where else Hydra looks for options."""
+    """The overrides that add folders to Hydra's search path."""
     return [text for text in overrides if text.startswith("hydra.searchpath=")]
 
 
 def as_typed(value: Any) -> str:
-    """A plain value as it is typed after ``key=``, and read back as the same value.
+    """A plain value as typed after ``key=``; parsing it gives the same value.
 
-    Text is quoted where it would be read as something else, or holds a space.
+    Text is quoted if it would be parsed as another value, or contains a space.
     """
     if value is None:
         return "null"
@@ -60,8 +60,8 @@ def as_typed(value: Any) -> str:
         return "{" + ",".join(f"{key}:{as_typed(inner)}" for key, inner in value.items()) + "}"
     if not isinstance(value, str):
         return str(value)
-    # A text with ${ is no interpolation where a backslash stands before it.
-    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
+    # A backslash before ${ prevents interpolation.
+    escaped = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", value)
     if re.fullmatch(r"[\w/.@%+-]+", value) and _read_back(escaped) == value:
         return escaped
     return QuotedString(escaped, Quote.single).with_quotes()
@@ -75,28 +75,28 @@ def _read_back(text: str) -> Any:
 
 
 def by_axis(overrides: Iterable[str]) -> dict[str, list[str]]:
-    """The overrides by the axis that they are about, "" for the top level."""
-    mine: dict[str, list[str]] = {axis: [] for axis in ("", *AXES)}
+    """The overrides by axis; "" is the top level."""
+    by_axis_name: dict[str, list[str]] = {axis: [] for axis in ("", *AXES)}
     for text in overrides:
         axis = axis_of(parsed_override(text))
-        if axis in mine:
-            mine[axis].append(text)
-    return mine
+        if axis in by_axis_name:
+            by_axis_name[axis].append(text)
+    return by_axis_name
 
 
 def choice_of(axis: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the overrides that choose the option, and do not change it."""
+    """The overrides that choose the option of an axis, without those that change it."""
     return tuple(text for text in overrides if parsed_override(text).key_or_group == axis)
 
 
 def keyed_line(line: str) -> bool:
-    """Whether an override changes a keyed setting beside the seed."""
+    """Whether an override changes a keyed setting other than the seed."""
     top = re.split(r"[.=]", line)[0]
     return top in KEYED_SETTINGS and top != "seed"
 
 
 def plain_value(text: str) -> str:
-    """The word ``tuned=…`` as one of a value: Hydra takes it for a choice of ``conf/tuned``."""
+    """``tuned=…`` as ``tuned.name=…``: Hydra would read it as a choice of ``conf/tuned``."""
     return re.sub(r"^(\+*)tuned=", r"\1tuned.name=", text)
 
 
@@ -110,7 +110,7 @@ def parsed_override(text: str) -> Override:
 
 
 def refusal_of(text: str, error: Exception) -> ConfigError:
-    """What is wrong with an override, and how to type its value as a text."""
+    """The error for an override, with its value quoted as a text."""
     key, _, value = text.partition("=")
     hint = ""
     if value and not re.search(r"""['"\[({]""", value):
@@ -120,18 +120,18 @@ def refusal_of(text: str, error: Exception) -> ConfigError:
 
 
 def head_of(override: Override) -> str:
-    """The first name of what an override is about."""
+    """The first name in the key of an override."""
     return str(override.key_or_group).split(".")[0].split("@")[0]
 
 
 def axis_of(override: Override) -> str:
-    """The axis an override is about; "" for the top level, the group's name for other groups."""
+    """The axis of an override; "" for the top level, the group's name for other groups."""
     head = head_of(override)
     return head if head in AXES or "/" in head or head in ("sweep", "hydra") else ""
 
 
 def subtree_of(config: Any, axis: str) -> Any:
-    """The part of a composed configuration that is on an axis, or (with "") on none."""
+    """The subtree of a composed configuration for an axis; with "", all that is on no axis."""
     if axis:
         return config[axis]
     rest = {key: config._get_node(key) for key in config if key not in (*AXES, "hydra")}
@@ -139,20 +139,20 @@ def subtree_of(config: Any, axis: str) -> Any:
 
 
 NOT_COMPOSED = (HydraException, OmegaConfBaseException, RecursionError)
-"""What Hydra and OmegaConf raise where something cannot be read, composed or resolved."""
+"""Exceptions of Hydra and OmegaConf if a text cannot be parsed, composed or resolved."""
 
 UNEXPECTED = (*NOT_COMPOSED, ValueError, TypeError, LookupError, AttributeError, OSError)
-"""What can be raised besides while a mistake is looked for."""
+"""Exceptions that can be raised while the cause of an error is determined."""
 
 VALID = "valid"
-"""The block of an option, and of the top level, that declares what its settings may be."""
+"""The block of an option, and of the top level, that declares valid values of its settings."""
 
 
 def plain_data(node: Any) -> Any:
     """A node as plain data, with its interpolations resolved.
 
     Raises:
-        ConfigError: an interpolation names nothing, or itself.
+        ConfigError: an interpolation names no key, or itself.
     """
     if not OmegaConf.is_config(node):
         return node
@@ -162,12 +162,12 @@ def plain_data(node: Any) -> Any:
         raise ConfigError("an interpolation ${…} names itself") from error
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        told = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: {told}") from error
+        message = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {message}") from error
 
 
 def seen_outside(node: Any, axis: str) -> set[str]:
-    """The top-level names that an option's interpolations look at, but its own."""
+    """The top-level names that an option's interpolations refer to, except its own."""
     text = json.dumps(OmegaConf.to_container(node, resolve=False))
     looked_at = set(re.findall(r"\$\{(\w+)[.}]", text))
     return looked_at - {axis, "oc"} if axis else set()  # oc: the environment
@@ -179,7 +179,7 @@ def dotted(path: str, key: str) -> str:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value in nested mappings with its dotted name, which begins with ``path``."""
+    """Each value in nested mappings, with its dotted name below ``path``."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from leaves(inner, f"{path}.{key}" if path else str(key))
@@ -188,21 +188,21 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def below(overrides: Sequence[str], path: str) -> dict[str, Any]:
-    """What overrides say below a dotted path, as nested plain values.
+    """The settings of overrides below a dotted path, as nested plain values.
 
     Raises:
-        ConfigError: an override is about something else, or none.
+        ConfigError: the key of an override is not below the path, or a text is no override.
     """
-    told = OmegaConf.create()
+    config = OmegaConf.create()
     for text in overrides:
         override = parsed_override(text)
         name = str(override.key_or_group)
         if not name.startswith(f"{path}."):
             raise ConfigError(f"{text}: here only {path}.… can be set")
-        OmegaConf.update(told, name.removeprefix(f"{path}."), override.value(), force_add=True)
-    found = plain_data(told)
-    assert isinstance(found, dict)
-    return found
+        OmegaConf.update(config, name.removeprefix(f"{path}."), override.value(), force_add=True)
+    settings = plain_data(config)
+    assert isinstance(settings, dict)
+    return settings
 
 
 RENAMED = {
@@ -210,12 +210,12 @@ RENAMED = {
     "zoo": "request_pairs",
     "deletions": "single_deletions",
 }
-"""Names of settings in earlier versions, and what they are called now."""
+"""Names of settings in earlier versions, and their present names."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest valid names."""
-    names = list(known)
+def nearest(name: str, valid_names: Iterable[str]) -> str:
+    """The last clause of a message about an unknown name: the nearest valid names."""
+    names = list(valid_names)
     if name in RENAMED and RENAMED[name] in names:
         return f"; its name is {RENAMED[name]} now"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

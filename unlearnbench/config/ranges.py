@@ -1,16 +1,16 @@
-"""What values a setting may have, declared as data beside it: the ``valid`` block of an option.
+"""Valid values of settings, declared as data in the ``valid`` block of an option.
 
-A declaration is a literal, an interval, a word for a kind of text, or a list of these::
+A declaration is a literal, an interval, a keyword for a kind of text, or a list of these::
 
     valid:
       call.epochs: "[0, 1e9]"              # an interval; ( and ) exclude the end
-      call.mode: [online, offline]         # one of some words
+      call.mode: [online, offline]         # one of several literals
       limit: ["[1, 1e9] integer", null]    # null must be named unless it is the default
       shadow_models.models: "[4, 1e9] multiple of 4"
       call.architecture: text              # any text that is not empty
       call.mean: ["list of [0, 1]", null]  # a list with one element or more
 
-A list is valid where the default is a list, of which each element is checked, and where it is
+A list is valid if the default is a list, whose elements are then checked, or if a list is
 declared. Imports neither Hydra nor torch.
 """
 
@@ -23,10 +23,10 @@ from typing import Any
 from unlearnbench.core.errors import ConfigError
 
 TEXT = "text"
-"""The declaration of any text that is not empty."""
+"""Declares any text that is not empty."""
 
 LIST_OF = "list of "
-"""Before the declaration of each element: that of a list with one element or more."""
+"""Prefix to the declaration of an element: declares a list with one element or more."""
 
 NUMBER = r"[-+]?(?:inf|[0-9][0-9.]*(?:e[-+]?[0-9]+)?)"
 INTERVAL = re.compile(
@@ -38,22 +38,22 @@ Declaration = Literal | list[Literal]
 
 
 def check(name: str, value: Any, declared: Declaration, *, listed: bool) -> None:
-    """Refuse a value that is not among the declared.
+    """Refuse a value that is not declared as valid.
 
     Args:
-        name: of the setting, as it is typed.
-        value: of its default's type.
-        declared: what it may be.
-        listed: whether the default is a list: then it declares each element.
+        name: name of the setting, as typed.
+        value: the value, in the type of its default.
+        declared: the declaration.
+        listed: whether the default is a list; the declaration then applies to each element.
 
     Raises:
-        ConfigError: it is something else, in one line with the key, the value and what is valid.
+        ConfigError: the value is not valid; one line with the key, the value and the valid values.
     """
     allowed = alternatives(declared)
     each = listed and isinstance(value, list) and not any(map(_declares_a_list, allowed))
     for element in value if each else [value]:
-        if not any(_allows(one, element) for one in allowed):
-            raise ConfigError(f"{name}={shown(value)}: must be {_told(allowed)}")
+        if not any(_allows(alternative, element) for alternative in allowed):
+            raise ConfigError(f"{name}={shown(value)}: must be {_listed_alternatives(allowed)}")
 
 
 def alternatives(declared: Declaration) -> list[Literal]:
@@ -62,10 +62,10 @@ def alternatives(declared: Declaration) -> list[Literal]:
 
 
 def check_finite(name: str, value: Any) -> None:
-    """Refuse a number that is none, or has no end, in a setting of which nothing is declared.
+    """Refuse NaN and infinity in a setting without a declaration.
 
     Raises:
-        ConfigError: it is NaN or infinite, or a list that holds such a number.
+        ConfigError: the value is NaN or infinite, or a list that holds such a number.
     """
     for element in _elements(value):
         if isinstance(element, float) and not math.isfinite(element):
@@ -73,7 +73,7 @@ def check_finite(name: str, value: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed, in a message: in one line, and not long."""
+    """A value as typed, for a message: in one line, cut to ``SHOWN`` characters."""
     text = "null" if value is None else "''" if value == "" else str(value)
     text = " ".join(text.split()) or repr(text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
@@ -96,7 +96,7 @@ def _elements(value: Any) -> Iterator[Any]:
 
 @lru_cache(maxsize=1000)
 def _interval(declared: str) -> tuple[float, float, bool, bool, str] | None:
-    """The ends of an interval, which of them belong to it, and of what kind its numbers are."""
+    """Limits of an interval, whether each is included, and the kind of its numbers."""
     parts = INTERVAL.fullmatch(declared)
     if parts is None:
         return None
@@ -111,7 +111,11 @@ def _allows(declared: Literal, value: Any) -> bool:
         return isinstance(value, str) and bool(value.strip())
     if _declares_a_list(declared):
         each = declared.removeprefix(LIST_OF)
-        return isinstance(value, list) and bool(value) and all(_allows(each, one) for one in value)
+        return (
+            isinstance(value, list)
+            and bool(value)
+            and all(_allows(each, element) for element in value)
+        )
     interval = _interval(declared)
     if interval is not None:
         return _is_number(value) and _within(value, *interval)
@@ -133,7 +137,7 @@ def _is_number(value: Any) -> bool:
 def _within(
     value: float, low: float, high: float, with_low: bool, with_high: bool, kind: str
 ) -> bool:
-    # A comparison with NaN is false, and so NaN lies in no interval.
+    # A comparison with NaN is false, so NaN is in no interval.
     above = value >= low if with_low else value > low
     below = value <= high if with_high else value < high
     if not (above and below):
@@ -144,16 +148,16 @@ def _within(
     return isinstance(value, int) and value % factor == 0
 
 
-def _told(alternatives: list[Literal]) -> str:
-    words = [_described(a) for a in alternatives if isinstance(a, str) and not _interval(a)]
-    words += [str(a) for a in alternatives if not isinstance(a, str) and a is not None]
+def _listed_alternatives(alternatives: list[Literal]) -> str:
+    literals = [_described(a) for a in alternatives if isinstance(a, str) and not _interval(a)]
+    literals += [str(a) for a in alternatives if not isinstance(a, str) and a is not None]
     ranges = [f"in {a}" for a in alternatives if isinstance(a, str) and _interval(a)]
     nulls = ["null" for a in alternatives if a is None]
-    *first, last = [*ranges, *words, *nulls]
+    *first, last = [*ranges, *literals, *nulls]
     return f"{', '.join(first)} or {last}" if first else last
 
 
 def _described(declared: str) -> str:
     if _declares_a_list(declared):
-        return f"a list, each {_told([declared.removeprefix(LIST_OF)])}"
+        return f"a list, each {_listed_alternatives([declared.removeprefix(LIST_OF)])}"
     return "a text that is not empty" if declared == TEXT else declared

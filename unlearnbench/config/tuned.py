@@ -1,4 +1,4 @@
-"""Settings that a search has found, as defaults of a method."""
+"""Tuned settings: results of a search, used as defaults of a method."""
 
 import math
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Tuned:
     """Settings of a method from a file.
 
     Attributes:
-        name: of the folder, as ``tuned=`` says it.
-        words: overrides that make the method so.
-        seconds: that the search took; None of settings from a source, which no search here found.
-        seeds: that it looked at.
-        measured_on: the device whose seconds these are; None where that is not known.
+        name: name of the folder, as in ``tuned=``.
+        words: overrides that set the method's settings.
+        seconds: duration of the search; None for settings from a published source.
+        seeds: seeds used in the search.
+        measured_on: the device of the search; None if it is not recorded.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Tuned:
 
     @property
     def cost(self) -> Option:
-        """What a cell has of it."""
-        about = {"name": self.name, "seconds": self.seconds}
-        return {**about, "measured_on": self.measured_on}
+        """Name, seconds and device of the search, as stored in a cell."""
+        cost = {"name": self.name, "seconds": self.seconds}
+        return {**cost, "measured_on": self.measured_on}
 
 
 def tuned_folder(name: str, results: str) -> Path:
     """The folder that ``tuned=`` names.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the folder does not exist.
     """
     places = (options_folder() / "tuned", Path(results) / "tuned")
     with of_setting("tuned"):
@@ -59,38 +59,40 @@ def tuned_folder(name: str, results: str) -> Path:
     for path in (*(place / name for place in places), expanded(name)):
         if path.is_dir():
             return path
-    known = sorted({path.name for place in places for path in place.glob("*") if path.is_dir()})
-    near = nearest(name, known) if known else "; unlearnbench tune makes them"
+    existing = sorted({path.name for place in places for path in place.glob("*") if path.is_dir()})
+    near = nearest(name, existing) if existing else "; unlearnbench tune makes them"
     raise ConfigError(f"tuned={name}: no such settings{near}")
 
 
 def read_tuned(top: Option, method: Option) -> Tuned | None:
-    """The settings of a method in the folder of ``tuned=``; None where it has no file of it.
+    """The settings of a method in the folder of ``tuned=``; None without a file for the method.
 
-    What a search has found holds for the version of the method that it ran; what is taken from a
-    ``source`` holds for any.
+    The result of a search applies to the version of the method that was searched; settings from a
+    ``source`` apply to any version.
 
     Raises:
-        ConfigError: the file is of another version of the method, or is none.
+        ConfigError: the file belongs to another version of the method, or is not valid.
     """
     name = str(top["tuned"]["name"])
     path = tuned_folder(name, top["paths"]["results"]) / f"{method['name']}.yaml"
     if not path.is_file():
         return None
     try:
-        told = plain_data(OmegaConf.load(path))
+        content = plain_data(OmegaConf.load(path))
     except (*NOT_COMPOSED, ValueError, YAMLError, OSError) as error:
         reason = one_line(error)[:200]
         raise ConfigError(f"tuned={name}: {path} cannot be read ({reason})") from error
     try:
-        about, settings = told["provenance"], dict(leaves(dict(told["call"]), "call"))
+        provenance, settings = content["provenance"], dict(leaves(dict(content["call"]), "call"))
         seeds: tuple[int, ...] = ()
-        if "source" in about:
+        if "source" in provenance:
             seconds, version = None, method["version"]
         else:
-            seconds, version = float(about["seconds"]), about["method_version"]
-            seeds = tuple(map(int, (*about["seeds"], *about["fresh_seeds"])))
-            if not 0 <= seconds < math.inf or not isinstance(about.get("measured_on"), str | None):
+            seconds, version = float(provenance["seconds"]), provenance["method_version"]
+            seeds = tuple(map(int, (*provenance["seeds"], *provenance["fresh_seeds"])))
+            if not 0 <= seconds < math.inf or not isinstance(
+                provenance.get("measured_on"), str | None
+            ):
                 raise ValueError("no seconds of a device")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"tuned={name}: {path} is not as unlearnbench tune writes it") from error
@@ -99,7 +101,7 @@ def read_tuned(top: Option, method: Option) -> Tuned | None:
         raise ConfigError(f"tuned={name}: {of}, which is {method['version']} now: tune it again")
     usual = dict(leaves(method["call"], "call"))
     if not_settings := [key for key in settings if "_target_" in key or key not in usual]:
-        told_of = f"{not_settings[0]} is no setting of method={method['name']}"
-        raise ConfigError(f"tuned={name}: {path}: {told_of}")
-    words = tuple(f"method.{key}={as_typed(value)}" for key, value in settings.items())
-    return Tuned(name, words, seconds, seeds, about.get("measured_on"))
+        message = f"{not_settings[0]} is no setting of method={method['name']}"
+        raise ConfigError(f"tuned={name}: {path}: {message}")
+    overrides = tuple(f"method.{key}={as_typed(value)}" for key, value in settings.items())
+    return Tuned(name, overrides, seconds, seeds, provenance.get("measured_on"))

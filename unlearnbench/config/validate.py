@@ -1,4 +1,4 @@
-"""Check what a user typed against the options, their types and their ranges."""
+"""Check overrides against the options, their types and their valid values."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,13 +32,13 @@ from unlearnbench.core.resources import options_folder
 def hydra_compose(
     name: str, overrides: Sequence[str] = (), return_hydra_config: bool = False
 ) -> Any:
-    """Compose a configuration as Hydra does; every composition goes through here."""
+    """Compose a configuration with Hydra; every composition calls this function."""
     return compose(name, list(overrides), return_hydra_config)
 
 
 @contextmanager
 def hydra_ready() -> Iterator[None]:
-    """Inside the block Hydra composes our options, whether or not it is the running application."""
+    """Initialise Hydra with the package's options inside the block, unless it is initialised."""
     if GlobalHydra.instance().is_initialized():
         yield
         return
@@ -47,7 +47,7 @@ def hydra_ready() -> Iterator[None]:
 
 
 def refuse_fixed(axis: str, overrides: Iterable[str]) -> None:
-    """Refuse overrides of what says which option it is, and how the harness treats it."""
+    """Refuse overrides of the keys that only the YAML of an option may set."""
     for text in overrides:
         name = str(parsed_override(text).key_or_group)
         if name.removeprefix(f"{axis}.").split(".")[0] in (FIXED if axis else (VALID,)):
@@ -55,57 +55,57 @@ def refuse_fixed(axis: str, overrides: Iterable[str]) -> None:
 
 
 def check_option(axis: str, value: Option) -> None:
-    """Refuse an option without a name or a function, and ε of another training than its own."""
+    """Refuse an option without a name or a function, or with ``privacy`` unlike its ``call``."""
     if value.get("name") is None:
         raise ConfigError(f"{axis}: an option's YAML must give its name")
     kinds = {"name": (str, "a text"), "version": (int, "int"), "traits": (dict, "a mapping")}
-    for key, (kind, told) in {**kinds, "prepare": (dict, "a mapping")}.items():
+    for key, (kind, expected) in {**kinds, "prepare": (dict, "a mapping")}.items():
         if not isinstance(value.get(key), kind | None):
-            raise ConfigError(f"{axis}.{key}={valid.shown(value[key])}: must be {told}")
+            raise ConfigError(f"{axis}.{key}={valid.shown(value[key])}: must be {expected}")
     call = value.get("call") or {"_target_": None}
     if not (isinstance(call, Mapping) and "_target_" in call):
         raise ConfigError(f"{axis}.call: must give _target_, the function, or be null")
     for key, stated in (value.get("privacy") or {}).items():
         if key in call and key != "_target_" and stated != call[key]:
-            told = f"must be that of {axis}.call.{key}, {call[key]}"
-            raise ConfigError(f"{axis}.privacy.{key}={valid.shown(stated)}: {told}")
+            expected = f"must be that of {axis}.call.{key}, {call[key]}"
+            raise ConfigError(f"{axis}.privacy.{key}={valid.shown(stated)}: {expected}")
 
 
 FIXED = (VALID, "name", "label", "version", "kinds", "traits", "threat")
-"""What an option's YAML alone says."""
+"""Keys that only the YAML of an option may set."""
 
 
-def composed_with(name: str, words: Sequence[str], whole: bool = False) -> Any:
-    """A configuration of Hydra, with its own settings if ``whole``.
+def composed_with(name: str, overrides: Sequence[str], with_hydra: bool = False) -> Any:
+    """A configuration composed by Hydra, including Hydra's own settings if ``with_hydra``.
 
     Raises:
-        ConfigError: it cannot be composed.
+        ConfigError: the configuration cannot be composed.
     """
     try:
-        return hydra_compose(name, overrides=list(words), return_hydra_config=whole)
+        return hydra_compose(name, overrides=list(overrides), return_hydra_config=with_hydra)
     except NOT_COMPOSED as error:
         raise ConfigError(one_line(error)) from error
 
 
 def _conform(value: Any, default: Any, path: str, declared: Mapping[str, valid.Declaration]) -> Any:
-    """The value in its default's type, so that ``lr=1`` and ``lr=1.0`` are one model.
+    """The value in the type of its default, so that ``lr=1`` and ``lr=1.0`` give the same model.
 
-    It is null only where its default is, or its option declares that it may be.
+    Null is valid only if the default is null, or the option declares null.
     """
     if isinstance(default, dict):
         if not isinstance(value, dict):
             keys = f"holds several keys: {', '.join(default)}"
             raise ConfigError(f"{path}={valid.shown(value)}: {keys}")
         for key in value.keys() ^ default.keys():
-            told = f"is no key here{nearest(key, default)}" if key in value else "is missing"
-            raise ConfigError(f"{path}.{key} {told}".lstrip("."))
+            message = f"is no key here{nearest(key, default)}" if key in value else "is missing"
+            raise ConfigError(f"{path}.{key} {message}".lstrip("."))
         return {k: _conform(v, default[k], dotted(path, k), declared) for k, v in value.items()}
     if value == "???":
         raise ConfigError(f"{path} has no default: say {path}=…")
     value = cast_to(value, default, path, declared)
     if path.endswith("._target_") and not (isinstance(value, str) and findable(value)):
-        told = "must be module.function, of a module that can be imported"
-        raise ConfigError(f"{path}={valid.shown(value)}: {told}")
+        message = "must be module.function, of a module that can be imported"
+        raise ConfigError(f"{path}={valid.shown(value)}: {message}")
     if path in declared:
         valid.check(path, value, declared[path], listed=isinstance(default, list))
     else:
@@ -126,20 +126,20 @@ def cast_to(value: Any, default: Any, path: str, declared: Mapping[str, valid.De
         return value if cast is None else cast(value, default)
     except (TypeError, ValueError, OverflowError):
         kind = type(default).__name__
-        told = f"must be {kind}, as its default {default}"
-        raise ConfigError(f"{path}={valid.shown(value)}: {told}") from None
+        message = f"must be {kind}, as its default {default}"
+        raise ConfigError(f"{path}={valid.shown(value)}: {message}") from None
 
 
 def conformed(
     value: Any, default: Any, declared: Mapping[str, valid.Declaration], path: str
 ) -> dict[str, Any]:
-    """Settings in their defaults' types, each as its option declares it.
+    """Settings in the types of their defaults, checked against their declarations.
 
     Args:
         value: the settings.
-        default: the same, as the option has them.
-        declared: the option's ``valid``.
-        path: of the settings; "" at the top level.
+        default: the settings of the option before overrides.
+        declared: the ``valid`` block of the option.
+        path: dotted path of the settings; "" at the top level.
 
     Raises:
         ConfigError: a setting is unknown, or its value is not valid.
@@ -150,24 +150,24 @@ def conformed(
 
 
 def with_paths(settings: Mapping[str, Any], axis: str) -> dict[str, Any]:
-    """Settings with their paths made whole: here alone ``~``, ``$NAME`` and links are followed.
+    """Settings with absolute paths; only this function resolves ``~``, ``$NAME`` and links.
 
-    Folders that a command writes into (``paths.…``) stay relative, as they are shown.
+    Folders that a command writes into (``paths.…``) stay relative, as they are displayed.
     """
-    whole = dict(settings)
+    resolved = dict(settings)
     for key in ("path", "root"):
-        if isinstance(whole.get(key), str) and whole[key] != "???":
+        if isinstance(resolved.get(key), str) and resolved[key] != "???":
             with of_setting(dotted(axis, key)):
-                whole[key] = str(whole_path(whole[key]))
-    for key, text in whole.get("paths", {}).items() if not axis else ():
+                resolved[key] = str(whole_path(resolved[key]))
+    for key, text in resolved.get("paths", {}).items() if not axis else ():
         with of_setting(f"paths.{key}"):
-            whole["paths"] = {**whole["paths"], key: str(expanded(text))}
-    return whole
+            resolved["paths"] = {**resolved["paths"], key: str(expanded(text))}
+    return resolved
 
 
 @contextmanager
 def of_setting(name: str) -> Iterator[None]:
-    """Inside the block a message about a value has the setting's name before it."""
+    """Inside the block, the name of the setting is put before the message of an error."""
     try:
         yield
     except ConfigError as error:
@@ -221,15 +221,15 @@ def options(axis: str, search: Sequence[str] = ()) -> list[str]:
     with hydra_ready():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        loader, name, words = hydra.config_loader, "config", list(search)
-        return sorted(loader.get_group_options(axis, config_name=name, overrides=words))
+        loader, name, overrides = hydra.config_loader, "config", list(search)
+        return sorted(loader.get_group_options(axis, config_name=name, overrides=overrides))
 
 
 def check(overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides, sweeps allowed, and refuse what names nothing.
+    """Parse overrides, including sweeps, and refuse unknown names.
 
     Raises:
-        ConfigError: an option or a key is unknown; it names the nearest valid one.
+        ConfigError: an option or a key is unknown; the message names the nearest valid one.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -250,13 +250,13 @@ def check(overrides: Sequence[str]) -> list[Override]:
             _check_options(override, options(name, search))
         elif "/" not in name and not name.startswith("hydra"):
             top = name.split(".")[0]
-            known = [*groups, *(str(k) for k in base if k not in (*groups, VALID))]
-            if top not in known:
-                raise ConfigError(f"{name} is no key here{nearest(top, known)}")
+            valid_names = [*groups, *(str(k) for k in base if k not in (*groups, VALID))]
+            if top not in valid_names:
+                raise ConfigError(f"{name} is no key here{nearest(top, valid_names)}")
 
     @cache
-    def composed(*words: str) -> Any:
-        return composed_with("config", words, True)
+    def composed(*texts: str) -> Any:
+        return composed_with("config", texts, True)
 
     for override in parsed:
         if "." in str(override.key_or_group) and not override.is_add():
@@ -265,7 +265,7 @@ def check(overrides: Sequence[str]) -> list[Override]:
 
 
 def check_folders(search: Sequence[str]) -> None:
-    """Refuse folders of options that are not there, which Hydra would pass over."""
+    """Refuse missing folders of options, which Hydra would ignore."""
     for text in search:
         places = parsed_override(text).value()
         for place in places if isinstance(places, list) else []:
@@ -276,15 +276,15 @@ def check_folders(search: Sequence[str]) -> None:
 
 def _check_path(
     override: Override,
-    beside: Iterable[Override],
+    others: Iterable[Override],
     search: Sequence[str],
     composed: Callable[..., Any],
 ) -> None:
-    """Refuse a dotted key that is not in the options chosen beside it."""
+    """Refuse a dotted key that is not in the options that the other overrides choose."""
     name = str(override.key_or_group)
     axis = name.split(".")[0]
-    words, study, choices = list(search), "", [""]
-    for other in beside:
+    overrides, study, choices = list(search), "", [""]
+    for other in others:
         if other.key_or_group == axis:
             swept = other.is_sweep_override()
             options = list(other.sweep_string_iterator()) if swept else [str(other.value())]
@@ -292,42 +292,44 @@ def _check_path(
         elif str(other.key_or_group).startswith(f"{axis}/"):
             swept = other.is_sweep_override()
             option = next(other.sweep_string_iterator()) if swept else other.value()
-            words.append(f"{other.key_or_group}={option}")
+            overrides.append(f"{other.key_or_group}={option}")
         elif other.key_or_group == "sweep":
             study = str(other.value())
-    # Hydra reads the command line before it reads what a study chooses.
-    unnamed = study and len(words) == len(search) and choices == [""]
+    # Hydra reads the command line before the options that a study chooses.
+    unnamed = study and len(overrides) == len(search) and choices == [""]
     chosen = f"; name {axis}=… beside it, as sweep={study} does" if unnamed else ""
-    # In a sweep over options it is enough that one of them has it.
+    # In a sweep over options, one option that has the key is sufficient.
     refusals = [
-        _refusal(composed(*words, *filter(None, [choice])), name, chosen) for choice in choices
+        _refusal(composed(*overrides, *filter(None, [choice])), name, chosen) for choice in choices
     ]
     if all(refusals):
         raise ConfigError(str(refusals[0]))
 
 
 def _refusal(node: Any, name: str, chosen: str) -> str | None:
-    """Why a dotted name is no key of a configuration; None if it is one."""
-    for part in name.split("."):
+    """The reason why a dotted name is no key of a configuration; None if it is a key."""
+    for level in name.split("."):
         keys = [str(key) for key in node] if OmegaConf.is_dict(node) else []
         keys = [key for key in keys if key != VALID]
-        if part not in keys:  # OmegaConf's own `in` does not find what has no default
-            return f"{name} is no key here{nearest(part, keys)}{chosen}"
-        node = node._get_node(part)
+        if level not in keys:  # `in` of OmegaConf does not find keys without a default
+            return f"{name} is no key here{nearest(level, keys)}{chosen}"
+        node = node._get_node(level)
     return None
 
 
-def _check_options(override: Override, known: list[str]) -> None:
+def _check_options(override: Override, valid_options: list[str]) -> None:
     name = str(override.key_or_group)
     if override.is_sweep_override():
         chosen = [str(value) for value in override.sweep_string_iterator()]
     else:
         null = override.value() is None
         if null and name in AXES:
-            raise ConfigError(f"{name}=null: no such option{nearest('null', known)}")
+            raise ConfigError(f"{name}=null: no such option{nearest('null', valid_options)}")
         chosen = [] if null else [str(override.value())]
     if override.is_sweep_override() and not chosen:
-        raise ConfigError(f"{override.input_line}: no option fits; there are: {', '.join(known)}")
+        raise ConfigError(
+            f"{override.input_line}: no option fits; there are: {', '.join(valid_options)}"
+        )
     for option in chosen:
-        if option not in known:
-            raise ConfigError(f"{name}={option}: no such option{nearest(option, known)}")
+        if option not in valid_options:
+            raise ConfigError(f"{name}={option}: no such option{nearest(option, valid_options)}")

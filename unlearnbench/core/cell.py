@@ -1,7 +1,8 @@
 """A cell: one point of the grid as plain data, its canonical form and its keys. Imports no torch.
 
-A key is the SHA-256 of the canonical JSON of exactly what can change an artifact's bytes. Keys
-chain: the unlearned model's contains the original's, the predictions' contains the model's.
+A key is the SHA-256 of the canonical JSON of exactly the values that can change an artifact's
+bytes. Keys chain: the key of an unlearned model contains that of the original, and the key of
+predictions contains that of the model.
 """
 
 import hashlib
@@ -18,12 +19,12 @@ from typing import Any, ClassVar, Literal
 PACKAGE = __name__.partition(".")[0]
 
 KEEP = ("all", "predictions")
-"""What can be kept of unlearned models."""
+"""Valid values of ``keep``: which files of unlearned models are stored."""
 
 AXES = ("dataset", "model", "train", "forget", "method", "defense", "attack")
 
-# What describes an option, or says where things lie, and cannot change a result. All else of an
-# option is in its keys. The same holds at the top level for all that is not in KEYED_SETTINGS.
+# Entries that describe an option or give a location, and cannot change a result. All other entries
+# of an option are in its keys. At the top level, only KEYED_SETTINGS are in keys.
 NOT_KEYED = (
     *("name", "label", "traits", "threat", "space", "kinds", "root", "path", "privacy", "check"),
     *("trace_every", "checkpoint_minutes", "epochs_on"),
@@ -31,28 +32,28 @@ NOT_KEYED = (
 KEYED_SETTINGS = ("seed", "split", "precision")
 
 ROWS_VERSION = 3
-"""Goes up when a utility metric changes its numbers, or rows say what earlier ones did not."""
+"""Incremented when the values of a utility metric change, or rows get new content."""
 
 TRAINING_VERSION = 2
-"""Goes up when the loop or the batches change the numbers of trainings and methods alike."""
+"""Incremented when the loop or the batches change the results of trainings and methods."""
 
 OUTPUTS_VERSION = 2
-"""Goes up when stored outputs are laid out in another way."""
+"""Incremented when the layout of stored outputs changes."""
 
 Option = Mapping[str, Any]
 """One option of an axis as plain data: the resolved YAML."""
 
 
 ORIGINAL: Option = {"name": "original", "call": None}
-"""The method that does nothing: its model is the original."""
+"""The method without a call: its model is the original."""
 
 
 NOTHING: Option = {"name": "none", "call": None}
-"""The option of an axis on which nothing is done."""
+"""The option of an axis without effect."""
 
 
 class Written(str):
-    """Canonical JSON, as it goes into a digest."""
+    """Canonical JSON, as hashed by ``digest``."""
 
     __slots__ = ()
 
@@ -61,8 +62,8 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 of the canonical JSON of some plain values, of which some may be written already."""
-    texts = (part if type(part) is Written else _canonical(part) for part in parts)
+    """SHA-256 of the canonical JSON of plain values; a ``Written`` value is used as it is."""
+    texts = (value if type(value) is Written else _canonical(value) for value in parts)
     return hashlib.sha256(f"[{','.join(texts)}]".encode()).hexdigest()
 
 
@@ -70,25 +71,25 @@ _written: dict[tuple[int, bool], tuple[Option, Written]] = {}
 
 
 def written(option: Option, *, whole: bool = False) -> Written:
-    """The canonical JSON of the part of an option that can change bytes, or of all of it.
+    """The canonical JSON of the keyed entries of an option, or of all entries if ``whole``.
 
-    Each option is written out once, for a sweep has few, and many cells: an option is never
-    changed.
+    Each option is serialised once: a sweep has many cells and few options, and options are
+    immutable.
     """
     place = id(option), whole
     if place not in _written:
         if len(_written) >= WRITTEN_AT_ONCE:
             _written.clear()
-        told = option if whole else keyed(option)
-        _written[place] = option, Written(_canonical(told))  # held, so that nothing takes its place
+        keyed_option = option if whole else keyed(option)
+        _written[place] = option, Written(_canonical(keyed_option))  # keeps the id in use
     return _written[place][1]
 
 
 WRITTEN_AT_ONCE = 10_000
-"""Options whose text is kept: each shadow model and each request has its own."""
+"""Number of cached texts: each shadow model and each request has an option of its own."""
 
 
-# A sweep asks for these two once a cell, and most of the answers are the same.
+# A sweep computes these keys once per cell, and most results are the same.
 
 
 @lru_cache(maxsize=50_000)
@@ -109,7 +110,7 @@ def _short(*parts: Any) -> str:
 
 
 NO_CALL = _short("none")
-"""The key of no attack, and of no defense."""
+"""The key of the options without an attack or a defense."""
 
 
 def _of_call(option: Option, *more: Option) -> str:
@@ -117,10 +118,10 @@ def _of_call(option: Option, *more: Option) -> str:
 
 
 def keyed(option: Option) -> Option:
-    """The part of an option that can change bytes.
+    """The entries of an option that can change bytes.
 
-    A function of this package counts by the name of its file and its own, ``scrub.scrub``: the
-    folder that the file lies in changes no result. A user's function counts by its whole path.
+    A function of this package is identified by module and function name, ``scrub.scrub``, because
+    its folder does not change a result. A user's function is identified by its full path.
     """
     return {key: _without_folders(value) for key, value in option.items() if key not in NOT_KEYED}
 
@@ -135,16 +136,16 @@ def _without_folders(value: Any) -> Any:
 
 
 def identity(path: Any) -> Any:
-    """What a key says of the function at a dotted path: see `keyed`."""
+    """The identity of the function at a dotted path in keys; see `keyed`."""
     if not isinstance(path, str) or not path.startswith(f"{PACKAGE}."):
         return path
     return ".".join(path.rsplit(".", 2)[-2:])
 
 
 def findable(path: str) -> bool:
-    """Whether a dotted path names something in a module that there is.
+    """Whether a dotted path names something in an existing module.
 
-    Of a user's path the first name alone is looked for: to import the rest may take seconds.
+    For a user's path only the first name is checked: importing the rest may take seconds.
     """
     module, _, function = path.rpartition(".")
     if not all(map(str.isidentifier, [*module.split("."), function])):
@@ -153,17 +154,17 @@ def findable(path: str) -> bool:
     try:
         if top == PACKAGE:
             return find_spec(module) is not None
-        # A worker looks in the working folder too, a script does not.
+        # A worker also searches the working folder; a script does not.
         return bool(find_spec(top) or PathFinder.find_spec(top, [os.getcwd()]))
     except (ImportError, ValueError):
         return False
 
 
 def target(call: Option) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function that ``_target_`` names, and the arguments beside it.
+    """The function that ``_target_`` names, and its arguments.
 
     Raises:
-        ValueError: there is no such function.
+        ValueError: the function does not exist.
     """
     module, _, name = call["_target_"].rpartition(".")
     try:
@@ -178,15 +179,15 @@ class Cell:
     """One point of the grid, as plain data.
 
     Attributes:
-        seed: of the model: initial weights, batch orders, every draw of a method.
-        split: how training rows are split; fixed over a sweep of seeds.
-        precision: of training, as Lightning names it.
+        seed: seed of the model: initial weights, batch orders, all draws of a method.
+        split: settings of the split of training rows; fixed over a sweep of seeds.
+        precision: precision of training, in Lightning's notation.
         cuda_graphs: whether a GPU may replay training steps; like the device, in no key.
         shadow: options in which the attacker's own models differ, by axis: transfer.
         reference: the option that every method is compared with, ``method=retrain``.
-        overrides: settings that differ from their options' defaults, as a user would type them.
-        tuned: where its method's settings are from, ``name``, and what their search took,
-            ``seconds`` on the device ``measured_on``; None of settings that were published.
+        overrides: settings that differ from the defaults of their options, as typed by a user.
+        tuned: source of the method's tuned settings, ``name``, and duration of their search,
+            ``seconds`` (None for published settings) on the device ``measured_on``; or None.
         keep: ``all``, or ``predictions``: no weights of unlearned models; in no key.
     """
 
@@ -208,10 +209,10 @@ class Cell:
     tuned: Option | None = None
 
     protocol: ClassVar[str] = ""
-    """How the model was drawn for an attack; "" of a cell of the grid."""
+    """The protocol by which an attack draws the model; "" for a cell of the grid."""
 
     shares_preparation: ClassVar[bool] = False
-    """Whether cells of several forget sets share what a blind ``prepare`` step left."""
+    """Whether cells of several forget sets share the state of a blind ``prepare`` step."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -220,17 +221,17 @@ class Cell:
 
     @property
     def traits(self) -> Option:
-        """What the method says of itself, such as ``from_scratch`` or ``uses_val``."""
+        """Declared properties of the method, such as ``from_scratch`` or ``uses_val``."""
         return self.method.get("traits") or {}
 
     @property
     def model_seed(self) -> int:
-        """The seed its model is made with; ``second_retrain`` takes the one after its own."""
+        """The seed of the cell's model; ``second_retrain`` uses the cell's seed plus one."""
         return self._seed_under(self.method)
 
     @property
     def kind(self) -> Literal["original", "retrained", "unlearned"]:
-        """What the cell's model is."""
+        """The kind of the cell's model."""
         if self.is_original:
             return "original"
         return "retrained" if self.from_scratch else "unlearned"
@@ -242,21 +243,21 @@ class Cell:
 
     @property
     def is_original(self) -> bool:
-        """Whether the method does nothing, so that its model is the original."""
+        """Whether the cell has no method call, so that its model is the original."""
         return self.method["call"] is None
 
     @cached_property
     def original_key(self) -> str:
-        """Not over the forget set: one original serves every forget set."""
+        """Key of the original. It excludes the forget set: all forget sets share an original."""
         return self._original_key_under(self.method)
 
     @cached_property
     def model_key(self) -> str:
-        """Of the model the cell is about."""
+        """Key of the cell's model."""
         return self._model_key_under(self.method)
 
-    # Of a cell's own keys, and of those of the cell that it is compared with, which need not be
-    # made for that.
+    # These functions compute the keys of this cell and of its reference, without making a cell for
+    # the reference.
 
     def _seed_under(self, method: Option) -> int:
         return self.seed + int((method.get("traits") or {}).get("seed_offset", 0))
@@ -277,14 +278,14 @@ class Cell:
         return digest("predictions", OUTPUTS_VERSION, model, *self.key_parts())
 
     def key_parts(self) -> list[Any]:
-        """What stored outputs depend on beside the model."""
+        """The values, in addition to the model, that stored outputs depend on."""
         return [self.queries] if self.queries > 1 else []
 
     @property
     def prepared_key(self) -> str:
-        """Of what the method's ``prepare`` step leaves; the method's other settings have no say.
+        """Key of the state of the ``prepare`` step; the method's other settings are not in it.
 
-        Nor has the forget set, where the trait ``prepares_blind`` says that it is hidden.
+        The forget set is not in it either if the trait ``prepares_blind`` hides it.
         """
         forget = None if self.traits.get("prepares_blind") else written(self.forget)
         made = self.method["prepare"], self.method["version"]
@@ -292,43 +293,43 @@ class Cell:
 
     @cached_property
     def predictions_key(self) -> str:
-        """Of that model's outputs: on every row of the data set, or on those its split says.
+        """Key of the model's outputs, on all rows of the data set or on the rows of its split.
 
-        Of a request pair they include those of the model before the request, which has its own
-        seed. Of single deletions the changes of parameters are stored.
+        For a request pair they include the outputs of the model before the request, which has its
+        own seed. For single deletions the changes of parameters are stored.
         """
         return self._predictions_key_under(self.method)
 
     @cached_property
     def reference_key(self) -> str:
-        """Of the predictions of the model that this one is compared with."""
+        """Key of the predictions of the reference model."""
         return self._predictions_key_under(self.reference)
 
     @property
     def queries(self) -> int:
-        """Views of each row that a model is asked about: as it is, the others augmented."""
+        """Number of views of each row that a model predicts: the row itself, then augmented."""
         return int(self.attack.get("queries", 1)) if self.attack["call"] is None else 1
 
     @cached_property
     def utility_key(self) -> str:
-        """Of the rows that stand once per model: attack none, defense none."""
+        """Key of the utility rows, one set per model: attack none, defense none."""
         compared = self.predictions_key, self.reference_key
         names = {**self.names, "defense": "none", "attack": "none"}
-        # What ε is of.
+        # The settings that ε depends on.
         privacy = [_without_folders(self.train["privacy"])] if "privacy" in self.train else []
         about = self.seed, compared, written(self.forget), *privacy
         return digest("rows", ROWS_VERSION, names, *about, *self._searched)
 
     @property
     def _searched(self) -> list[Any]:
-        """What the search for its method's settings took, which rows tell; not where they lie."""
+        """Cost of the search for the method's settings, without the name of their folder."""
         return [] if self.tuned is None else [{**self.tuned, "name": None}]
 
-    # What rows are put together by in tables: content, whatever was typed for it.
+    # Keys by which tables group rows: they depend on content, not on how it was typed.
 
     @cached_property
     def setup_key(self) -> str:
-        """Of what its method shares with others that it can be held to, but for the seed."""
+        """Key of the settings that comparable methods share, without the seed."""
         options = map(written, (self.dataset, self.model, self.train, self.forget))
         split = written(self.split, whole=True)
         privacy = Written(_canonical(_without_folders(self.train.get("privacy"))))
@@ -336,23 +337,23 @@ class Cell:
 
     @cached_property
     def method_key(self) -> str:
-        """Of its method and the search for the settings."""
+        """Key of its method and of the search for the settings."""
         ahead = self.model_seed - self.seed
         return _short(written(self.method), ahead, *map(digest, self._searched))
 
     @cached_property
     def defense_key(self) -> str:
-        """Of its defense."""
+        """Key of its defense."""
         return _of_call(self.defense)
 
     @cached_property
     def attack_key(self) -> str:
-        """Of its attack, and of the data and the model that the attacker has."""
+        """Key of its attack, and of the attacker's data and model."""
         return _of_call(self.attack, *self.shadow.values())
 
     @cached_property
     def key(self) -> str:
-        """Of the rows of its attack; the utility rows' where there is none."""
+        """Key of the rows of its attack; that of the utility rows without an attack."""
         if self.attack["call"] is None:
             return self.utility_key
         attacked = map(written, (self.defense, self.attack, *self.shadow.values()))
@@ -360,44 +361,44 @@ class Cell:
 
     @property
     def trace_every(self) -> int | None:
-        """Epochs from one look at the model on its way to the next; None where nobody looks."""
+        """Epochs between two recordings of the model along its run; None without a trace."""
         every: int | None = self.train.get("trace_every")
         return every
 
     @property
     def checkpoint_minutes(self) -> float | None:
-        """From one writing down of where a long training is to the next; None never does."""
+        """Minutes between two checkpoints of a training; None writes none."""
         minutes: float | None = self.train.get("checkpoint_minutes")
         return minutes
 
     @property
     def trace_key(self) -> str | None:
-        """Of what the model said on its way, an artifact of its own; None where nobody looks."""
+        """Key of the trace of the model, a separate artifact; None without a trace."""
         every = self.trace_every
         return None if every is None else digest("trace", self.model_key, every)
 
     @property
     def trace_rows_key(self) -> str | None:
-        """Of the rows of that, which know the forget set; None where nobody looks."""
+        """Key of the rows of the trace, which depend on the forget set; None without a trace."""
         if self.trace_key is None:
             return None
         return digest("rows", "trace", ROWS_VERSION, self.utility_key, self.trace_key)
 
     @property
     def row_keys(self) -> set[str]:
-        """Of all the rows that it asks for."""
+        """Keys of all rows of the cell."""
         return {key for key in (self.key, self.utility_key, self.trace_rows_key) if key}
 
     def original(self) -> "Cell":
-        """The cell of the original this one's model starts from."""
+        """The cell of the original that this cell's model starts from."""
         return replace(self, method=ORIGINAL, seed=self.model_seed)
 
     @property
     def start(self) -> "Cell | None":
-        """The original that must be there before this cell's outputs can be, if one must.
+        """The cell of the original that must exist before this cell's outputs; None without one.
 
-        One that a user brings comes before retraining too, so that a file of another net is refused
-        before anything is trained.
+        An original from a user's file also precedes retraining, so that a file of another net is
+        refused before any training.
         """
         if self.is_original:
             return None
@@ -406,17 +407,16 @@ class Cell:
         return replace(self, method=ORIGINAL) if "path" in self.train else None
 
     def stored_models(self) -> list["Cell"]:
-        """The cells of the models that its outputs are made of and that are stored."""
+        """The cells of the stored models that its outputs are computed from."""
         return [self]
 
     @property
     def reference_classifier(self) -> "Cell | None":
-        """The original that measures an attack on the model itself; None for other attacks.
+        """The original that evaluates a white-box attack; None for other attacks.
 
-        An attack with the trait ``compared`` measures by the cell's own original and retraining.
-
-        Of the seed after the next, which is that of ``second_retrain``; trained here, where the
-        original under attack was brought.
+        An attack with the trait ``compared`` is evaluated with the cell's own original and
+        retrained model. The seed is the cell's plus two; plus one is that of ``second_retrain``.
+        The classifier is trained even if the original under attack comes from a file.
         """
         traits = self.attack.get("traits") or {}
         if not traits.get("white_box") or traits.get("compared"):
@@ -425,6 +425,6 @@ class Cell:
         return replace(self, method=ORIGINAL, train=trained, seed=self.seed + 2)
 
     def attackers(self) -> "Cell":
-        """This cell on the data and model that the attacker has for his own."""
+        """This cell with the attacker's own data and model."""
         axes: dict[str, Any] = dict(self.shadow)
         return replace(self, **axes, shadow={})

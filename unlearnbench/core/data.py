@@ -1,7 +1,7 @@
-"""The core types: what travels from stage to stage.
+"""The core types, passed from stage to stage.
 
-Axes: N rows of the whole set, n rows of a part, B rows of a batch, C channels or classes, H W
-image, P values of one row, F features, M models, Q queries of one row.
+Axes: N rows of a data set, n rows of a part, B rows of a batch, C channels or classes, H W image,
+P values of one row, F features, M models, Q queries of one row.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,11 +26,11 @@ Probe = Callable[[nn.Module, int], None]
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how arithmetic is done.
+    """Device and precision of computations.
 
     Attributes:
-        device: as torch names it.
-        precision: as Lightning names it.
+        device: device in torch's notation.
+        precision: precision in Lightning's notation.
         cuda_graphs: whether training steps may be captured and replayed; on a GPU only.
     """
 
@@ -46,11 +46,11 @@ class Compute:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory.
+    """A complete data set in memory.
 
-    A record's number is its row here, in the order of the user's own file, whatever part it is in:
-    which rows are for what is said by row numbers, and no split and no limit moves a row. A set
-    with a file for training and one for testing counts the training file's rows first.
+    The number of a record is its row in ``x``, in the order of the user's own file. Parts are lists
+    of row numbers, so no split and no limit moves a row. In a set with one file for training and
+    one for testing, the rows of the training file come first.
 
     Attributes:
         x: uint8 images (N, H, W, C), channels last, or standardised float32 features (N, F).
@@ -58,12 +58,12 @@ class Dataset:
         n_classes: number of classes; 0 for regression.
         kind: ``image`` or ``tabular``.
         train_rows: rows of the training (development) part, in the order in which draws count
-            them. A row may be in neither part: it is left out.
+            them. A row in neither part is unused.
         test_rows: rows of the test part.
         mean: per channel, in units of ``x``; images only.
         std: per channel, in units of ``x``; images only.
-        augment: what training does to a batch, or None.
-        dtype: of model inputs, and of what is computed from them.
+        augment: augmentation of training batches, or None.
+        dtype: type of model inputs, and of values computed from them.
     """
 
     x: Tensor
@@ -78,18 +78,18 @@ class Dataset:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        """Check what every later stage relies on.
+        """Check the properties that later stages require.
 
         Raises:
-            ValueError: a row is used twice or is none, or a tensor has the wrong shape or type.
+            ValueError: a row is used twice or does not exist, or a shape or type is wrong.
         """
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"data set: {len(self.x)} inputs but {n} labels")
         rows = self.rows.sort().values
         if len(rows) and (rows[0] < 0 or rows[-1] >= n or (rows[1:] == rows[:-1]).any()):
-            told = "must be in the training or in the test part, once, or left out"
-            raise ValueError(f"data set: each of rows 0..{n - 1} {told}")
+            message = "must be in the training or in the test part, once, or left out"
+            raise ValueError(f"data set: each of rows 0..{n - 1} {message}")
         if self.kind == "image" and (self.x.ndim != 4 or self.x.dtype != torch.uint8):
             raise ValueError("data set: images must be uint8 of shape (N, H, W, C)")
         if self.kind == "tabular" and (self.x.ndim != 2 or self.x.dtype != torch.float32):
@@ -104,7 +104,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input as a model sees it: (C, H, W) or (F,)."""
+        """Shape of one model input: (C, H, W) or (F,)."""
         if self.kind == "tabular":
             return tuple(self.x.shape[1:])
         _, height, width, channels = self.x.shape
@@ -112,10 +112,10 @@ class Dataset:
 
     @cached_property
     def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The distinct values of each row (N, P), and what normalises them.
+        """The distinct values of each row (N, P), and their shift and scale (P,).
 
-        Shift and scale are spread over the row: a broadcast over three channels is ten times
-        slower. A grey channel shown three times (stride 0) is normalised once.
+        Shift and scale are expanded to a row: a broadcast over three channels is ten times slower.
+        A grey channel repeated three times (stride 0) is normalised once.
         """
         x = self.x[..., :1] if self._repeated else self.x
         channels = x.shape[-1]
@@ -140,7 +140,7 @@ class Dataset:
         return x.expand(-1, -1, -1, channels).contiguous().permute(0, 3, 1, 2)
 
     def limited(self, limit: int) -> "Dataset":
-        """The set with its first training rows only, so many at most, and all test rows.
+        """The set with at most ``limit`` training rows, the first ones, and all test rows.
 
         Raises:
             ValueError: no training row is left.
@@ -150,7 +150,7 @@ class Dataset:
         return self.training_on(self.train_rows[:limit])
 
     def training_on(self, train_rows: Tensor) -> "Dataset":
-        """The set with these of its training rows (n,) only, and all test rows; none is moved."""
+        """The set with these training rows (n,) only, and all test rows; no row is moved."""
         return replace(self, train_rows=train_rows)
 
     def computed_in(self, dtype: torch.dtype) -> "Dataset":
@@ -165,7 +165,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows do what. Index tensors (n,) into the set; ``forget`` is part of ``train``."""
+    """Roles of rows: index tensors (n,) into the set; ``forget`` is a subset of ``train``."""
 
     train: Tensor
     val: Tensor
@@ -188,11 +188,11 @@ class Split:
 
     @property
     def retain(self) -> Tensor:
-        """Training rows that are kept, in the order of ``train``."""
+        """Training rows outside the forget set, in the order of ``train``."""
         return self.train[~torch.isin(self.train, self.forget)]
 
     def hide_forget(self) -> "Split":
-        """The split as the original's training sees it: the same rows, none of them marked."""
+        """The split for the training of the original: the same rows, without a forget set."""
         return replace(self, forget=self.forget[:0])
 
 
@@ -203,13 +203,13 @@ class Checkpoints(Protocol):
     """Whether the loop is to call ``keep`` after its step."""
 
     def begin(self, model: nn.Module, optimizer: Optimizer, **generators: Generator) -> Any:
-        """Restore what an interrupted training left, and return its place."""
+        """Restore the state of an interrupted training, and return its place."""
 
     def keep(self, place: Any, **drawn: Tensor) -> None:
-        """Write a checkpoint of the walk at a place."""
+        """Write a checkpoint of the training at a place."""
 
     def end(self, place: Any) -> None:
-        """End the walk at a place."""
+        """End the training at a place."""
 
 
 def no_probe(model: nn.Module, epoch: int) -> None:
@@ -218,12 +218,12 @@ def no_probe(model: nn.Module, epoch: int) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What accompanies a training on some batches. No hook changes its result.
+    """Hooks of a training on batches. No hook changes the result of the training.
 
     Attributes:
         probe: reads the model at the start of training and after each epoch.
-        around: given a batch's row numbers (B,), a context that is entered before the batch is
-            handed out and left when the next one is asked for.
+        around: for the row numbers of a batch (B,), a context that is entered before the batch is
+            yielded and exited when the next batch is requested.
         keeper: writes checkpoints of a training from scratch; None writes none.
     """
 
@@ -234,24 +234,25 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of a part of a data set, shuffled anew each time they are walked unless ``ordered``.
+    """Batches of a part of a data set, shuffled in each epoch unless ``ordered``.
 
-    It owns its generators, so walking one part never changes the order of another.
+    Each object has its own generators, so an epoch over one part does not change the order of
+    another part.
 
     Attributes:
         data: the data set, on the device.
-        rows: which rows (n,), on the device.
-        y: their labels (n,), which may differ from the data set's.
-        size: rows a batch; the last one may be smaller, or larger: fewer than a quarter of ``size``
-            left over are added to the batch before them.
-        order: draws the order of each walk.
+        rows: row numbers (n,), on the device.
+        y: labels (n,) of the rows, which may differ from the data set's.
+        size: rows per batch; the last batch may be smaller, or larger: a remainder of fewer than a
+            quarter of ``size`` rows is added to the batch before it.
+        order: draws the order of each epoch.
         noise: draws the augmentation.
-        compute: where and how the training loop computes on them.
+        compute: device and precision of the training loop.
         augmenting: whether batches are augmented as in the original's training.
         shuffled: whether the order is drawn; else it is that of ``rows``.
-        limit: batches a walk at most, or None for all.
-        absent: rows (k,) that are drawn among the others but not handed out, or None.
-        hooks: what accompanies a training on these batches.
+        limit: maximum number of batches per epoch, or None for all.
+        absent: rows (k,) that are drawn among the others but not yielded, or None.
+        hooks: hooks of a training on these batches.
     """
 
     data: Dataset
@@ -269,10 +270,10 @@ class Batches:
 
     @property
     def sizes(self) -> list[int]:
-        """Rows of each batch of a walk; their sum is n where there is no ``limit``.
+        """Rows of each batch of an epoch; their sum is n without a ``limit``.
 
-        Batch norm takes its statistics from the batch: those of a few rows are noise, and one row
-        has none. Trained with such a last batch, a net is wrecked (``tests/test_train.py``).
+        Batch norm computes its statistics from the batch: for a few rows they are noise, and for
+        one row undefined. Such a last batch destroys a net in training (``tests/test_train.py``).
         """
         full, rest = divmod(len(self.rows), self.size)
         sizes = [self.size] * full
@@ -286,15 +287,15 @@ class Batches:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Walk once over the rows: pairs (x, y)."""
+        """Iterate once over the rows: pairs (x, y)."""
         return self.epoch()
 
     def epoch(self, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same from the batch of this number on; no batch before it is read.
+        """Iterate over the rows from batch ``first`` on; earlier batches are not read.
 
         Args:
-            first: batches of this walk that are over. The order is drawn anew, the noise that they
-                took is not.
+            first: number of batches to skip. The order is drawn again; the noise of the skipped
+                batches is not.
         """
         n = len(self.rows)
         order = torch.randperm(n, generator=self.order) if self.shuffled else torch.arange(n)
@@ -307,17 +308,17 @@ class Batches:
                 x = augment(x, self.noise)
             if self.absent is not None:
                 here_B = ~torch.isin(rows_B, self.absent)
-                x, rows_B, chosen_B = (one[here_B] for one in (x, rows_B, chosen_B))
+                x, rows_B, chosen_B = (tensor[here_B] for tensor in (x, rows_B, chosen_B))
                 if not len(rows_B):
                     continue
             with self.hooks.around(rows_B):
                 yield x, self.y[chosen_B]
 
     def endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Walk for ever, in a new order each time round.
+        """Iterate without end, in a new order in each epoch.
 
         Raises:
-            ValueError: there is no row to walk over.
+            ValueError: there are no rows.
         """
         if not len(self.rows):
             raise ValueError("an empty part has no batches to walk over")
@@ -333,23 +334,23 @@ class Batches:
         return replace(self, augmenting=True)
 
     def ordered(self) -> "Batches":
-        """The same rows, walked in their own order."""
+        """The same rows, iterated in their own order."""
         return replace(self, shuffled=False)
 
     def lacking(self, rows: Tensor) -> "Batches":
-        """The same walks without these rows (k,): all that is drawn is as with them."""
+        """The same epochs without these rows (k,): all draws are as with them."""
         return replace(self, absent=rows.to(self.rows.device))
 
     def limited(self, batches: int) -> "Batches":
-        """The same rows, no walk longer than so many batches."""
+        """The same rows, with at most ``batches`` batches per epoch."""
         return replace(self, limit=batches)
 
     def watched(self, around: Callable[[Tensor], AbstractContextManager[Any]]) -> "Batches":
-        """The same rows, with a context around what is done with each batch."""
+        """The same rows, with a context around the processing of each batch."""
         return replace(self, hooks=replace(self.hooks, around=around))
 
     def chosen(self, places: Tensor) -> "Batches":
-        """Some of the rows, by their places (k,) among them; order and batch size stay."""
+        """Some of the rows, by their places (k,); order and batch size are unchanged."""
         places = places.to(self.rows.device)
         return replace(self, rows=self.rows[places], y=self.y[places])
 
@@ -358,6 +359,6 @@ class Batches:
         return replace(self, y=y.to(self.y.device))
 
     def joined(self, other: "Batches") -> "Batches":
-        """These rows and another part's as one; order and batch size are this part's."""
+        """These rows and those of another part; order and batch size are those of this part."""
         rows, y = torch.cat([self.rows, other.rows]), torch.cat([self.y, other.y])
         return replace(self, rows=rows, y=y)

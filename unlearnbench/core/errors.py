@@ -14,7 +14,7 @@ class Failed(RuntimeError):
 
 
 RAISED = Exception, SystemExit
-"""What code of an option may raise that is about the cell, and not about the process."""
+"""Exceptions of an option's code that belong to the cell and not to the process."""
 
 
 class ConfigError(ValueError):
@@ -22,10 +22,10 @@ class ConfigError(ValueError):
 
 
 def printable(text: str) -> str:
-    """Text without what a terminal or a file's reader would obey: each such sign by its number.
+    """Text with control characters replaced by their numbers.
 
-    Escape sequences, other control characters but the end of a line, signs that turn the direction
-    of writing, halves of pairs.
+    Replaced are escape sequences, control characters except the line end, direction marks, and
+    surrogates.
     """
     if text.isprintable():
         return text
@@ -37,7 +37,7 @@ def _is_obeyed(sign: str) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an error as one printable line; where there is none, what is known without it."""
+    """The text of an error as one printable line; without a text, its type and location."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 - an exception's own method may raise anything
@@ -46,10 +46,10 @@ def text_of(error: BaseException) -> str:
 
 
 def nothing_said(error: BaseException) -> str:
-    """What is known of an error without a text: its type, what that means, where it was raised."""
+    """Description of an error without a text: its type, its meaning, and its location."""
     said = "not enough memory" if isinstance(error, MemoryError) else "no reason was given"
-    told = f"{type(error).__name__}: {said}"
+    message = f"{type(error).__name__}: {said}"
     if not (frames := traceback.extract_tb(error.__traceback__)):
-        return told
+        return message
     last = frames[-1]
-    return f"{told} (in {Path(last.filename).name}, line {last.lineno}: {last.line})"
+    return f"{message} (in {Path(last.filename).name}, line {last.lineno}: {last.line})"

@@ -1,4 +1,4 @@
-"""What attacks on outputs get and give, in NumPy.
+"""Inputs and results of attacks on outputs, in NumPy.
 
 Axes: M models, Q queries of one row, N records, C classes.
 """
@@ -14,10 +14,10 @@ RETAIN, FORGET, VAL, TEST = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class Predictions:
-    """What M models say of N rows. All that an attack on outputs gets; NumPy, no weights.
+    """Outputs of M models for N rows: the complete input of an attack on outputs; no weights.
 
     Attributes:
-        logits_MQNC: float32 logits, Q augmented queries of each row (one unless asked).
+        logits_MQNC: float32 logits, for Q augmented queries of each row (one by default).
         y_N: labels.
         rows_N: row numbers in the data set.
         split_N: RETAIN, FORGET, VAL or TEST, the row's part in the cell's split.
@@ -25,12 +25,12 @@ class Predictions:
             FORGOTTEN (to be forgotten). An original was trained on the FORGOTTEN rows, a retrained
             model was not.
         kind_M: ``original``, ``retrained`` or ``unlearned``.
-        parent_M: index of the original an unlearned model came from; -1 if it is not among these.
-        audited_M: whether it is a model under attack; the others are there to compare with.
-        model_N: for an attack on two outputs, where M is 2: what a model said of a record before
-            and after a request. There are many models, with some requests each: the number of the
-            one that was asked about the record; ``status_MN`` is the record's part in the request.
-        request_N: the number of the request, among those of its model.
+        parent_M: index of the original of an unlearned model; -1 if it is not among the M models.
+        audited_M: whether the model is under attack; the other models are for comparison.
+        model_N: for an attack on two outputs only. There M is 2: outputs before and after a
+            request, from many models with several requests each. The number of the model that
+            predicts the record; ``status_MN`` is the part of the record in the request.
+        request_N: the number of the request among the requests of its model.
     """
 
     logits_MQNC: NDArray[np.float32]
@@ -47,15 +47,15 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Scores:
-    """What an attack found: figures, and one score for each record it attacked.
+    """Result of an attack: figures, and one score for each attacked record.
 
     Attributes:
-        metrics: name to (value, number of records it was computed on).
-        pool: for each record, which comparison it belongs to (``test`` or ``val``).
+        metrics: name → (value, number of records it was computed on).
+        pool: for each record, the comparison it belongs to (``test`` or ``val``).
         row: its row in the data set.
-        member: whether the attacker should call it a member.
+        member: whether the record is a member.
         score: the attack's score; higher means "member".
-        picture: what there is to see (H, W, 3), if there is anything.
+        picture: a picture of the result (H, W, 3), or None.
     """
 
     metrics: dict[str, tuple[float, int]]

@@ -1,6 +1,6 @@
-"""Pictures as arrays, and their files: grids of images. Knows Pillow.
+"""Pictures as arrays, and their files: grids of images. Imports Pillow.
 
-Axes: R rows of a grid, S images beside each other, C channels, H W image.
+Axes: R rows of a grid, S images per row, C channels, H W image.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from unlearnbench.core import atomic
 Picture = NDArray[np.uint8]
 
 TILE = 64
-"""Pixels of an image's longer side in a grid, at least."""
+"""Minimum number of pixels of the longer side of an image in a grid."""
 
 GAP, TEXT = 4, 13
 
 
 def grid(images_RSCHW: NDArray[np.floating], titles: Sequence[str]) -> Picture:
-    """Images in [0, 1] in rows, each magnified in whole pixels, under titles of the columns."""
+    """Images in [0, 1] in rows, magnified by an integer factor, under titles of the columns."""
     rows, columns, channels, height, width = images_RSCHW.shape
     each = max(1, TILE // max(height, width))
     across, down = width * each + GAP, height * each + GAP
@@ -40,7 +40,7 @@ def grid(images_RSCHW: NDArray[np.floating], titles: Sequence[str]) -> Picture:
 
 
 def save(path: Path, picture: Picture) -> Path:
-    """Write a PNG; whoever looks sees all of it or nothing."""
+    """Write a PNG atomically: readers see the complete file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.writing(path) as file:
         Image.fromarray(picture).save(file, format="PNG")

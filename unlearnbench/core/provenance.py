@@ -1,4 +1,4 @@
-"""The commit that the code is of."""
+"""The commit of the running code."""
 
 import subprocess
 from functools import lru_cache
@@ -7,15 +7,15 @@ from pathlib import Path
 from unlearnbench.core.resources import package_folder
 
 CODE = ("unlearnbench", "hydra_plugins", "conf")
-"""Folders of a checkout in which an untracked file is part of what runs."""
+"""Folders of a checkout in which an untracked file is part of the running code."""
 
 
 @lru_cache
 def commit() -> str | None:
-    """The commit this code was checked out at, or None for an installed package.
+    """The commit of the checkout, or None for an installed package.
 
-    It ends in ``-dirty`` where the code is not that of the commit: a tracked file is changed (but
-    for results, which running changes), or a file in the folders of ``CODE`` is not tracked.
+    It ends in ``-dirty`` if the code differs from the commit: a tracked file outside ``results``,
+    which runs change, is modified, or a file in the folders of ``CODE`` is not tracked.
     """
     here = package_folder().parent
     if not (here / ".git").exists():
@@ -27,7 +27,7 @@ def commit() -> str | None:
     return f"{name}-dirty" if changed or added else name
 
 
-def _git(here: Path, *words: str) -> str:
-    """What git says about a checkout, changing nothing there; nothing where it fails."""
-    asked = ["git", "--no-optional-locks", "-C", str(here), *words]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+def _git(here: Path, *arguments: str) -> str:
+    """Output of a read-only git command in a checkout; empty if the command fails."""
+    command = ["git", "--no-optional-locks", "-C", str(here), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,8 +1,8 @@
 """Randomness as an argument: every draw names its purpose.
 
-A generator is keyed by (seed, purpose) and by nothing else: adding a draw to a method changes no
-other draw, two methods that should coincide in a limit do, and results do not depend on how work
-is packed onto processes.
+A generator depends on (seed, purpose) only: adding a draw to a method changes no other draw, two
+methods that should coincide in a limit do coincide, and results do not depend on the distribution
+of work over processes.
 """
 
 import hashlib
@@ -13,19 +13,19 @@ import torch
 
 
 def number(seed: int, *names: str) -> int:
-    """A non-negative 63-bit seed made of ``seed`` and the names of what it is drawn for."""
+    """A non-negative 63-bit seed derived from ``seed`` and the names of its purpose."""
     digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, *names: str) -> torch.Generator:
-    """A CPU generator of its own; draws are moved to the device, so they do not depend on it."""
+    """A new CPU generator; draws are moved to the device, so they do not depend on it."""
     return torch.Generator().manual_seed(number(seed, *names))
 
 
 @contextmanager
 def seeded(seed: int, *names: str) -> Iterator[None]:
-    """Seed torch's global generators inside the block, and put them back after it.
+    """Seed torch's global generators inside the block, and restore them after it.
 
     For code that cannot take a generator: layer initialisers, dropout, drop-path.
     """

@@ -1,4 +1,4 @@
-"""What methods and white-box attacks get."""
+"""Inputs of methods and of white-box attacks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,22 +10,22 @@ from unlearnbench.core.data import Batches, Dataset, Loss, Probe, Split, no_prob
 
 @dataclass(frozen=True)
 class Task:
-    """All that a method may touch. There are no test rows in it: they cannot leak.
+    """All that a method may access. It holds no test rows, so they cannot leak.
 
     Attributes:
         retain: the rows to keep, not augmented.
         forget: the rows to forget, not augmented.
-        val: validation rows, for the methods whose paper uses them; they have a trait that says so.
-        train: retain and forget rows as the original's training saw them, neither marked:
-            ``fit(fresh(), train)`` is the original again, to the bit.
+        val: validation rows, for methods with the trait ``uses_val``, whose paper uses them.
+        train: retain and forget rows as in the training of the original, not marked:
+            ``fit(fresh(), train)`` reproduces the original exactly.
         n_classes: number of classes; 0 for regression.
         loss: the loss the original was trained with, ``loss(model, x, y)``.
         fit: the original's training, ``fit(model, batches)``.
         fresh: ``fresh()`` is an untrained net with this seed's initial weights,
             ``fresh("teacher")`` another draw of them.
-        generator: ``generator("labels")`` draws for the purpose it names.
-        note: ``note("acted_on", 0.005)`` puts a figure of the method's own in the cell's rows.
-        prepared: what the method's ``prepare`` step left.
+        generator: ``generator("labels")`` is a generator for the named purpose.
+        note: ``note("acted_on", 0.005)`` adds a figure of the method to the cell's rows.
+        prepared: the state returned by the method's ``prepare`` step.
         probe: reads the model at the end of each epoch of a method that has epochs of its own;
             ``descend`` calls the harness's probe. The method's result does not depend on it.
     """
@@ -46,7 +46,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model and how it came to be: weights, seconds inside the clock, peak memory in bytes."""
+    """A stored model and its cost: weights, measured seconds, peak memory in bytes."""
 
     key: str
     state: dict[str, Tensor]
@@ -56,14 +56,14 @@ class Artifact:
 
 @dataclass(frozen=True)
 class WhiteBox:
-    """What an attack gets that holds the model itself, and not its outputs alone.
+    """The inputs of a white-box attack, which has access to the model itself.
 
     Attributes:
         model: the net under attack, in eval mode, on the data's device.
-        judge: an original of another seed, in eval mode: it knows all classes, and what the attack
-            finds was not made to please it. To measure by, not for the attacker.
+        reference_classifier: an original of another seed, in eval mode. It is trained on all
+            classes and is independent of the attack. For evaluation only, not for the attacker.
         data: the data set, on the device.
-        split: which of its rows do what.
+        split: the split of its rows.
     """
 
     model: nn.Module
@@ -74,13 +74,13 @@ class WhiteBox:
 
 @dataclass(frozen=True)
 class Compared:
-    """What an attack gets that holds the model beside those it is to be like and unlike.
+    """The inputs of an attack that compares a model with the retrained and the original model.
 
     Attributes:
         model: the net under attack, in eval mode, on the data's device.
-        retrained: the same seed's, trained without the forget rows.
-        original: the same seed's, trained with them.
-        task: rows to retain and to forget, the loss, fresh nets, as a method gets them.
+        retrained: the net of the same seed, trained without the forget rows.
+        original: the net of the same seed, trained with the forget rows.
+        task: rows to retain and to forget, the loss, fresh nets, as for a method.
     """
 
     model: nn.Module

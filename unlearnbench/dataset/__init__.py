@@ -1,1 +1,1 @@
-"""Data sets: a loader is a function that gives a whole set in memory."""
+"""Data sets: a loader is a function that returns a complete set in memory."""

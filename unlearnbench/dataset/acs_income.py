@@ -15,7 +15,7 @@ NUMBERS = ("AGEP", "WKHP")
 CATEGORIES = ("COW", "SCHL", "MAR", "OCCP", "POBP", "RELP", "SEX", "RAC1P")
 COLUMNS = (*NUMBERS, *CATEGORIES, "PINCP", "PWGTP")
 
-# What the column of relationships is called from 2019 on.
+# The name of the column of relationships from 2019 on.
 RENAMED = {"RELSHIPP": "RELP"}
 
 # FIPS codes, by which the Census Bureau numbers the states.
@@ -34,25 +34,25 @@ FIPS = {
 def acs_income(*, states: Sequence[str], year: int, encoding: str, path: str) -> Dataset:
     """ACSIncome of folktables (Ding et al. 2021): 10 features, class 1 earns more than 50,000.
 
-    The Census Bureau's person records (PUMS), unpacked, as folktables leaves them in
-    ``<year>/1-Year``: ``psam_p06.csv`` is California's, ``ss16pca.csv`` before 2017. Persons over
-    16 who worked, with an income over 100 dollars and a weight of one or more; weights have no
-    further meaning. A fifth of them is held out for testing. Their numbers count those that are
-    left, in the order of the files.
+    The Census Bureau's person records (PUMS), unpacked, as stored by folktables in
+    ``<year>/1-Year``: ``psam_p06.csv`` for California, ``ss16pca.csv`` before 2017. Persons over 16
+    with working hours, an income over 100 dollars and a weight of one or more; weights have no
+    further meaning. A fifth of them is held out for testing. Record numbers count the selected
+    persons, in the order of the files.
     Features: first age and weekly hours, standardised, then the eight categories, whose values are
-    those of the training part in the order of their codes; a blank is a value of its own, the last.
+    those of the training part in the order of their codes; a blank is a separate value, the last.
 
     Args:
-        states: two letters each; their persons follow one another.
-        year: of the survey; the files' names depend on it. From 2019 on ``RELP`` is ``RELSHIPP``.
-        encoding: categories become ``onehot`` columns of 0 and 1 (a value that only test rows have
-            is 0 in all of them), about 800 of them, or 0.6 GB, for California; or one column each,
-            the ``label``'s number standardised (-1 before that for such a value).
+        states: two letters each; the persons of the states are concatenated.
+        year: year of the survey; file names depend on it. From 2019 on ``RELP`` is ``RELSHIPP``.
+        encoding: ``onehot``: categories become columns of 0 and 1, about 800 or 0.6 GB for
+            California; a value of test rows only is 0 in all of them. ``label``: one column per
+            category, the standardised number of the value (-1 before that for such a value).
         path: the folder of the files.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is no such table, nobody is left, or an argument is none of the above.
+        ValueError: a file is not valid, no person remains, or an argument is none of the above.
     """
     if encoding not in ("onehot", "label"):
         raise ValueError(f"dataset.call.encoding={encoding}: must be onehot or label")
@@ -64,7 +64,7 @@ def acs_income(*, states: Sequence[str], year: int, encoding: str, path: str) ->
         raise files.missing("acs_income", folder, absent, why)
     persons = pd.concat([_read(folder / name) for name in names])
     parts = holdout.parts(len(persons))
-    if not all(len(part) for part in parts):
+    if not all(len(subset) for subset in parts):
         raise ValueError(f"dataset=acs_income: {len(persons)} persons are left of {names}")
     numbers = persons[list(NUMBERS)].to_numpy(np.float64)
     coded = [_codes(persons[name].to_numpy(np.float64), parts[0]) for name in CATEGORIES]
@@ -86,7 +86,7 @@ def _name(state: str, year: int) -> str:
 def _read(file: Path) -> pd.DataFrame:
     wanted = {*COLUMNS, *RENAMED}
     try:
-        # All are whole numbers, but only floats can be blank.
+        # All values are integers, but only floats can be blank.
         persons = pd.read_csv(file, usecols=lambda name: name in wanted, dtype=np.float64)
     except ValueError as error:
         raise ValueError(
@@ -96,17 +96,17 @@ def _read(file: Path) -> pd.DataFrame:
         persons = persons.rename(columns=RENAMED)
     if absent := [name for name in COLUMNS if name not in persons]:
         raise ValueError(f"dataset=acs_income: {file} lacks the columns {', '.join(absent)}")
-    # A blank is in no range.
+    # Comparisons with a blank are false.
     working = (persons["AGEP"] > 16) & (persons["WKHP"] > 0)
     return persons[working & (persons["PINCP"] > 100) & (persons["PWGTP"] >= 1)]
 
 
 def _codes(values: NDArray[np.float64], train_rows: Rows) -> tuple[NDArray[np.int64], int]:
-    """The number of each value among those of the training part, or -1; and how many there are."""
-    values = np.where(np.isnan(values), np.inf, values)  # which, unlike nan, equals itself
-    known = np.unique(values[train_rows])
-    places = np.searchsorted(known, values).clip(max=len(known) - 1)
-    return np.where(known[places] == values, places, -1), len(known)
+    """The number of each value among the values of the training part, or -1; and their count."""
+    values = np.where(np.isnan(values), np.inf, values)  # unlike nan, inf equals itself
+    categories = np.unique(values[train_rows])
+    places = np.searchsorted(categories, values).clip(max=len(categories) - 1)
+    return np.where(categories[places] == values, places, -1), len(categories)
 
 
 def _onehot(

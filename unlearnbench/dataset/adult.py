@@ -49,11 +49,11 @@ def adult(*, missing: str, encoding: str, root: str, fingerprint: Mapping[str, s
     those of the training part in alphabetical order.
 
     Args:
-        missing: a ``?`` is a ``category`` of its own, or ``drop`` leaves such persons out
-            (30,162 + 15,060 remain, with their numbers).
-        encoding: categories become ``onehot`` columns of 0 and 1 (a value that only test rows have
-            is 0 in all of them), or one column each, the ``label``'s number standardised (-1 before
-            that for such a value).
+        missing: ``category``: a ``?`` is a separate category. ``drop``: persons with a ``?`` are
+            excluded (30,162 + 15,060 remain, with unchanged numbers).
+        encoding: ``onehot``: categories become columns of 0 and 1; a value of test rows only is 0
+            in all of them. ``label``: one column per category, the standardised number of the value
+            (-1 before that for such a value).
         root: folder of downloaded sets.
         fingerprint: MD5 of each file, unpacked.
 
@@ -70,8 +70,8 @@ def adult(*, missing: str, encoding: str, root: str, fingerprint: Mapping[str, s
     persons = pd.concat([train, test], ignore_index=True)
     parts = holdout.official(len(train), len(persons))
     if missing == "drop":
-        whole = ~(persons == "?").any(axis=1).to_numpy()
-        parts = parts[0][whole[parts[0]]], parts[1][whole[parts[1]]]
+        is_complete_N = ~(persons == "?").any(axis=1).to_numpy()
+        parts = parts[0][is_complete_N[parts[0]]], parts[1][is_complete_N[parts[1]]]
     numbers = persons[list(NUMBERS)].to_numpy(np.float64)
     columns = [_encode(persons[name], parts[0], encoding) for name in CATEGORIES]
     if encoding == "label":
@@ -85,7 +85,7 @@ def adult(*, missing: str, encoding: str, root: str, fingerprint: Mapping[str, s
 def _read(folder: Path, name: str, md5: str) -> pd.DataFrame:
     neither = files.missing("adult", folder, FILES, "UCI's files, packed (.gz) or not")
     data = files.unpacked("adult", folder, name, md5, neither)
-    # The test file opens with a remark, "|1x3 Cross validator".
+    # The test file begins with a comment, "|1x3 Cross validator".
     return pd.read_csv(
         BytesIO(data), names=COLUMNS, comment="|", skipinitialspace=True, na_filter=False
     )
@@ -93,8 +93,8 @@ def _read(folder: Path, name: str, md5: str) -> pd.DataFrame:
 
 def _encode(values: "pd.Series[str]", train_rows: Rows, encoding: str) -> NDArray[np.float64]:
     names = values.to_numpy(str)
-    known = np.unique(names[train_rows])
-    equal: NDArray[np.bool_] = names[:, None] == known
+    categories = np.unique(names[train_rows])
+    equal: NDArray[np.bool_] = names[:, None] == categories
     if encoding == "onehot":
         return equal.astype(np.float64)
     return np.where(equal.any(1), equal.argmax(1), -1.0)[:, None]

@@ -1,7 +1,7 @@
-"""What training does to a batch of images: batched, on the batch's device, in channels-last memory.
+"""Augmentations of image batches in training, on the device of the batch, in channels-last memory.
 
-Axes: B images, C channels, H W image, h w window of it. Draws come from a generator on the CPU, so
-they do not depend on the device.
+Axes: B images, C channels, H W image, h w window of it. Draws are made by a generator on the CPU,
+so they do not depend on the device.
 """
 
 from functools import partial
@@ -15,14 +15,14 @@ PADDING = 4
 
 
 def named(name: str, black: tuple[float, ...]) -> Augment | None:
-    """The augmentation an option calls ``none``, ``flip`` or ``crop_flip``.
+    """The augmentation with the name ``none``, ``flip`` or ``crop_flip``.
 
     Args:
-        name: what ``dataset.call.augment`` says.
-        black: what a black pixel becomes by normalisation, per channel.
+        name: the value of ``dataset.call.augment``.
+        black: the normalised value of a black pixel, per channel.
 
     Raises:
-        ValueError: there is no augmentation of this name.
+        ValueError: no augmentation has this name.
     """
     if name == "none":
         return None
@@ -44,23 +44,23 @@ def flip(x: Tensor, generator: Generator) -> Tensor:
 
 
 def crop_flip(x: Tensor, generator: Generator, *, padding: int, black: tuple[float, ...]) -> Tensor:
-    """Pad with black, cut out a window of the old size at random, mirror it with probability ½.
+    """Pad with black, crop a random window of the original size, mirror it with probability ½.
 
-    torchvision pads before it normalises, so the padding is what a black pixel becomes, not 0.
-    One gather of pixels does the crop and the mirroring: five times faster than a loop over the
+    torchvision pads before it normalises, so the padding is a normalised black pixel, not 0.
+    One gather of pixels crops and mirrors: five times faster than a loop over the
     images (1.3 ms and 6 ms for 256 of CIFAR-10, one CPU thread).
 
     Args:
         x: normalised images (B, C, H, W).
         generator: draws offsets and mirroring.
-        padding: black pixels on each side.
-        black: what a black pixel becomes by normalisation, per channel.
+        padding: number of black pixels on each side.
+        black: the normalised value of a black pixel, per channel.
     """
     n, channels, height, width = x.shape
     top_B, left_B = torch.randint(0, 2 * padding + 1, (2, n), generator=generator).to(x.device)
     mirrored_B = _mirrored(n, generator).to(x.device)
 
-    # Whole images of padding: a broadcast over the three channels alone is twice as slow.
+    # Complete images of padding: a broadcast over the three channels alone is twice as slow.
     tall, wide = height + 2 * padding, width + 2 * padding
     padded = x.new_tensor(black).repeat(tall * wide).expand(n, -1)
     padded = padded.clone(memory_format=torch.contiguous_format).view(n, tall, wide, channels)

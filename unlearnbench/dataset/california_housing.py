@@ -1,4 +1,4 @@
-"""California housing: what a house was worth in each block group of the 1990 census."""
+"""California housing: median house values of the block groups of the 1990 census."""
 
 from io import BytesIO
 from pathlib import Path
@@ -30,15 +30,15 @@ def california_housing(
     """California housing (Pace & Barry 1997): 20,640 block groups, 8 numbers, regression.
 
     ``housing.csv`` of Géron's "Hands-On Machine Learning" (handson-ml, ``datasets/housing``),
-    packed (``.gz``) or not, in ``<root>/california_housing``. Its numbers are StatLib's
-    ``cal_housing.data``, but for 207 emptied ``total_bedrooms``; it is read rather than that file
-    for its names, its ``ocean_proximity``, and because its bytes are published as they are.
+    packed (``.gz``) or not, in ``<root>/california_housing``. Its numbers are those of StatLib's
+    ``cal_housing.data``, except for 207 emptied ``total_bedrooms``; unlike that file it has column
+    names and ``ocean_proximity``, and its bytes are published unchanged.
     Target: the median house value, standardised; it is capped at 500,001 dollars. A fifth of the
     rows is held out for testing.
 
     Args:
-        missing: an empty ``total_bedrooms`` becomes the ``median`` of the training rows, or
-            ``drop`` leaves such rows out before the split (20,433 remain, with their numbers).
+        missing: ``median``: an empty ``total_bedrooms`` becomes the median of the training rows.
+            ``drop``: such rows are excluded before the split (20,433 remain, numbers unchanged).
         ocean_proximity: ``onehot`` for five columns of 0 and 1, after the numbers and in
             alphabetical order, or ``none``.
         root: folder of downloaded sets.
@@ -55,8 +55,8 @@ def california_housing(
     blocks = _read(Path(root).expanduser() / "california_housing", fingerprint)
     numbers = blocks[list(NUMBERS)].to_numpy(np.float64)
     empty = np.isnan(numbers).any(axis=1)
-    kept = np.flatnonzero(~empty) if missing == "drop" else np.arange(len(blocks))
-    train_rows, test_rows = (kept[places] for places in holdout.parts(len(kept)))
+    retained_rows = np.flatnonzero(~empty) if missing == "drop" else np.arange(len(blocks))
+    train_rows, test_rows = (retained_rows[places] for places in holdout.parts(len(retained_rows)))
     median = np.nanmedian(numbers[train_rows], axis=0)
     x = tabular.standardise(np.where(np.isnan(numbers), median, numbers), train_rows)
     if ocean_proximity == "onehot":

@@ -25,9 +25,8 @@ def cifar(
 ) -> Dataset:
     """50,000 + 10,000 colour images of 32×32 pixels (Krizhevsky 2009).
 
-    In torchvision's layout, ``<root>/cifar-10-batches-py`` and ``<root>/cifar-100-python``; fetched
-    if missing. These pickles are the only ones that are ever loaded: torchvision compares each
-    with its MD5 first.
+    In torchvision's layout, ``<root>/cifar-10-batches-py`` and ``<root>/cifar-100-python``;
+    downloaded if missing. No other pickles are loaded; torchvision compares the MD5 of each first.
 
     Args:
         name: ``cifar10`` or ``cifar100``.
@@ -38,9 +37,9 @@ def cifar(
         fingerprint: MD5 of the official archive.
 
     Raises:
-        FileNotFoundError: files are missing or broken and could not be fetched.
-        ValueError: torchvision reads another archive than the fingerprint's, or there is no such
-            set.
+        FileNotFoundError: files are missing or broken and the download failed.
+        ValueError: the fingerprint differs from the archive of torchvision, or the name is
+            unknown.
     """
     if name not in SETS:
         raise ValueError(f"dataset.call.name={name}: must be one of {', '.join(SETS)}")
@@ -71,7 +70,7 @@ def _obtain(name: str, root: Path) -> tuple[Any, Any]:
 
     try:
         return read()
-    except RuntimeError:  # torchvision's word for files that are missing or broken
+    except RuntimeError:  # torchvision's error for files that are missing or broken
         why = files.attempt(fetch)
     if why:
         raise files.missing(name, root, [f"{source.filename} (or unpacked)"], why)

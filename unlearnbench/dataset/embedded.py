@@ -1,4 +1,4 @@
-"""The small sets that come with scikit-learn: no file, no download."""
+"""The small sets of scikit-learn, without files or downloads."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, image, tabular
 
-# Diabetes in its own units: what scikit-learn's scaling gives depends on the test rows too.
+# Diabetes in its own units: the scaling of scikit-learn depends on the test rows too.
 TABLES = {
     "breast_cancer": lambda: (*load_breast_cancer(return_X_y=True), 2),
     "wine": lambda: (*load_wine(return_X_y=True), 3),
@@ -32,7 +32,7 @@ def digits(
     """1,797 handwritten digits of 8×8 grey pixels from 0 to 16 (UCI, Alpaydin & Kaynak 1998).
 
     Args:
-        mean: of the pixels, in their own units.
+        mean: mean of the pixels, in their own units.
         std: likewise.
         augment: ``none``, ``flip`` or ``crop_flip``.
         fingerprint: SHA-256 of images and labels as little-endian float64.
@@ -64,7 +64,7 @@ def table(*, name: str, fingerprint: str) -> Dataset:
         fingerprint: SHA-256 of features and labels as little-endian float64.
 
     Raises:
-        ValueError: scikit-learn's copy has another fingerprint, or there is no such table.
+        ValueError: scikit-learn's copy has another fingerprint, or the name is unknown.
     """
     if name not in TABLES:
         raise ValueError(f"dataset.call.name={name}: must be one of {', '.join(TABLES)}")

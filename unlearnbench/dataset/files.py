@@ -1,4 +1,4 @@
-"""Downloaded files: where they lie, whether they are the official ones, who may fetch them."""
+"""Downloaded files: their location, their checksums, and locked downloads."""
 
 import gzip
 import hashlib
@@ -11,51 +11,51 @@ from tarfile import TarError
 from filelock import FileLock
 
 DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, HTTPException, TarError)
-"""What torchvision's downloads fail with: no network, no right to write, a broken archive."""
+"""Exceptions of torchvision's downloads: no network, no write permission, a broken archive."""
 
 
 def md5(data: bytes) -> str:
-    """MD5 in hexadecimal, as publishers of data sets state it."""
+    """MD5 in hexadecimal, as stated by publishers of data sets."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def check(option: str, what: object, found: str, expected: str) -> None:
-    """Refuse data that are not the ones the option's fingerprint was taken of.
+def check(option: str, source: object, checksum: str, expected: str) -> None:
+    """Refuse data whose checksum differs from the option's fingerprint.
 
     Raises:
         ValueError: the checksums differ.
     """
-    if found != expected:
+    if checksum != expected:
         raise ValueError(
-            f"dataset={option}: {what} has checksum {found} instead of {expected}: "
+            f"dataset={option}: {source} has checksum {checksum} instead of {expected}: "
             "put the official data there, or bring your own with dataset=npz"
         )
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks and not at length."""
+    """The text of an error in one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:199] + "…"
 
 
 def missing(option: str, folder: Path, names: Iterable[str], why: str = "") -> FileNotFoundError:
-    """The error that says which files to put where."""
+    """The error that names the missing files and their folder."""
     reason = f" ({why})" if why else ""
     return FileNotFoundError(f"dataset={option}: put {', '.join(names)} into {folder}{reason}")
 
 
 def unpacked(option: str, folder: Path, name: str, md5_of: str, error: Exception) -> bytes:
-    """What is in a file as distributed, plain or packed (``.gz``), if it is the official one.
+    """The content of an official file, plain or packed (``.gz``).
 
     Args:
         option: the data set, for messages.
-        folder: where the file lies.
-        name: without ``.gz``.
-        md5_of: its MD5, unpacked.
-        error: raised where there is neither.
+        folder: the folder of the file.
+        name: file name without ``.gz``.
+        md5_of: MD5 of the unpacked file.
+        error: raised if neither file exists.
 
     Raises:
-        ValueError: it is another file.
+        ValueError: the checksum differs.
     """
     file, packed = folder / name, folder / f"{name}.gz"
     if file.exists():
@@ -70,14 +70,14 @@ def unpacked(option: str, folder: Path, name: str, md5_of: str, error: Exception
 
 @contextmanager
 def downloading(root: Path) -> Iterator[None]:
-    """One process at a time writes into ``root``: the workers of a sweep all start at once."""
+    """Lock ``root`` for one writing process: the workers of a sweep start at the same time."""
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".download.lock"):
         yield
 
 
 def attempt(download: Callable[[], object]) -> str:
-    """Run a download; the reason why it failed, or nothing."""
+    """Run a download; returns the reason of a failure, or an empty string."""
     try:
         download()
     except DOWNLOAD_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Which rows of a set are for training and which for testing; the rows stay in their own order."""
+"""Training and test parts of a set, as row numbers; the rows themselves are not reordered."""
 
 import numpy as np
 from numpy.typing import NDArray

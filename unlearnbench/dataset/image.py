@@ -35,8 +35,8 @@ def dataset(
         unit: the pixel value that counts as 1 in ``mean`` and ``std``.
 
     Raises:
-        ValueError: ``mean`` or ``std`` has the wrong length or ``std`` is not positive, or there
-            is no such augmentation.
+        ValueError: ``mean`` or ``std`` has the wrong length, ``std`` is not positive, or the
+            augmentation is unknown.
     """
     channels = x.shape[-1]
     for name, values in (("mean", mean), ("std", std)):
@@ -49,7 +49,7 @@ def dataset(
         raise ValueError(f"dataset.call.mean={list(mean)}: must be finite")
     mean_C = unit * torch.tensor(list(mean), dtype=torch.float32).expand(channels)
     std_C = unit * torch.tensor(list(std), dtype=torch.float32).expand(channels)
-    # As Dataset.inputs normalises a 0, to the last bit.
+    # Bit for bit the value that Dataset.inputs computes for 0.
     black = tuple((-mean_C * (1 / std_C)).tolist())
     train_rows, test_rows = parts
     return Dataset(

@@ -1,4 +1,4 @@
-"""MNIST and the sets that come in its file format (IDX)."""
+"""MNIST and the sets in its file format (IDX)."""
 
 import gzip
 import os
@@ -16,8 +16,8 @@ from unlearnbench.core.data import Dataset
 from unlearnbench.dataset import files, holdout, image
 
 FILES = tuple(
-    f"{part}-{content}-ubyte.gz"
-    for part in ("train", "t10k")
+    f"{prefix}-{content}-ubyte.gz"
+    for prefix in ("train", "t10k")
     for content in ("images-idx3", "labels-idx1")
 )
 
@@ -40,24 +40,24 @@ def mnist(
     root: str,
     fingerprint: Mapping[str, str],
 ) -> Dataset:
-    """MNIST, Fashion-MNIST, or a subset of it: 28×28 grey images of 10 classes, made larger.
+    """MNIST, Fashion-MNIST, or a subset of it: 28×28 grey images of 10 classes, resized.
 
-    Packed files in torchvision's layout, ``<root>/<set>/raw/*.gz``, fetched if they are missing.
+    Packed files in torchvision's layout, ``<root>/<set>/raw/*.gz``, downloaded if missing.
     Preprocessing is that of Deep Unlearn (arXiv 2410.01276).
 
     Args:
         name: ``mnist``, ``fashion_mnist`` or ``fashion_mnist_10k``.
         size: height and width to resize to.
-        channels: how often the grey channel is repeated; it is stored once.
-        mean: of pixels in [0, 1].
+        channels: number of repetitions of the grey channel, which is stored once.
+        mean: mean of pixels in [0, 1].
         std: likewise.
         augment: ``none``, ``flip`` or ``crop_flip``.
         root: folder of downloaded sets.
         fingerprint: MD5 of each packed file.
 
     Raises:
-        FileNotFoundError: files are missing and could not be fetched.
-        ValueError: a file is not the one of the fingerprint, or there is no such set.
+        FileNotFoundError: files are missing and the download failed.
+        ValueError: the checksum of a file differs from the fingerprint, or the name is unknown.
     """
     if name not in SETS:
         raise ValueError(f"dataset.call.name={name}: must be one of {', '.join(SETS)}")
@@ -88,7 +88,7 @@ def _obtain(name: str, root: Path, folder: Path) -> None:
         return [file for file in FILES if not (folder / file).exists()]
 
     def fetch() -> None:
-        # Into a folder of its own, then renamed: nobody ever sees half a file.
+        # Into a temporary folder, then renamed: a file in its place is always complete.
         with files.downloading(root), TemporaryDirectory(dir=root) as fresh:
             if not absent():
                 return
@@ -111,10 +111,10 @@ def _parse(data: bytes) -> torch.Tensor:
 
 
 def _resize(x: torch.Tensor, size: int) -> torch.Tensor:
-    """From (N, h, w) to (N, size, size, 1): bit for bit what Pillow's bilinear resize gives.
+    """From (N, h, w) to (N, size, size, 1), like the bilinear resize of Pillow.
 
-    On 8-bit integers, antialiased: 28 to 32 differs nowhere, other sizes by one grey level in one
-    pixel of a hundred (28 to 20); floats, rounded, would differ in four of a hundred.
+    On 8-bit integers, antialiased: 28 to 32 is identical, other sizes differ by one grey level in
+    one pixel of a hundred (28 to 20); rounded floats would differ in four of a hundred.
     """
     larger = F.interpolate(x[:, None], size=(size, size), mode="bilinear", antialias=True)
     return larger.permute(0, 2, 3, 1)

@@ -18,17 +18,17 @@ def mnist_scarce(
     root: str,
     fingerprint: Mapping[str, str],
 ) -> Dataset:
-    """MNIST whose training part holds so many images of one class at most; the test part is whole.
+    """MNIST with at most ``rows`` training images of one class; the test part is complete.
 
-    Images keep the numbers that they have in MNIST.
+    Images have the same numbers as in MNIST.
 
     Graves, Nagisetty & Ganesh, "Amnesiac Machine Learning" (AAAI 2021) forget the threes of MNIST;
-    their code trains the model that Amnesiac is tried on with the first 100 of them.
+    their code trains the model for Amnesiac with the first 100 of them.
 
     Args:
         scarce: the class.
-        rows: of it, the first ones, 1 or more.
-        size: and what follows, as of ``mnist``.
+        rows: number of its images, the first ones; 1 or more.
+        size: this and the following arguments: see ``mnist``.
         channels: likewise.
         mean: likewise.
         std: likewise.
@@ -37,14 +37,14 @@ def mnist_scarce(
         fingerprint: likewise.
 
     Raises:
-        FileNotFoundError: files are missing and could not be fetched.
-        ValueError: a file is not the one of the fingerprint, there is no such class, or no row of
-            it is left.
+        FileNotFoundError: files are missing and the download failed.
+        ValueError: the checksum of a file differs from the fingerprint, the class does not exist,
+            or ``rows`` is below 1.
     """
     if scarce not in range(10) or rows < 1:
-        told = f"dataset.call.scarce={scarce} dataset.call.rows={rows}"
-        raise ValueError(f"{told}: must be a class, 0 to 9, and 1 or more")
-    whole = mnist(
+        message = f"dataset.call.scarce={scarce} dataset.call.rows={rows}"
+        raise ValueError(f"{message}: must be a class, 0 to 9, and 1 or more")
+    complete = mnist(
         name="mnist",
         size=size,
         channels=channels,
@@ -54,6 +54,6 @@ def mnist_scarce(
         root=root,
         fingerprint=fingerprint,
     )
-    of_it = whole.y[whole.train_rows] == scarce
-    kept = whole.train_rows[~of_it | (of_it.cumsum(0) <= rows)]
-    return whole.training_on(kept)
+    is_scarce_n = complete.y[complete.train_rows] == scarce
+    retained_rows = complete.train_rows[~is_scarce_n | (is_scarce_n.cumsum(0) <= rows)]
+    return complete.training_on(retained_rows)

@@ -25,23 +25,23 @@ def npz(
     augment: str,
     path: str,
 ) -> Dataset:
-    """A NumPy archive with ``x_train``, ``y_train`` and, if there are any, ``x_test``, ``y_test``.
+    """A NumPy archive with ``x_train``, ``y_train`` and optionally ``x_test``, ``y_test``.
 
     ``x``: uint8 images (N, H, W) or (N, H, W, C), or numbers (N, F), which are standardised.
-    ``y``: whole numbers 0..C-1 for classes, or floats for regression, which are standardised.
-    All is fitted on the training part alone. Without a test part a fifth is held out.
+    ``y``: integers 0..C-1 for classes, or floats for regression, which are standardised.
+    Statistics are computed on the training part alone. Without a test part a fifth is held out.
 
     Args:
-        task: null for what the type of ``y`` says, or ``classes`` or ``regression``: floats that
-            are all whole numbers may be either, and are refused without it.
-        mean: per channel, of pixels in [0, 1]; null computes it. Of no meaning for tables.
+        task: ``classes``, ``regression``, or null to use the type of ``y``; required for floats
+            that are all integers, which are ambiguous.
+        mean: per channel, of pixels in [0, 1]; null computes it. Not used for tables.
         std: likewise.
         augment: ``none``, ``flip`` or ``crop_flip``; ``none`` for tables.
         path: the archive.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: an array is missing, does not fit the others, or holds none of the above.
+        FileNotFoundError: the file does not exist.
+        ValueError: an array is missing, does not fit the others, or has other content.
     """
     arrays = _read(Path(path).expanduser())
     n_train = len(arrays["y_train"]) if "y_train" in arrays else 0
@@ -53,14 +53,14 @@ def npz(
         x = tabular.standardise(x, parts[0])
         return tabular.dataset(x, y, parts=parts, n_classes=n_classes)
     x = x[..., None] if x.ndim == 3 else x
-    found_mean, found_std = _moments(x[parts[0]])
+    train_mean, train_std = _moments(x[parts[0]])
     return image.dataset(
         torch.from_numpy(np.ascontiguousarray(x)),
         tabular.labels(y, train_rows=parts[0], n_classes=n_classes),
         parts=parts,
         n_classes=n_classes,
-        mean=found_mean if mean is None else mean,
-        std=found_std if std is None else std,
+        mean=train_mean if mean is None else mean,
+        std=train_std if std is None else std,
         augment=augment,
     )
 
@@ -77,13 +77,13 @@ def _read(path: Path) -> Arrays:
 
 def _parts(arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any], Parts]:
     parts = headers.check_arrays({name: (a.shape, a.dtype) for name, a in arrays.items()})
-    x, y = (np.concatenate([arrays[f"{name}_{part}"] for part in parts]) for name in "xy")
+    x, y = (np.concatenate([arrays[f"{name}_{subset}"] for subset in parts]) for name in "xy")
     n = len(arrays["y_train"])
     return x, y, holdout.official(n, len(y)) if len(parts) > 1 else holdout.parts(n)
 
 
 def _moments(x: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    # Sums of whole numbers are exact and take a fraction of the memory of floats.
+    # Sums of integers are exact and use a fraction of the memory of floats.
     pixels = x[..., 0].size
     mean_C = x.sum((0, 1, 2), dtype=np.int64) / pixels
     square_C = np.square(x, dtype=np.uint16).sum((0, 1, 2), dtype=np.int64) / pixels

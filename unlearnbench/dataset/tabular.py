@@ -14,16 +14,16 @@ from unlearnbench.dataset.holdout import Parts, Rows
 
 
 def standardise(values: NDArray[Any], train_rows: Rows) -> NDArray[np.float32]:
-    """Zero mean and unit variance per column over the training rows, which alone are looked at.
+    """Scale columns to zero mean and unit variance over the training rows.
 
     A column that is constant over them is only centred.
 
     Args:
         values: (N, F) or (N,).
-        train_rows: the rows (n,) that are for training.
+        train_rows: the training rows (n,).
 
     Raises:
-        ValueError: a column's values are too large or too small for it.
+        ValueError: the values of a column are too large or too small.
     """
     values = np.asarray(values, np.float64)
     train = values[train_rows]
@@ -37,13 +37,13 @@ def standardise(values: NDArray[Any], train_rows: Rows) -> NDArray[np.float32]:
     if wrong.any():
         column = values.reshape(len(values), -1)[:, np.flatnonzero(wrong)[0]]
         where = f"column {np.flatnonzero(wrong)[0]}" if values.ndim > 1 else "the target"
-        told = f"its values, {column.min():g} to {column.max():g}, are too large or too small"
-        raise ValueError(f"data set: {where} cannot be standardised: {told}; scale them first")
+        message = f"its values, {column.min():g} to {column.max():g}, are too large or too small"
+        raise ValueError(f"data set: {where} cannot be standardised: {message}; scale them first")
     return scaled
 
 
 def labels(y: NDArray[Any], *, train_rows: Rows, n_classes: int) -> torch.Tensor:
-    """Labels as a data set takes them: int64 classes, or standardised float32 for regression."""
+    """Labels for ``Dataset``: int64 classes, or standardised float32 for regression."""
     if n_classes:
         return torch.from_numpy(np.asarray(y, np.int64))
     return torch.from_numpy(standardise(y, train_rows))
@@ -53,7 +53,7 @@ def dataset(x: NDArray[np.float32], y: NDArray[Any], *, parts: Parts, n_classes:
     """Features and labels as a data set.
 
     Args:
-        x: features (N, F) that are standardised already, in the order of the user's file.
+        x: standardised features (N, F), in the order of the user's file.
         y: classes or raw targets (N,).
         parts: training and test rows, as of ``holdout.parts`` or ``holdout.official``.
         n_classes: 0 for regression.

@@ -20,24 +20,24 @@ def utkface(
 ) -> Dataset:
     """Faces by age: under 20, under 40, under 60, under 80, and older (Zhang et al. 2017).
 
-    A flat folder of the "aligned & cropped" images. They are taken in the order of their names
-    (Deep Unlearn takes the order of the folder, which differs between machines), and a fifth,
-    drawn, is the test part. Their 23,708 images take 3.6 GB of memory at 224×224.
+    A flat folder of the "aligned & cropped" images, in the order of their names (Deep Unlearn uses
+    the order of the folder, which differs between machines). The test part is a random fifth. The
+    23,708 images use 3.6 GB of memory at 224×224.
 
     Args:
         size: height and width to resize to, bilinear.
         mean: per channel, of pixels in [0, 1].
         std: likewise.
         augment: ``none``, ``flip`` or ``crop_flip``.
-        path: the folder; hidden files in it are passed over.
+        path: the folder; hidden files in it are ignored.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
-        ValueError: a file's name does not begin with an age and an underscore, or it is no image.
+        FileNotFoundError: the folder does not exist, or holds no image.
+        ValueError: a file name does not begin with an age and an underscore, or it is no image.
     """
     folder = Path(path).expanduser()
-    found = [file for file in folder.glob("*") if file.is_file() and file.name[0] != "."]
-    faces = sorted(found, key=lambda file: file.name)
+    images = [file for file in folder.glob("*") if file.is_file() and file.name[0] != "."]
+    faces = sorted(images, key=lambda file: file.name)
     if not faces:
         raise files.missing("utkface", folder, ["the aligned and cropped images"])
     classes = np.array([_class(file) for file in faces])

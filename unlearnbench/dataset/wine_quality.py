@@ -1,4 +1,4 @@
-"""Wine quality: how experts graded Portuguese wines, from what a laboratory measured."""
+"""Wine quality: expert grades of Portuguese wines, from laboratory measurements."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -19,8 +19,8 @@ def wine_quality(*, colour: str, target: str, root: str, fingerprint: Mapping[st
 
     ``winequality-red.csv`` and ``winequality-white.csv`` as distributed, packed (``.gz``) or not,
     in ``<root>/wine_quality``; features standardised, and a fifth of the rows held out for testing.
-    240 of the red and 937 of the white rows repeat an earlier one, and nothing is done about it: a
-    wine to be forgotten may have its equal among those to keep.
+    240 of the red and 937 of the white rows repeat an earlier row and are not removed: a forget row
+    may have an equal row in the retain set.
 
     Args:
         colour: ``red``, ``white``, or ``both``: red first, and a twelfth feature that is 1 for
@@ -47,9 +47,9 @@ def wine_quality(*, colour: str, target: str, root: str, fingerprint: Mapping[st
     if colour == "both":
         white = np.repeat([0.0, 1.0], [len(table) for table in tables])
         features = np.column_stack([features, white])
-    known = np.unique(grades)
+    grades_C = np.unique(grades)
     y, n_classes = (
-        (np.searchsorted(known, grades), len(known)) if target == "class" else (grades, 0)
+        (np.searchsorted(grades_C, grades), len(grades_C)) if target == "class" else (grades, 0)
     )
     parts = holdout.parts(len(grades))
     x = tabular.standardise(features, parts[0])

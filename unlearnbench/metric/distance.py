@@ -22,17 +22,18 @@ def js_divergence(logits_NC: Floats, others_NC: Floats) -> NDArray[np.float64]:
     log_m = np.logaddexp(log_p, log_q) - np.log(2)
     sides = (np.exp(log) * (log - log_m) for log in (log_p, log_q))
     nats = np.sum([side.sum(axis=-1) for side in sides], axis=0) / 2
-    found: NDArray[np.float64] = np.clip(nats / np.log(2), 0.0, 1.0)  # but for rounding inside
-    return found
+    divergence_N: NDArray[np.float64] = np.clip(
+        nats / np.log(2), 0.0, 1.0
+    )  # removes rounding errors
+    return divergence_N
 
 
 def zrf(logits_NC: Floats, others_NC: Floats) -> float:
     """Zero retrain forgetting 1 − mean JS(p_U, p) over the forget set, in [0, 1].
 
-    1 = the unlearned model answers as the other one. That is a net of fresh random weights in
-    Chundawat et al. (AAAI 2023, arXiv 2205.08096), where higher is called better; but retraining
-    does not answer at random either, so hold it to the retrained model's own ZRF. NaN for no
-    record.
+    1 = both models have the same outputs. In Chundawat et al. (AAAI 2023, arXiv 2205.08096) the
+    other model is a net of fresh random weights, and higher is considered better; but a retrained
+    model is not random either, so compare with its ZRF. NaN for no record.
     """
     if not len(logits_NC):
         return float("nan")
@@ -40,7 +41,7 @@ def zrf(logits_NC: Floats, others_NC: Floats) -> float:
 
 
 KLOM_MODELS, KLOM_BINS, KLOM_MARGIN = 50, 20, 100.0
-"""Models a side below which KLOM is NaN; bins; the largest margin either way."""
+"""Minimum number of models per side (NaN below it); bins; limit of the absolute margin."""
 
 
 def klom(from_MN: Floats, to_KN: Floats) -> NDArray[np.float64]:
@@ -48,20 +49,24 @@ def klom(from_MN: Floats, to_KN: Floats) -> NDArray[np.float64]:
 
         Σ_b P_b log(P_b / Q_b),   P_b = (1 + models of ``from`` in bin b) / (M + 20)
 
-    From 0 up, 0 = alike; lower is better. Margins are log p_y − log Σ_{c≠y} p_c, clipped to ±100,
-    in 20 equal bins over the range of both sides' margins of that record, its right end in the
-    last one; one is added to each bin. It is no distance: KL(retrained ‖ unlearned) and
-    KL(unlearned ‖ retrained) differ, so whoever calls this names the direction. Two samples of one
-    law are above 0 too. After Georgiev et al., "Attribute-to-delete" (2024, arXiv 2410.23232).
+    At least 0, 0 = alike; lower is better. Margins are log p_y − log Σ_{c≠y} p_c, clipped to ±100,
+    in 20 equal bins over the range of the margins of both sides for that record; the last bin
+    includes its right limit, and one is added to each bin. It is no distance: the arguments define
+    the direction, and KL(retrained ‖ unlearned) differs from KL(unlearned ‖ retrained). Two samples
+    of one distribution are above 0 too. After Georgiev et al., "Attribute-to-delete" (2024, arXiv
+    2410.23232).
 
     Args:
         from_MN: margins of M independently trained models on N records.
-        to_KN: those of K others.
+        to_KN: margins of K other models.
 
     Returns:
         NaN with fewer than 50 models on a side; 0 where all margins are the same.
     """
-    sides = [np.clip(one.astype(np.float64), -KLOM_MARGIN, KLOM_MARGIN) for one in (from_MN, to_KN)]
+    sides = [
+        np.clip(margins.astype(np.float64), -KLOM_MARGIN, KLOM_MARGIN)
+        for margins in (from_MN, to_KN)
+    ]
     if min(map(len, sides)) < KLOM_MODELS:
         return np.full(from_MN.shape[1], np.nan)
     low_N = np.minimum(*(side.min(axis=0) for side in sides))
@@ -71,14 +76,14 @@ def klom(from_MN: Floats, to_KN: Floats) -> NDArray[np.float64]:
     for side in sides:
         place = KLOM_BINS * (side - low_N) / np.where(width_N > 0, width_N, 1)
         bin_MN = np.minimum(place.astype(np.int64), KLOM_BINS - 1)
-        found = np.bincount(
+        count = np.bincount(
             (records * KLOM_BINS + bin_MN).ravel(), minlength=len(low_N) * KLOM_BINS
         )
-        log_share.append(np.log(found.reshape(-1, KLOM_BINS) + 1.0) - np.log(len(side) + KLOM_BINS))
+        log_share.append(np.log(count.reshape(-1, KLOM_BINS) + 1.0) - np.log(len(side) + KLOM_BINS))
     log_p, log_q = log_share
     apart = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
-    found_N: NDArray[np.float64] = np.where(width_N > 0, apart, 0.0)
-    return found_N
+    divergence_N: NDArray[np.float64] = np.where(width_N > 0, apart, 0.0)
+    return divergence_N
 
 
 def weight_distance(
@@ -86,8 +91,8 @@ def weight_distance(
 ) -> dict[str, tuple[float, float]]:
     """Distance ‖θ_U − θ_R‖₂ of the parameters, of each layer and of all, and its share of ‖θ_R‖₂.
 
-    From 0 up, 0 = the same weights; the share is NaN where θ_R is 0. Two retrainings from other
-    initial weights are far apart, though nobody could tell their answers apart: hold it to theirs.
+    At least 0, 0 = the same weights; the share is NaN if θ_R is 0. Two retrainings from different
+    initial weights are far apart even if their outputs are indistinguishable: compare with theirs.
 
     Args:
         unlearned: arrays by name, ``layer.weight`` and ``layer.bias`` of one layer.
@@ -97,7 +102,7 @@ def weight_distance(
         (distance, share of the norm) by layer, and under ``""`` of all parameters.
 
     Raises:
-        ValueError: the two have other names.
+        ValueError: the names differ.
     """
     if unlearned.keys() != retrained.keys():
         wrong = min(unlearned.keys() ^ retrained.keys())
@@ -121,13 +126,13 @@ def relearn_time(losses: Sequence[float], target: float) -> float:
 
         k + (L_k − target) / (L_k − L_{k+1})      where L_{k+1} is the first at or below it
 
-    From 0 up; 0 = it is there already. Fewer steps than the retrained model takes say that the
-    model still knew. NaN if it is never reached, and where a loss on the way is not finite.
-    Golatkar et al., "Eternal Sunshine" (CVPR 2020, arXiv 1911.04933), who count whole epochs.
+    At least 0; 0 = the initial loss is at most ``target``. Fewer steps than for the retrained model
+    indicate remaining knowledge. NaN if the target is never reached, or an earlier loss is not
+    finite. Golatkar et al., "Eternal Sunshine" (CVPR 2020, arXiv 1911.04933), count full epochs.
 
     Args:
         losses: mean loss on the forget set after 0, 1, 2 … steps.
-        target: that of the original, or a little above.
+        target: the loss of the original, or slightly above.
     """
     for step, loss in enumerate(losses):
         if not np.isfinite(loss):
@@ -140,21 +145,21 @@ def relearn_time(losses: Sequence[float], target: float) -> float:
     return float("nan")
 
 
-def ssim(one: Floats, other: Floats) -> NDArray[np.float64]:
+def ssim(images: Floats, other: Floats) -> NDArray[np.float64]:
     """Structural similarity of images of pixels in [0, 1]: 1 = the same, 0 or less = unlike.
 
         mean over windows of  (2 μ_x μ_y + C₁)(2 σ_xy + C₂) / (μ_x² + μ_y² + C₁)(σ_x² + σ_y² + C₂)
 
-    Windows of 7×7 pixels of even weight, those that lie wholly inside; C₁ = .01², C₂ = .03². Wang
-    et al., "Image Quality Assessment" (IEEE Transactions on Image Processing 2004).
+    Windows of 7×7 pixels with equal weights, completely inside the image; C₁ = .01², C₂ = .03².
+    Wang et al., "Image Quality Assessment" (IEEE Transactions on Image Processing 2004).
 
     Args:
-        one: images (…, H, W), at least 7×7; each channel is one.
-        other: those they are compared with, of the same shape or broadcast to it.
+        images: images (…, H, W), at least 7×7; each channel is an image of its own.
+        other: images to compare with, of the same shape or broadcast to it.
     """
     x, y = (
         sliding_window_view(image.astype(np.float64), (7, 7), axis=(-2, -1))
-        for image in np.broadcast_arrays(one, other)
+        for image in np.broadcast_arrays(images, other)
     )
     mean_x, mean_y = (side.mean(axis=(-2, -1)) for side in (x, y))
     var_x, var_y = (side.var(axis=(-2, -1)) for side in (x, y))
@@ -162,5 +167,5 @@ def ssim(one: Floats, other: Floats) -> NDArray[np.float64]:
     C1, C2 = 0.01**2, 0.03**2
     alike = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
     scale = (mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)
-    found: NDArray[np.float64] = (alike / scale).mean(axis=(-2, -1))
-    return found
+    similarity: NDArray[np.float64] = (alike / scale).mean(axis=(-2, -1))
+    return similarity

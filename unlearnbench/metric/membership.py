@@ -10,7 +10,7 @@ from unlearnbench.metric.utility import Floats, Labels
 
 
 def auc(members: Floats, others: Floats) -> float:
-    """Probability that a member's score exceeds a non-member's, ties counting half."""
+    """Probability that the score of a member exceeds that of a non-member; ties count half."""
     if not len(members) or not len(others):
         return float("nan")
     ordered = np.sort(others)
@@ -22,7 +22,7 @@ def auc(members: Floats, others: Floats) -> float:
 def roc(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False and true positive rates of the rules "score ≥ t", from (0, 0) to (1, 1).
 
-    One point for each distinct score t, from the highest down, after the one of no positives.
+    The first point has no positives; then one point for each distinct score t, descending.
 
     Raises:
         ValueError: a side is empty, or a score is NaN.
@@ -44,7 +44,7 @@ def roc(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[n
 def tpr_at_fpr(members: Floats, others: Floats, fpr: float) -> float:
     """True positive rate of the last ROC point whose false positive rate is at most ``fpr``.
 
-    NaN where non-members are fewer than 1/fpr, too few to tell, or there is no member.
+    NaN if there are fewer than 1/fpr non-members, which is too few, or no member.
 
     Args:
         members: scores.
@@ -62,7 +62,7 @@ def _tpr_at(curve: tuple[Floats, Floats], fpr: float) -> float:
 
 
 def log_roc(members: Floats, others: Floats, points: int) -> NDArray[np.float64]:
-    """The ROC at false positive rates even on a log scale, for a plot of its low end.
+    """The ROC at false positive rates with equal steps on a log scale, for plots of its low end.
 
     Args:
         members: scores.
@@ -75,20 +75,20 @@ def log_roc(members: Floats, others: Floats, points: int) -> NDArray[np.float64]
     """
     false, true = roc(members, others)
     alpha = np.geomspace(1 / len(others), 1, points)
-    # The ends are exact rates, which rounding must not put below themselves.
+    # The first and last α are exact rates; the factor prevents rounding below them.
     place = np.searchsorted(false, alpha * (1 + 1e-12), side="right") - 1
     return np.stack([alpha, true[place]], axis=1)
 
 
 def balanced_accuracy(members: Floats, others: Floats, threshold: float) -> float:
-    """Mean of the two sides' shares that the rule "score > threshold" gets right; NaN if none."""
+    """Mean of the shares of both sides that "score > threshold" gets right; NaN if one is empty."""
     if not len(members) or not len(others):
         return float("nan")
     return float(np.mean(members > threshold) + np.mean(others <= threshold)) / 2
 
 
 def balanced_accuracy_max(members: Floats, others: Floats) -> float:
-    """Balanced accuracy of the best threshold, at least ½; NaN where a side is empty.
+    """Balanced accuracy of the best threshold, at least ½; NaN if a side is empty.
 
     Optimistic: the threshold is chosen on the records it is scored on.
     """
@@ -103,11 +103,11 @@ def _best(curve: tuple[Floats, Floats]) -> float:
 
 
 def threshold_figures(members: Floats, others: Floats) -> dict[str, float]:
-    """What thresholds can do, from one ROC: that of millions of scores takes a while.
+    """Figures of thresholds from one ROC, which is slow to compute for millions of scores.
 
     Returns:
-        ``auc``, ``bal_acc_best``, ``tpr_at_1pct`` and ``tpr_at_01pct``, as ``auc``,
-        ``balanced_accuracy_max`` and ``tpr_at_fpr`` give them.
+        ``auc``, ``bal_acc_best``, ``tpr_at_1pct`` and ``tpr_at_01pct``, with the values of ``auc``,
+        ``balanced_accuracy_max`` and ``tpr_at_fpr``.
 
     Raises:
         ValueError: a side is empty, or a score is NaN.
@@ -124,23 +124,23 @@ def threshold_figures(members: Floats, others: Floats) -> dict[str, float]:
 def bootstrap_auc(
     scores_by_model: Sequence[tuple[Floats, Floats]], rounds: int, seed: int
 ) -> tuple[float, float]:
-    """Interval that holds the AUC of all models' pooled scores with 95 % confidence.
+    """95 % confidence interval of the AUC of the pooled scores of all models.
 
-    Each round draws as many models as there are, with replacement, then within each drawn model
-    its members and its non-members; the interval is that of the middle 95 % of the rounds. Records
-    of one model are not independent, so few models give a wide interval, as they should; a
-    single one leaves out how models differ.
+    Each round draws models with replacement, as many as there are, then members and non-members of
+    each drawn model; the interval covers the middle 95 % of the rounds. Records of one model are
+    not independent, so few models give a wide interval, as required; the interval of a single
+    model excludes the variation between models.
 
     Args:
         scores_by_model: for each target model, the scores of its members and of the others.
-        rounds: how many draws.
-        seed: of the draws.
+        rounds: number of draws.
+        seed: seed of the draws.
 
     Returns:
-        Both ends; NaN where a side is empty. Rounds that draw only models without one are left out.
+        Both limits; NaN if a side is empty. Rounds whose models leave a side empty are excluded.
 
     Raises:
-        ValueError: there is no model, or no round.
+        ValueError: there are no models, or no rounds.
     """
     if not scores_by_model or rounds < 1:
         raise ValueError("bootstrap_auc: needs a model and a round")
@@ -151,7 +151,7 @@ def bootstrap_auc(
     pooled = np.concatenate([score for side in sides for score in side])
     values, place = np.unique(pooled, return_inverse=True)  # ranked once, drawn as weights
     places = np.split(place, [sum(map(len, sides[0]))])
-    found = []
+    aucs = []
     for _ in range(rounds):
         models = random.integers(len(scores_by_model), size=len(scores_by_model))
         inside, outside = (
@@ -160,15 +160,15 @@ def bootstrap_auc(
         )
         below = np.cumsum(outside) - outside / 2
         pairs = inside.sum() * outside.sum()
-        found.append((inside * below).sum() / pairs if pairs else float("nan"))
-    low, high = np.nanquantile(found, [0.025, 0.975]) if np.isfinite(found).any() else [np.nan] * 2
+        aucs.append((inside * below).sum() / pairs if pairs else float("nan"))
+    low, high = np.nanquantile(aucs, [0.025, 0.975]) if np.isfinite(aucs).any() else [np.nan] * 2
     return float(low), float(high)
 
 
 def _drawn(
     random: np.random.Generator, side: Sequence[Floats], models: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Places in one side's pooled records: as many as each drawn model has, with replacement."""
+    """Places in the pooled records: for each drawn model as many as it has, with replacement."""
     sizes = np.array([len(scores) for scores in side])
     starts, each = (np.cumsum(sizes) - sizes)[models], sizes[models]
     drawn = random.random(each.sum()) * np.repeat(each, each)
@@ -176,20 +176,20 @@ def _drawn(
     return places
 
 
-def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float, float]:
-    """Mean difference of pairs, its 95 % interval, and the least that would have been seen.
+def paired_gap(target: Floats, reference: Floats) -> tuple[float, float, float, float]:
+    """Mean difference of pairs, its 95 % interval, and the least detectable difference.
 
     Student's t over pairs, here the AUC of one target model under two methods.
 
     Args:
-        ours: values (M,).
-        theirs: the values (M,) they are paired with; pairs with a NaN are left out.
+        target: values (M,).
+        reference: the paired values (M,); pairs with a NaN are excluded.
 
     Returns:
-        Mean; both ends of its interval; and the difference that a test at 5 % would find with a
-        power of 80 %, (t_.975 + t_.8) s/√M. The last three are NaN below two pairs.
+        Mean; both limits of its interval; and the difference that a test at 5 % detects with a
+        power of 80 %, (t_.975 + t_.8) s/√M. The last three are NaN for fewer than two pairs.
     """
-    gap = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    gap = np.asarray(target, np.float64) - np.asarray(reference, np.float64)
     gap = gap[np.isfinite(gap)]
     mean = float(gap.mean()) if len(gap) else float("nan")
     if len(gap) < 2:
@@ -201,7 +201,7 @@ def paired_gap(ours: Floats, theirs: Floats) -> tuple[float, float, float, float
 
 
 def logit_confidence(logits: Floats, y_N: Labels) -> NDArray[np.float64]:
-    """Confidence φ = log p_y − log Σ_{c≠y} p_c of each record, higher = surer of the label.
+    """Confidence φ = log p_y − log Σ_{c≠y} p_c of each record, higher = more confident in y.
 
     Carlini et al. (S&P 2022, arXiv 2112.03570). Finite for finite logits of two or more classes.
 
@@ -209,7 +209,7 @@ def logit_confidence(logits: Floats, y_N: Labels) -> NDArray[np.float64]:
         logits: (…, N, C), models and queries in front.
         y_N: classes.
     """
-    # By hand and classes first: SciPy's own logsumexp of many small rows takes five times as long.
+    # Explicit, with classes first: SciPy's logsumexp of many small rows takes five times as long.
     z = np.moveaxis(logits, -1, 0).astype(np.float64, order="C")
     own = y_N, ..., np.arange(len(y_N))
     z_y = z[own].reshape(len(y_N), -1).T.reshape(z.shape[1:])
@@ -223,12 +223,12 @@ def logit_confidence(logits: Floats, y_N: Labels) -> NDArray[np.float64]:
 def entropy(logits: Floats) -> NDArray[np.float64]:
     """Entropy −Σ_c p_c log p_c in nats of each record's posteriors; logits (…, N, C)."""
     log_p = log_softmax(logits.astype(np.float64), axis=-1)
-    found: NDArray[np.float64] = -(np.exp(log_p) * log_p).sum(axis=-1)
-    return found
+    nats: NDArray[np.float64] = -(np.exp(log_p) * log_p).sum(axis=-1)
+    return nats
 
 
 def modified_entropy(logits: Floats, y_N: Labels) -> NDArray[np.float64]:
-    """Entropy that knows the label: 0 where certain and right, large where certain and wrong.
+    """Entropy given the label: 0 for certain and correct, large for certain and wrong outputs.
 
         −(1 − p_y) log p_y − Σ_{c≠y} p_c log(1 − p_c)
 
@@ -241,10 +241,10 @@ def modified_entropy(logits: Floats, y_N: Labels) -> NDArray[np.float64]:
     log_p = log_softmax(logits.astype(np.float64), axis=-1)
     classes = np.arange(log_p.shape[-1])
     top = classes == log_p.argmax(axis=-1, keepdims=True)
-    # 1 − p rounds to 0 for the largest p alone; there it is the sum of the others.
+    # 1 − p can round to 0 only for the largest p; it is computed as the sum of the others.
     rest = logsumexp(np.where(top, -np.inf, log_p), axis=-1, keepdims=True)
     log_not_p = np.where(top, rest, np.log1p(-np.where(top, 0.0, np.exp(log_p))))
     at_y_NC = classes == y_N[:, None]
     terms = np.where(at_y_NC, np.exp(log_not_p) * log_p, np.exp(log_p) * log_not_p)
-    found: NDArray[np.float64] = -terms.sum(axis=-1)
-    return found
+    nats: NDArray[np.float64] = -terms.sum(axis=-1)
+    return nats

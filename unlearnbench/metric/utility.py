@@ -13,7 +13,7 @@ Labels = NDArray[Any]
 
 
 def accuracy(logits_NC: Floats, y_N: Labels) -> float:
-    """Share of records whose largest logit is their label's, in [0, 1]; NaN for no record."""
+    """Share of records whose largest logit is that of the label, in [0, 1]; NaN for no record."""
     if not len(y_N):
         return float("nan")
     return float(np.mean(logits_NC.argmax(axis=1) == y_N))
@@ -29,13 +29,13 @@ def cross_entropy(logits_NC: Floats, y_N: Labels) -> NDArray[np.float64]:
 
 
 def low_outliers(accuracies_M: Floats) -> NDArray[np.bool_]:
-    """Models (M,) whose accuracy is far below that of the others: a training that went wrong.
+    """Models (M,) whose accuracy is far below that of the others: failed trainings.
 
         0.6745 · (a_m − median) / MAD  <  −3.5   and   a_m < median − 0.05
 
     MAD is the median absolute deviation; 3.5 is the limit of Iglewicz & Hoaglin, "How to Detect and
-    Handle Outliers" (1993). The second condition leaves out differences that are certain but small;
-    of fewer than five models none is an outlier.
+    Handle Outliers" (1993). The second condition excludes significant but small differences; among
+    fewer than five models none is an outlier.
     """
     if len(accuracies_M) < 5:
         return np.zeros(len(accuracies_M), bool)
@@ -51,22 +51,22 @@ def rmse(predicted_N: Floats, y_N: Floats) -> float:
 
 
 def r2(predicted_N: Floats, y_N: Floats) -> float:
-    """Share of the target's variance explained, at most 1; NaN where the target is constant."""
+    """Share of the target's variance explained, at most 1; NaN for a constant target."""
     spread = np.sum((y_N - np.mean(y_N, dtype=np.float64)) ** 2)
     error = np.sum((predicted_N.astype(np.float64) - y_N) ** 2)
     return float(1 - error / spread) if spread else float("nan")
 
 
 def retention(unlearned: float, retrained: float) -> float:
-    """Unlearned over retrained accuracy, 1 = as retrained; NaN where the retrained one is 0."""
+    """Unlearned over retrained accuracy, 1 = as retrained; NaN if the retrained accuracy is 0."""
     return unlearned / retrained if retrained else float("nan")
 
 
 def ret_dev(unlearned: tuple[float, ...], retrained: tuple[float, ...]) -> float:
     """Retention deviation |RR − 1| + |FR − 1| + |TR − 1|, 0 = as retrained, lower is better.
 
-    Arguments are the accuracies on retain, forget and test rows. Formula as rebuilt from the
-    tables of Deep Unlearn (arXiv 2410.01276); its authors' code does not hold it.
+    Arguments are the accuracies on retain, forget and test rows. The formula is reconstructed from
+    the tables of Deep Unlearn (arXiv 2410.01276); it is not in its authors' code.
     """
     pairs = zip(unlearned, retrained, strict=True)
     return float(sum(abs(retention(u, r) - 1) for u, r in pairs))
@@ -77,26 +77,26 @@ def indisc(mia: float) -> float:
     return 1 - abs(2 * mia - 1)
 
 
-def rte(retrain_seconds: float, unlearn_seconds: float, beside: float = 0.0) -> float:
+def rte(retrain_seconds: float, unlearn_seconds: float, extra_seconds: float = 0.0) -> float:
     """Run-time efficiency: seconds of retraining over those of unlearning; larger is better.
 
-    Above 0, 1 = as long as retraining; Deep Unlearn (arXiv 2410.01276). It compares only times
-    taken on one kind of device, under one load.
+    Above 0, 1 = as long as retraining; Deep Unlearn (arXiv 2410.01276). Valid only for times
+    measured on one kind of device, under one load.
 
     Args:
-        retrain_seconds: of the retraining.
-        unlearn_seconds: of the method's own call.
-        beside: what it takes besides: preparing while the original is trained, tuning.
+        retrain_seconds: seconds of the retraining.
+        unlearn_seconds: seconds of the method's own call.
+        extra_seconds: further seconds: the ``prepare`` step, or the search for settings.
     """
-    seconds = unlearn_seconds + beside
+    seconds = unlearn_seconds + extra_seconds
     return retrain_seconds / seconds if seconds else float("nan")
 
 
 def gap(unlearned: Floats | float, retrained: Floats | float) -> Any:
     """Signed gap a_U − a_R of a figure, such as an accuracy: 0 = as retrained.
 
-    In [−1, 1] for shares; above 0 where the unlearned model has more of it. Neither direction is
-    the better one.
+    In [−1, 1] for shares; above 0 if the figure of the unlearned model is larger. Neither direction
+    is better.
     """
     return np.subtract(unlearned, retrained)
 
@@ -104,7 +104,7 @@ def gap(unlearned: Floats | float, retrained: Floats | float) -> Any:
 def absolute_gap(unlearned: Floats | float, retrained: Floats | float) -> Any:
     """Absolute gap |a_U − a_R| of a figure: 0 = as retrained, lower is better.
 
-    Its mean over seeds is above 0 even between two retrainings: hold it to that of those.
+    Its mean over seeds is above 0 even between two retrainings: compare with their gap.
     """
     return np.abs(gap(unlearned, retrained))
 
@@ -114,7 +114,7 @@ def tug_of_war(
 ) -> NDArray[np.float64]:
     """Tug of war ToW = Π over X ∈ {R, F, T} of (1 − |a_U(X) − a_R(X)|).
 
-    In [0, 1], 1 = as retrained, higher is better. Defined where RetDev is not, with a_R(F) = 0.
+    In [0, 1], 1 = as retrained, higher is better. Unlike RetDev, defined for a_R(F) = 0.
     Zhao et al., "What makes unlearning hard" (NeurIPS 2024, arXiv 2406.01257).
 
     Args:

@@ -1,4 +1,4 @@
-"""What a cell starts from: its data set, batches, untrained nets, and the task of a method."""
+"""Inputs of a cell: its data set, batches, untrained nets, and the task of its method."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,21 +21,21 @@ from unlearnbench.train import loop
 NO_HOOKS = Hooks()
 
 PREDICT_ROWS = 1000
-"""Rows a batch when predicting. Fixed, for the last bits of a logit depend on it."""
+"""Rows per batch in prediction. Fixed, because the last bits of a logit depend on it."""
 
 DTYPES = {"64-true": torch.float64}
-"""Of weights and inputs, by ``precision``; float32 under any other."""
+"""Type of weights and inputs, by ``precision``; float32 for any other precision."""
 
 
 def dataset(cell: Cell, device: str = "cpu") -> Dataset:
-    """The cell's data set, in memory; kept for the next cell that asks for it.
+    """The cell's data set, in memory; cached for later cells.
 
     Raises:
-        ValueError, FileNotFoundError: files are missing or not what they should be.
+        ValueError, FileNotFoundError: files are missing or have wrong contents.
     """
     option = cell.dataset
-    given = {key: option[key] for key in ("root", "path", "fingerprint") if key in option}
-    call, content = json.dumps({**option["call"], **given}), option.get("content")
+    file_settings = {key: option[key] for key in ("root", "path", "fingerprint") if key in option}
+    call, content = json.dumps({**option["call"], **file_settings}), option.get("content")
     dtype = DTYPES.get(cell.precision, torch.float32)
     return _dataset(call, content, option.get("limit"), device, dtype)
 
@@ -44,7 +44,8 @@ def dataset(cell: Cell, device: str = "cpu") -> Dataset:
 def _dataset(
     call: str, content: str | None, limit: int | None, device: str, dtype: torch.dtype
 ) -> Dataset:
-    # As text, for a cache needs what can be hashed; a file that changes is another data set.
+    # The call is JSON text, because cache keys must be hashable. A changed file has a new content
+    # fingerprint and is another data set.
     load, arguments = target(json.loads(call))
     loaded = load(**arguments)
     assert isinstance(loaded, Dataset)
@@ -55,10 +56,10 @@ def batches(
     cell: Cell,
     data: Dataset,
     rows: Tensor,
-    part: str,
+    subset: str,
     hooks: Hooks = NO_HOOKS,
 ) -> Batches:
-    """Some rows (n,) as batches, with generators of their own that the part's name seeds."""
+    """Rows (n,) as batches, with generators of their own, seeded by the name of the subset."""
     device = data.x.device
     on_device = rows.to(device)
     return Batches(
@@ -66,25 +67,25 @@ def batches(
         rows=on_device,
         y=data.y[on_device],
         size=PREDICT_ROWS,
-        order=generator(cell.model_seed, part, "order"),
-        noise=generator(cell.model_seed, part, "augmentation"),
+        order=generator(cell.model_seed, subset, "order"),
+        noise=generator(cell.model_seed, subset, "augmentation"),
         compute=Compute(str(device), cell.precision, cell.cuda_graphs),
         hooks=hooks,
     )
 
 
 def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
-    """An untrained net on the data's device, channels last, with the weights this seed draws.
+    """An untrained net on the data's device, channels last, with weights drawn by the cell's seed.
 
-    Its weights are drawn in the data's type: rounded draws differ between processors.
+    The weights are drawn in the type of the data: rounded draws differ between processors.
 
     Raises:
-        Skip: the model does not take this kind of data.
+        Skip: the model does not accept this kind of data.
     """
     kinds, model = cell.model["kinds"], cell.model["name"]
     if data.kind not in kinds:
-        told = f"model={model} takes {' or '.join(kinds)} data"
-        raise Skip(f"{told}; dataset={cell.dataset['name']} is {data.kind}")
+        message = f"model={model} takes {' or '.join(kinds)} data"
+        raise Skip(f"{message}; dataset={cell.dataset['name']} is {data.kind}")
     build, arguments = target(cell.model["call"])
     with seeded(cell.model_seed, purpose), by_default(data.dtype):
         net = build(data.shape, data.n_classes or 1, **arguments)
@@ -97,7 +98,7 @@ def fresh(cell: Cell, data: Dataset, purpose: str = "weights") -> nn.Module:
 
 @contextmanager
 def by_default(dtype: torch.dtype) -> Iterator[None]:
-    """Make new tensors in this type inside the block, unless they name another."""
+    """Set the default type of new tensors inside the block."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -108,7 +109,7 @@ def by_default(dtype: torch.dtype) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Tempered:
-    """Logits over T, in training and in every answer; no lambda, for deep copies keep it too."""
+    """Logits divided by T, in training and prediction; a class, so that deep copies keep it."""
 
     temperature: float
 
@@ -124,17 +125,17 @@ def task(
     prepared: Mapping[str, Tensor] | None = None,
     hooks: Hooks = NO_HOOKS,
 ) -> Task:
-    """What a method may touch; its generators are new with every call.
+    """The task of a method: all that it may access. Each call creates new generators.
 
     Args:
-        cell: whose task.
+        cell: the cell.
         data: the whole data set, on the device.
-        parts: which rows do what.
-        notes: where the method's own figures are put.
-        prepared: what its ``prepare`` step left.
-        hooks: what accompanies each training on the rows.
+        parts: the split.
+        notes: receives the figures that the method notes.
+        prepared: the state returned by the method's ``prepare`` step.
+        hooks: hooks of each training on the rows.
     """
-    told: dict[str, float] = {} if notes is None else notes
+    figures: dict[str, float] = {} if notes is None else notes
     loss: Loss = loop.cross_entropy if data.n_classes else loop.squared_error
     if "loss" in cell.model["call"]:
         loss = LOSSES[cell.model["call"]["loss"]]
@@ -149,6 +150,6 @@ def task(
         fit=lambda model, batches: fit(model, batches, loss, **arguments),
         fresh=lambda purpose="weights": fresh(cell, data, purpose),
         generator=lambda purpose: generator(cell.model_seed, purpose),
-        note=told.__setitem__,
+        note=figures.__setitem__,
         prepared=prepared or {},
     )

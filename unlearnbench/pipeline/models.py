@@ -1,7 +1,7 @@
 """The chain: dataset → split → original → unlearned. Predictions follow in ``outputs``.
 
-Each stage asks for the one before it, and each artifact passes through the store, so it is made
-once. The order of the work is the call graph below, read from the bottom up.
+Each stage calls the stage before it. Each artifact passes through the store, so it is made once.
+The order of execution is the call graph below, from the bottom up.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ WEIGHTS, PREPARED = "weights.safetensors", "prepared.safetensors"
 def _load_model(workspace: Workspace, cell: Cell, key: str) -> nn.Module:
     entry = workspace.store.load(key)
     if WEIGHTS in entry.manifest.get("dropped", {}):
-        return _made_again(workspace, cell, entry.manifest["dropped"][WEIGHTS])
+        return _remade_model(workspace, cell, entry.manifest["dropped"][WEIGHTS])
     data = dataset(cell, workspace.device)
     members = entry.manifest["members"]
     net = Ensemble(fresh(cell, data) for _ in range(members)) if members else fresh(cell, data)
@@ -42,19 +42,23 @@ def _load_model(workspace: Workspace, cell: Cell, key: str) -> nn.Module:
     return net.eval()
 
 
-def _made_again(workspace: Workspace, cell: Cell, checksum: str) -> nn.Module:
-    """An unlearned model whose weights were not kept; the same to the bit, or none."""
+def _remade_model(workspace: Workspace, cell: Cell, checksum: str) -> nn.Module:
+    """Recompute an unlearned model whose weights were dropped.
+
+    Raises:
+        Failed: the checksum of the weights differs from the stored one.
+    """
     net, _ = _run(workspace, cell, prepared(workspace, cell))
     if hashlib.sha256(to_bytes(_state(net))).hexdigest() != checksum:
-        told = (
+        message = (
             "store.keep=predictions: made again, the model is another than its predictions are of"
         )
-        raise Failed(f"{told}; delete {workspace.store.path(cell.model_key)} and these")
+        raise Failed(f"{message}; delete {workspace.store.path(cell.model_key)} and these")
     return net.eval()
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
-    """The weights, each in memory of its own: safetensors stores no tied ones as they are."""
+    """The weights, each in separate memory: safetensors does not store tied weights."""
     return {k: _apart(v) for k, v in net.state_dict().items()}
 
 
@@ -74,12 +78,12 @@ def _save_model(
     axes += [] if cell.is_original else ["forget", "method"]
     made_of = {axis: getattr(cell, axis) for axis in axes}
     members = len(net.members) if isinstance(net, Ensemble) else None
-    told = {"kind": "model", "seed": cell.model_seed, "members": members, "made_of": made_of}
-    return {**taken, **told, "role": cell.kind}
+    manifest = {"kind": "model", "seed": cell.model_seed, "members": members, "made_of": made_of}
+    return {**taken, **manifest, "role": cell.kind}
 
 
 def original(workspace: Workspace, cell: Cell) -> nn.Module:
-    """The original: trained on retain and forget rows without knowing which is which."""
+    """The original: trained on retain and forget rows, with the forget rows not marked."""
     cell = cell.original()
 
     def make(folder: Path) -> dict[str, Any]:
@@ -95,9 +99,9 @@ def original(workspace: Workspace, cell: Cell) -> nn.Module:
 
 
 def _keeper(workspace: Workspace, cell: Cell, key: str) -> Keeper:
-    """Who keeps a training from scratch: if it is stopped, whoever comes next goes on from there.
+    """Checkpoints of a training from scratch: an interrupted training resumes from the last one.
 
-    Methods are short, and begin again.
+    Other methods are short and restart.
     """
     return Keeper(workspace.store.unfinished(key), cell.checkpoint_minutes, clock(workspace.device))
 
@@ -105,22 +109,22 @@ def _keeper(workspace: Workspace, cell: Cell, key: str) -> Keeper:
 def _trained(
     workspace: Workspace, cell: Cell, probe: Probe = no_probe, keeper: Keeper = NO_CHECKPOINTS
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The original by training it, and what that cost, before it was stopped too."""
+    """Train the original; returns it and its cost, including the time before an interruption."""
     data = dataset(cell, workspace.device)
     hooks = Hooks(probe, keeper=keeper)
-    whole = task(cell, data, split_of(cell, data).hide_forget(), hooks=hooks)
+    training_task = task(cell, data, split_of(cell, data).hide_forget(), hooks=hooks)
     with keeper, seeded(cell.model_seed, "global"), measured(workspace.device) as taken:
-        net = whole.fit(fresh(cell, data), whole.train)
+        net = training_task.fit(fresh(cell, data), training_task.train)
     taken["seconds"] += keeper.earlier - keeper.writing
     return net, taken
 
 
 def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
-    """The original a user brings.
+    """The original from the user's weights file.
 
     Raises:
-        ValueError: the file is of another net.
-        FileNotFoundError: there is no such file.
+        ValueError: the file belongs to another net.
+        FileNotFoundError: the file does not exist.
     """
     net = fresh(cell, data)
     weights.load(net, Path(cell.train["path"]).expanduser(), cell.model["name"])
@@ -128,7 +132,7 @@ def _checkpoint(cell: Cell, data: Dataset) -> nn.Module:
 
 
 def prepared(workspace: Workspace, cell: Cell) -> dict[str, Tensor]:
-    """What the method's ``prepare`` step left, for methods that must watch the training."""
+    """The stored state of the method's ``prepare`` step, for methods that observe the training."""
     if cell.method.get("prepare") is None:
         return {}
 
@@ -136,29 +140,29 @@ def prepared(workspace: Workspace, cell: Cell) -> dict[str, Tensor]:
         data = dataset(cell, workspace.device)
         parts, model = split_of(cell, data), original(workspace, cell)
         with seeded(cell.model_seed, "global"), measured(workspace.device) as taken:
-            left = left_by_prepare(cell, model, data, parts)
-        tensors = {name: _apart(tensor) for name, tensor in left.items()}
+            prepared_state = left_by_prepare(cell, model, data, parts)
+        tensors = {name: _apart(tensor) for name, tensor in prepared_state.items()}
         save_tensors(tensors, folder / PREPARED)
         return {**taken, "kind": "prepared", "bytes": sum(t.nbytes for t in tensors.values())}
 
     workspace.store.get(cell.prepared_key, make)
-    held = load_tensors(workspace.store.load(cell.prepared_key).read(PREPARED))
-    return {name: tensor.to(workspace.device) for name, tensor in held.items()}
+    tensors_by_name = load_tensors(workspace.store.load(cell.prepared_key).read(PREPARED))
+    return {name: tensor.to(workspace.device) for name, tensor in tensors_by_name.items()}
 
 
 def left_by_prepare(cell: Cell, model: nn.Module, data: Dataset, parts: Split) -> dict[str, Tensor]:
-    """What the method's ``prepare`` step leaves, computed here and now; nothing without one."""
+    """Run the method's ``prepare`` step and return its state; empty without such a step."""
     if cell.method.get("prepare") is None:
         return {}
     step, arguments = target(cell.method["prepare"])
     if cell.traits.get("prepares_blind"):
         parts = parts.hide_forget()
-    left: dict[str, Tensor] = step(model, task(cell, data, parts), **arguments)
-    return left
+    state: dict[str, Tensor] = step(model, task(cell, data, parts), **arguments)
+    return state
 
 
 def unlearned(workspace: Workspace, cell: Cell) -> nn.Module:
-    """The model after the cell's method; only the method's own call is inside the clock.
+    """The model after the cell's method; only the method's own call is timed.
 
     Raises:
         Failed: its weights are not finite.
@@ -169,8 +173,8 @@ def unlearned(workspace: Workspace, cell: Cell) -> nn.Module:
 
     def make(folder: Path) -> dict[str, Any]:
         keeper = _keeper(workspace, cell, cell.model_key) if cell.from_scratch else NO_CHECKPOINTS
-        model, told = _run(workspace, cell, prepared(workspace, cell), keeper=keeper)
-        return {**_save_model(folder, model, told, cell), "notes": told["notes"]}
+        model, cost = _run(workspace, cell, prepared(workspace, cell), keeper=keeper)
+        return {**_save_model(folder, model, cost, cell), "notes": cost["notes"]}
 
     workspace.store.get(cell.model_key, make)
     return _load_model(workspace, cell, cell.model_key)
@@ -179,46 +183,48 @@ def unlearned(workspace: Workspace, cell: Cell) -> nn.Module:
 def _run(
     workspace: Workspace,
     cell: Cell,
-    left: Mapping[str, Tensor],
+    prepared_state: Mapping[str, Tensor],
     probe: Probe = no_probe,
     keeper: Keeper = NO_CHECKPOINTS,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """What the method makes of the original, and what that cost and noted."""
+    """Run the method on the original; returns the model, and its cost and noted figures."""
     data = dataset(cell, workspace.device)
     notes: dict[str, float] = {}
-    todo = task(cell, data, split_of(cell, data), notes, left, Hooks(probe, keeper=keeper))
+    method_task = task(
+        cell, data, split_of(cell, data), notes, prepared_state, Hooks(probe, keeper=keeper)
+    )
     method, arguments = target(cell.method["call"])
     model = fresh(cell, data) if cell.from_scratch else original(workspace, cell)
     with keeper, seeded(cell.model_seed, "global"), measured(workspace.device) as taken:
-        model = method(model, todo, **arguments)
+        model = method(model, method_task, **arguments)
     taken["seconds"] += keeper.earlier - keeper.writing
     return model, {**taken, "notes": notes}
 
 
 def replay_with_probe(workspace: Workspace, cell: Cell, probe: Probe) -> nn.Module:
-    """The cell's model, made once more to be seen on its way; the stored one keeps its cost.
+    """Recompute the cell's model with a probe; the stored model keeps its recorded cost.
 
     Raises:
-        Failed: it is another than the stored one.
+        Failed: the weights differ from those of the stored model.
     """
     stored = unlearned(workspace, cell)
     if cell.is_original and "path" in cell.train:
-        return stored  # it was brought
+        return stored  # it comes from the user's file
     if cell.is_original:
         model, _ = _trained(workspace, cell.original(), probe)
     else:
         model, _ = _run(workspace, cell, prepared(workspace, cell), probe)
-    mine, theirs = model.state_dict(), stored.state_dict()
-    if not all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items()):
+    state, stored_state = model.state_dict(), stored.state_dict()
+    if not all(torch.equal(tensor, stored_state[name]) for name, tensor in state.items()):
         raise Failed("train.trace_every: made again, the model is another than the stored one")
     return model.eval()
 
 
 def ephemeral_model(workspace: Workspace, cell: Cell) -> nn.Module:
-    """The model of a shadow cell. Only its outputs are stored: there are many of them.
+    """The model of a shadow cell. Such models are many, so only their outputs are stored.
 
     Raises:
-        Skip: the method has prepared for the original's rows, and this request brings others.
+        Skip: the method prepares for the rows of the original, and the request has other rows.
     """
     if cell.is_original:
         return original(workspace, cell)
@@ -235,20 +241,22 @@ def ephemeral_model(workspace: Workspace, cell: Cell) -> nn.Module:
         ]  # all requests to an original share it
     data = dataset(cell, workspace.device)
     with seeded(cell.model_seed, "global"):
-        left = left_by_prepare(cell, original(workspace, cell), data, split_of(cell, data))
-    return _run(workspace, cell, left)[0]
+        prepared_state = left_by_prepare(
+            cell, original(workspace, cell), data, split_of(cell, data)
+        )
+    return _run(workspace, cell, prepared_state)[0]
 
 
 def unlearn_in_memory(workspace: Workspace, cell: Cell) -> nn.Module:
-    """The model after the cell's method, made here and now and stored nowhere.
+    """The model after the cell's method, computed and not stored.
 
-    What it starts from is: the original, and what a ``prepare`` step left.
+    The original and the state of a ``prepare`` step are stored.
     """
     return _run(workspace, cell, prepared(workspace, cell))[0]
 
 
 def white_box(workspace: Workspace, cell: Cell) -> WhiteBox:
-    """The cell's model itself, for an attack that holds it, and the one that judges the attack."""
+    """The cell's model, for an attack with access to it, and the reference classifier."""
     assert cell.reference_classifier is not None
     data = dataset(cell, workspace.device)
     return WhiteBox(
@@ -260,7 +268,7 @@ def white_box(workspace: Workspace, cell: Cell) -> WhiteBox:
 
 
 def compared(workspace: Workspace, cell: Cell) -> Compared:
-    """The cell's model beside the retrained one and the original of its seed."""
+    """The cell's model, and the retrained model and the original of the same seed."""
     data = dataset(cell, workspace.device)
     return Compared(
         model=unlearned(workspace, cell),
@@ -271,12 +279,12 @@ def compared(workspace: Workspace, cell: Cell) -> Compared:
 
 
 def artifact(workspace: Workspace, cell: Cell) -> Artifact:
-    """The stored model of a cell, with what it cost.
+    """The stored model of a cell and its cost.
 
     Raises:
         FileNotFoundError: it has not been made.
     """
     entry = workspace.store.load(cell.model_key)
-    told = entry.manifest
+    manifest = entry.manifest
     state = load_tensors(entry.read(WEIGHTS))
-    return Artifact(cell.model_key, state, told["seconds"], told["peak_bytes"])
+    return Artifact(cell.model_key, state, manifest["seconds"], manifest["peak_bytes"])

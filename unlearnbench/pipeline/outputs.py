@@ -1,4 +1,4 @@
-"""From models to predictions: the outputs of a cell's model, and of those that an attack draws."""
+"""From models to predictions: outputs of a cell's model, and of the models an attack draws."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,14 +39,14 @@ from unlearnbench.train import loop
 
 
 def predict(workspace: Workspace, cell: Cell) -> None:
-    """Make sure that the outputs of the cell's model are stored.
+    """Compute and store the outputs of the cell's model, unless they are stored.
 
-    Of a cell of the grid on every row of both parts of the data set; of a model that an attack
-    draws, what its protocol says.
+    For a cell of the grid: on every row of both parts of the data set. For a model that an attack
+    draws: the outputs that the protocol defines.
 
     Raises:
-        Failed: an artifact it needs is known to be impossible.
-        Skip: the method cannot work on this cell on principle.
+        Failed: a required artifact has failed before.
+        Skip: the method does not apply to this cell.
     """
     if cell.predictions_key in workspace.failures:
         raise Failed(workspace.failures[cell.predictions_key])
@@ -62,9 +62,9 @@ def predict(workspace: Workspace, cell: Cell) -> None:
         )
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise Failed("outputs are not finite")
-        # safetensors writes an array's memory, whatever its strides say.
-        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_arrays(whole, folder / OUTPUTS)
+        # safetensors writes the memory of an array and ignores its strides.
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_arrays(contiguous, folder / OUTPUTS)
         return {"kind": "predictions", "model": cell.model_key}
 
     workspace.store.get(cell.predictions_key, make)
@@ -77,7 +77,7 @@ def predict(workspace: Workspace, cell: Cell) -> None:
 
 
 def _on_all_rows(workspace: Workspace, cell: Cell) -> Arrays:
-    """Of a cell of the grid, on every row of both parts of the data set."""
+    """Outputs of a cell of the grid on every row of both parts of the data set."""
     data = dataset(cell, workspace.device)
     rows = _rows(cell, data, data.rows)
     return {
@@ -121,7 +121,7 @@ class _Models:
             option = f"attack.queries={cell.queries}: dataset={cell.dataset['name']}"
             raise ValueError(f"{option} is not augmented; take 1")
         plain = _rows(cell, data, torch.from_numpy(rows_N))
-        # All models are asked about the same views: the generators know nothing of the model.
+        # All models get the same views: the generators do not depend on the model.
         views = [
             replace(plain.ordered().augmented(), noise=generator(query, "view"))
             for query in range(1, cell.queries)
@@ -141,7 +141,7 @@ class _Models:
 
 
 def predictions(workspace: Workspace, cell: Cell) -> Predictions:
-    """The stored outputs of the cell's model, made first if they are missing."""
+    """The stored outputs of the cell's model; computed first if they are missing."""
     arrays = _Models(workspace).outputs(cell)
     y_N, rows_N, is_test_N = arrays["y_N"], arrays["rows_N"], arrays["is_test_N"]
     y_R = np.zeros(int(arrays[RECORDS][0]), y_N.dtype)
@@ -149,8 +149,8 @@ def predictions(workspace: Workspace, cell: Cell) -> Predictions:
     rows = torch.from_numpy(rows_N)
     parts = split(cell, torch.from_numpy(y_R), rows[~is_test_N], rows[is_test_N])
     split_N = np.full(len(y_N), RETAIN, np.int8)
-    for code, part in ((FORGET, parts.forget), (VAL, parts.val), (TEST, parts.test)):
-        split_N[np.isin(rows_N, part.numpy())] = code
+    for code, subset in ((FORGET, parts.forget), (VAL, parts.val), (TEST, parts.test)):
+        split_N[np.isin(rows_N, subset.numpy())] = code
     status_N = np.select([split_N == RETAIN, split_N == FORGET], [RETAINED, FORGOTTEN], UNSEEN)
     return Predictions(
         logits_MQNC=arrays["logits_NC"][None, None],
@@ -164,10 +164,10 @@ def predictions(workspace: Workspace, cell: Cell) -> Predictions:
 
 
 def gathered(workspace: Workspace, cell: Cell) -> tuple[list[Any], Figures]:
-    """What an attack on outputs or changes gets, and figures that stand beside its own.
+    """The inputs of an attack on outputs or changes, and figures to add to the attack's own.
 
     Raises:
-        Skip: the attack has nothing to read under this method or defense.
+        Skip: this method or defense leaves the attack no input.
     """
     protocol = protocol_of(cell.attack)
     if protocol is None:

@@ -1,6 +1,6 @@
-"""From models to what an attack on parameters gets: the change that each of K deletions makes.
+"""From models to the inputs of an attack on parameters: the change made by each of K deletions.
 
-Axes: N rows trained on, P features with the constant last or all parameters of a net, C outputs,
+Axes: N training rows, P features with the constant last or all parameters of a net, C outputs,
 K deletions.
 """
 
@@ -37,35 +37,35 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def changes(workspace: Workspace, cell: SingleDeletions, data: Dataset) -> dict[str, Tensor]:
-    """θ₊, and θ₋ or θ₋ − θ₊ of each deletion; of the original its θ₊ alone.
+    """θ₊, and θ₋ or θ₋ − θ₊ of each deletion; for the original θ₊ alone.
 
-    Of a linear model retraining to the optimum is done for all deletions at once, and any other
-    training anew for each, with batches and noise of its own: who retrains draws again. A net
-    trained by SGD is retrained with the batches and draws of the original but for the record, for
-    with others nothing is left of its trace; with private noise it is retrained as who draws again.
-    Any other method works on a copy of the original, once for each deletion.
+    A linear model is retrained to the optimum for all deletions at once. Any other training runs
+    once for each deletion, with its own batches and noise: a retraining draws again. A net trained
+    by SGD is retrained with the batches and draws of the original, without the record: other draws
+    would hide the trace of the record. A training with private noise draws again.
+    Any other method runs on a copy of the original, once for each deletion.
 
     Raises:
-        Skip: the model is no net with a linear last layer, an ensemble, or a regression by layers,
-            or several rows are deleted at once.
+        Skip: the model is an ensemble, a regression net or a net without a linear last layer, or
+            several rows are deleted at once.
         Failed: parameters are not finite.
     """
     net = fresh(cell, data)
     if isinstance(net, Linear):
         objective(net, cell.train["call"])
     elif head(net) is None:
-        told = (
+        message = (
             "attack=hrec reads linear models, and nets with a linear layer and its bias at the end"
         )
-        raise Skip(f"{told}; model={cell.model['name']} is none of these")
+        raise Skip(f"{message}; model={cell.model['name']} is none of these")
     elif not data.n_classes:
-        told = "attack=hrec reads a class off the gradient of a net; a regression has none"
-        raise Skip(f"{told}: take model=ridge")
+        message = "attack=hrec reads a class off the gradient of a net; a regression has none"
+        raise Skip(f"{message}: take model=ridge")
     if cell.traits.get("ensemble"):
         raise Skip(f"method={cell.method['name']}: an ensemble has no one vector of parameters")
     if cell.forget["together"] > 1:
-        told = f"attack.single_deletions.together={cell.forget['together']}"
-        raise Skip(f"{told}: a change that several rows have made is not that of one")
+        message = f"attack.single_deletions.together={cell.forget['together']}"
+        raise Skip(f"{message}: a change that several rows have made is not that of one")
     if cell.train.get("temperature") is not None:
         raise Skip("attack=hrec knows the loss without a temperature: take another training")
     if not isinstance(net, Linear):
@@ -82,22 +82,22 @@ def _of_linear(
     x_NP, t_NC = as_arrays(goal, net, batches(cell, data, parts.train, "retain"))
     rows_K = np.flatnonzero(np.isin(parts.train.numpy(), parts.forget.numpy()))
     if _is_retrained(cell) and target(cell.train["call"])[0] is exact:
-        found = deletion.delete(goal, x_NP, t_NC, rows_K)
+        result = deletion.delete(goal, x_NP, t_NC, rows_K)
     else:
         theta_PC = _theta(original(workspace, cell))
-        again = _retrained if _is_retrained(cell) else _unlearned
-        each = [_theta(again(workspace, cell.only(k), data)) for k in range(len(rows_K))]
+        delete_record = _retrained if _is_retrained(cell) else _unlearned
+        each = [_theta(delete_record(workspace, cell.only(k), data)) for k in range(len(rows_K))]
         delta_KPC = np.stack([theta - theta_PC for theta in each])
         if not np.isfinite(delta_KPC).all():
             raise Failed("parameters after a deletion are not finite")
-        found = deletion.observed(goal, x_NP, t_NC, rows_K, theta_PC, delta_KPC)
+        result = deletion.observed(goal, x_NP, t_NC, rows_K, theta_PC, delta_KPC)
     return {
-        "theta_PC": torch.from_numpy(found.theta_PC),
-        "delta_KPC": torch.from_numpy(found.delta_KPC),
-        "residual_K": torch.from_numpy(found.residual_K),
-        "residual_1": torch.tensor([found.residual], dtype=torch.float64),
+        "theta_PC": torch.from_numpy(result.theta_PC),
+        "delta_KPC": torch.from_numpy(result.delta_KPC),
+        "residual_K": torch.from_numpy(result.residual_K),
+        "residual_1": torch.tensor([result.residual], dtype=torch.float64),
         "rows_K": torch.from_numpy(rows_K),
-        "n_1": torch.tensor([found.n]),
+        "n_1": torch.tensor([result.n]),
     }
 
 
@@ -114,14 +114,14 @@ def _of_net(workspace: Workspace, cell: SingleDeletions, data: Dataset) -> dict[
     start = original(workspace, cell)
     if cell.is_original:
         return {"theta_P": theta_of(start)}
-    again: Callable[[Workspace, Cell, Dataset], nn.Module] = _unlearned
+    delete_record: Callable[[Workspace, Cell, Dataset], nn.Module] = _unlearned
     if _is_retrained(cell):
-        again = _retrained_alike if target(cell.train["call"])[0] is fit else _retrained
+        delete_record = _retrained_alike if target(cell.train["call"])[0] is fit else _retrained
     parts = split_of(cell, data)
     thetas, statistics, residuals = [], [], [_residual(start, cell, data, parts.train)]
     for k in range(len(parts.forget)):
         each = cell.only(k)
-        net = again(workspace, each, data)
+        net = delete_record(workspace, each, data)
         thetas.append(theta_of(net))
         statistics.append(buffers(net))
         residuals.append(_residual(net, cell, data, split_of(each, data).retain))
@@ -135,14 +135,14 @@ def _of_net(workspace: Workspace, cell: SingleDeletions, data: Dataset) -> dict[
 
 
 def _residual(net: nn.Module, cell: Cell, data: Dataset, rows: Tensor) -> float:
-    """Largest entry of ∇J of a net that was trained on some rows."""
-    part, loss = batches(cell, data, rows, "retain"), task(cell, data, split_of(cell, data)).loss
-    slope_P = flat(gradient(net, part, loss)).cpu() + _decay(cell) * theta_of(net)
+    """Largest absolute entry of ∇J, J a sum over ``rows``, of a net trained on them."""
+    subset, loss = batches(cell, data, rows, "retain"), task(cell, data, split_of(cell, data)).loss
+    slope_P = flat(gradient(net, subset, loss)).cpu() + _decay(cell) * theta_of(net)
     return len(rows) * float(slope_P.abs().max())
 
 
 def _decay(cell: Cell) -> float:
-    """λ' of a training: SGD's weight decay is a mean's penalty."""
+    """λ' of a training: the weight decay of SGD is the penalty of a mean loss."""
     return float(cell.train["call"].get("sgd", {}).get("weight_decay", 0.0))
 
 
@@ -152,34 +152,34 @@ def _unlearned(workspace: Workspace, cell: Cell, data: Dataset) -> nn.Module:
 
 
 def _retrained(workspace: Workspace, cell: Cell, data: Dataset) -> nn.Module:
-    """By a training that draws: from the same start, with other draws than the original's."""
+    """A net retrained from the same initial weights, with other draws than the original's."""
     del workspace
     net, number = fresh(cell, data), cell.forget["deletion"]
     drawn = replace(cell, seed=10_000 * (cell.seed + 1) + number)
-    todo = task(drawn, data, split_of(cell, data))
+    training_task = task(drawn, data, split_of(cell, data))
     with seeded(drawn.model_seed, "global"):
-        return todo.fit(net, todo.retain)
+        return training_task.fit(net, training_task.retain)
 
 
 def _retrained_alike(workspace: Workspace, cell: Cell, data: Dataset) -> nn.Module:
-    """By the original's own training, from whose batches the record is missing."""
+    """A net retrained as the original was, with the record absent from the batches."""
     del workspace
     parts = split_of(cell, data)
-    todo = task(cell.original(), data, parts.hide_forget())
+    training_task = task(cell.original(), data, parts.hide_forget())
     with seeded(cell.model_seed, "global"):
-        return todo.fit(fresh(cell, data), todo.train.lacking(parts.forget))
+        return training_task.fit(fresh(cell, data), training_task.train.lacking(parts.forget))
 
 
 def audit(
     workspace: Workspace, cell: SingleDeletions, data: Dataset, arrays: Arrays
 ) -> Audit | NetAudit:
-    """The attacker's public records beside what the deletions have changed, and the truth.
+    """The attacker's public records, the changes made by the deletions, and the true records.
 
     Args:
-        workspace: where the original is.
-        cell: of the deletions.
-        data: in memory, on the CPU.
-        arrays: as ``changes`` made them.
+        workspace: holds the original.
+        cell: the cell of the deletions.
+        data: the data set, in memory, on the CPU.
+        arrays: the arrays of ``changes``.
     """
     net, records = fresh(cell, data), _records(cell, data, arrays["rows_K"])
     if not isinstance(net, Linear):
@@ -193,7 +193,7 @@ def audit(
             residual=float(arrays["residual_1"][0]),
             **records,
         )
-    found = Deletions(
+    observed = Deletions(
         theta_PC=arrays["theta_PC"],
         delta_KPC=arrays["delta_KPC"],
         residual_K=arrays["residual_K"],
@@ -202,18 +202,20 @@ def audit(
         n=int(arrays["n_1"][0]),
     )
     goal = objective(net, cell.train["call"])
-    return Audit(objective=goal, found=found, embedding=net.embedding, **records)
+    return Audit(objective=goal, found=observed, embedding=net.embedding, **records)
 
 
 def _records(cell: Cell, data: Dataset, rows_K: NDArray[Any]) -> dict[str, Any]:
-    """The attacker's public records, and the deleted ones."""
+    """The attacker's public records, and the deleted records."""
     parts = split_of(cell, data)
     deleted = parts.train[torch.from_numpy(rows_K)]
     public_MF, x_KF = (_inputs(data, rows) for rows in (parts.test, deleted))
     low_F, high_F = public_MF.min(axis=0), public_MF.max(axis=0)
-    if data.kind == "image":  # black, and the brightest there is
-        ends = (((end - data.mean) / data.std)[:, None, None] for end in (0, int(data.x.max())))
-        low_F, high_F = (end.expand(data.shape).flatten().double().numpy() for end in ends)
+    if data.kind == "image":  # black, and the brightest pixel value
+        limits = (
+            ((limit - data.mean) / data.std)[:, None, None] for limit in (0, int(data.x.max()))
+        )
+        low_F, high_F = (limit.expand(data.shape).flatten().double().numpy() for limit in limits)
     return {
         "public_MF": public_MF,
         "public_y_M": data.y[parts.test].numpy(),

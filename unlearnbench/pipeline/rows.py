@@ -1,4 +1,4 @@
-"""From predictions to result rows: utility, the attack after its defense, and what went wrong."""
+"""From predictions to result rows: utility, the attack after its defense, and errors."""
 
 import hashlib
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ ROC_POINTS = 100
 
 @dataclass
 class Found:
-    """The rows of one cell, what else its attack gave, and what went wrong if anything did."""
+    """The rows of one cell, the tables and picture of its attack, and the error, if any."""
 
     rows: list[dict[str, Any]]
     scores: Any = None  # Arrow tables
@@ -36,28 +36,30 @@ class Found:
 
 
 def rows_of(workspace: Workspace, cell: Cell) -> Found:
-    """The result rows of a cell. It never raises: what went wrong is a row too."""
+    """The result rows of a cell. It never raises: an error is a row too."""
     about = _about(workspace, cell)
     plain = {**about, "key": cell.utility_key, "attack": "none", "defense": "none"}
     plain |= {"threat": None, "defense_key": NO_CALL, "attack_key": NO_CALL}
     along = {**plain, "key": cell.trace_rows_key} if cell.trace_rows_key else None
     try:
-        found = predictions(workspace, cell)
-        told = utility(workspace, cell, found)
-        about["forget_hash"] = plain["forget_hash"] = _hash(found.rows_N[found.split_N == FORGET])
+        outputs = predictions(workspace, cell)
+        metrics = utility(workspace, cell, outputs)
+        about["forget_hash"] = plain["forget_hash"] = _hash(
+            outputs.rows_N[outputs.split_N == FORGET]
+        )
         about |= (taken := _taken(workspace, cell))
         plain |= taken
         if along is not None:
             along |= {"forget_hash": plain["forget_hash"], **taken}
-    except RAISED as error:  # whatever a method raises is a row, not a crash
+    except RAISED as error:  # an exception of a method becomes a row
         keyed = {about["key"]: about, plain["key"]: plain}
         if along is not None:
             keyed[along["key"]] = {**along, "step": 0}
-        return Found([_without_value(one, error) for one in keyed.values()], error=error)
-    out = Found(_with_values(plain, told))
+        return Found([_without_value(row, error) for row in keyed.values()], error=error)
+    out = Found(_with_values(plain, metrics))
     if along is not None:
         try:
-            for step, figures in trace.metrics(trace.trace(workspace, cell), found).items():
+            for step, figures in trace.metrics(trace.trace(workspace, cell), outputs).items():
                 out.rows += _with_values({**along, "step": step}, figures)
         except RAISED as error:
             out.error = error
@@ -91,7 +93,7 @@ def _scores(cell: Cell, scores: Scores) -> Any:
 
 
 def _roc(cell: Cell, scores: Scores) -> Any:
-    """Nothing of scores that have one side only."""
+    """The ROC of the scores; None if there are no members or no non-members."""
     sides = [scores.score[scores.member == side] for side in (True, False)]
     if not all(map(len, sides)):
         return None
@@ -122,9 +124,10 @@ def _about(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _with_values(about: Mapping[str, Any], told: Mapping[str, Measured]) -> list[dict[str, Any]]:
+def _with_values(about: Mapping[str, Any], metrics: Mapping[str, Measured]) -> list[dict[str, Any]]:
     return [
-        {**about, "metric": name, "status": "ok", **_value(figure)} for name, figure in told.items()
+        {**about, "metric": name, "status": "ok", **_value(figure)}
+        for name, figure in metrics.items()
     ]
 
 
@@ -140,11 +143,11 @@ def _without_value(about: Mapping[str, Any], error: BaseException) -> dict[str, 
 
 
 LONGEST_REASON = 2000
-"""Characters of a reason; the whole of it is in ``failures/``, with its traceback."""
+"""Characters of a reason; ``failures/`` holds the complete text, with its traceback."""
 
 
 def reason(error: BaseException) -> str:
-    """One line for a row: ours as it is, a stranger's with its type, or with its place at least."""
+    """One line for a row: the text of the error, after its type unless the package raises it."""
     text, name = text_of(error), type(error).__name__
     if not isinstance(error, Skip | Failed | ValueError | FileNotFoundError):
         text = f"{name}: {text.removeprefix(f'{name}: ')}"
@@ -156,15 +159,15 @@ def _hash(rows_n: np.ndarray[Any, np.dtype[np.int64]]) -> str:
 
 
 def _taken(workspace: Workspace, cell: Cell) -> dict[str, Any]:
-    """What its method's call took, and by what that was measured; nothing where none was made."""
+    """Seconds of the method's call, and the device and clock that measured them."""
     if cell.is_original:
         return {"seconds": 0.0}
     own = workspace.store.load(cell.model_key).manifest
-    told = {"seconds": float(own["seconds"]), "measured_on": own.get("measured_on")}
-    match told["measured_on"]:
+    cost = {"seconds": float(own["seconds"]), "measured_on": own.get("measured_on")}
+    match cost["measured_on"]:
         case None:
-            return told
+            return cost
         case "cpu":
-            return {**told, "clock": "processor", "memory": "process"}
+            return {**cost, "clock": "processor", "memory": "process"}
         case _:
-            return {**told, "clock": "wall", "memory": "tensors"}
+            return {**cost, "clock": "wall", "memory": "tensors"}

@@ -20,68 +20,75 @@ GAP = ("gap", "gap_low", "gap_high", "detectable")
 
 
 def attacked(workspace: Workspace, cell: Cell) -> Scores:
-    """The cell's attack, and what it finds where there is nothing to find and where there is all.
+    """Scores of the cell's attack, with its headline figures at two baselines.
 
-    An attack whose option names its ends comes with its headline figures there too: an attack on
-    one output has its floor on retrained models and its ceiling on originals; one on two outputs
-    its null where the original is compared with itself, and its reference on exact unlearning. An
-    end that is no control is a figure of the attack's own, as the null of one on parameters.
-    The normalised figure says where between them it stands: 0 at the first, 1 at the second. The
-    first headline figure has the ends of its 95 % interval, and its gap to retraining: the mean
-    difference over target models of their AUC, which is that of the pooled AUC but for how models
-    differ; or over the scores of the pool that the figure's name begins with; or, of a figure that
-    is neither, between the two figures.
+    If the attack's option names baselines (``ends``), the headline figures at them are added: an
+    attack on one output has its floor on retrained models and its ceiling on originals; an attack
+    on two outputs has its null where the original is compared with itself, and its reference on
+    exact unlearning. A baseline that is no control is a figure of the attack itself, such as the
+    null of an attack on parameters.
+    The normalised figure is 0 at the first baseline and 1 at the second. The first headline figure
+    also gets the limits of its 95 % interval, and its gap to retraining. For an AUC the gap is the
+    mean difference of the AUC over target models; for a figure whose name begins with a pool, the
+    mean difference of the scores of that pool; for any other figure, the difference of the figure.
     """
     scores = _attacked(workspace, cell)
     traits = cell.attack.get("traits") or {}
     if "ends" not in traits:
         return scores
-    told, headline = scores.metrics, traits["headline"]
-    n = told[headline[0]][1]
-    ends = {
-        name: _end(workspace, cell, where) if where in ENDS else _own_end(scores, where, headline)
+    metrics, headline = scores.metrics, traits["headline"]
+    n = metrics[headline[0]][1]
+    baselines = {
+        name: _baseline(workspace, cell, where)
+        if where in CONTROLS
+        else _own_baseline(scores, where, headline)
         for name, where in traits["ends"].items()
     }
     for name in headline:
-        at = [figures[name] for figures, _ in ends.values()]
-        told.update({f"{name}_{end}": (value, n) for end, value in zip(ends, at, strict=True)})
-        share = (told[name][0] - at[0]) / (at[1] - at[0]) if at[0] != at[1] else float("nan")
-        told[f"{name}_normalised"] = share, n
-    first, (_, retrain) = headline[0], _end(workspace, cell, "retrain")
-    mine = _units(scores, first)
+        at = [figures[name] for figures, _ in baselines.values()]
+        metrics.update(
+            {
+                f"{name}_{baseline}": (value, n)
+                for baseline, value in zip(baselines, at, strict=True)
+            }
+        )
+        share = (metrics[name][0] - at[0]) / (at[1] - at[0]) if at[0] != at[1] else float("nan")
+        metrics[f"{name}_normalised"] = share, n
+    first, (_, retrain) = headline[0], _baseline(workspace, cell, "retrain")
+    unit_values = _units(scores, first)
     if _is_auc(first):
         pairs = list(_by_model(scores, first).values())
         low, high = membership.bootstrap_auc(pairs, BOOTSTRAP_ROUNDS, 0)
     else:
-        values = np.array(list(mine.values()))
+        values = np.array(list(unit_values.values()))
         _, low, high, _ = membership.paired_gap(values, np.zeros(len(values)))
-    same = sorted(mine.keys() & retrain.keys())
-    sides = (np.array([of[unit] for unit in same]) for of in (mine, retrain))
+    same = sorted(unit_values.keys() & retrain.keys())
+    sides = (np.array([of[unit] for unit in same]) for of in (unit_values, retrain))
     gap = dict(zip(GAP, membership.paired_gap(*sides), strict=True))
     figures = {"low": low, "high": high, **gap}
-    told.update({f"{first}_{what}": (value, n) for what, value in figures.items()})
+    metrics.update({f"{first}_{figure}": (value, n) for figure, value in figures.items()})
     return scores
 
 
 End = tuple[dict[str, float], dict[str, float]]
 
-ENDS = ("retrain", "original")
+CONTROLS = ("retrain", "original")
 
 
-def _end(workspace: Workspace, cell: Cell, where: str) -> End:
-    """The attack's figures, and the first headline's by unit, under the control ``where``."""
+def _baseline(workspace: Workspace, cell: Cell, where: str) -> End:
+    """The attack's figures, and the first headline figure by unit, under the control ``where``."""
     method = {"retrain": cell.reference, "original": ORIGINAL}[where]
     control, first = replace(cell, method=method), cell.attack["traits"]["headline"][0]
     if (control.key, first) not in workspace.ends:
         scores = _attacked(workspace, control)
         figures = {name: value for name, (value, _) in scores.metrics.items()}
         workspace.ends[control.key, first] = figures, _units(scores, first)
-    end: End = workspace.ends[control.key, first]
-    return end
+    baseline: End = workspace.ends[control.key, first]
+    return baseline
 
 
-def _own_end(scores: Scores, figure: str, headline: list[str]) -> End:
-    """An end that the attack itself has measured."""
+def _own_baseline(scores: Scores, figure: str, headline: list[str]) -> End:
+    """A baseline that the attack itself measures."""
     return dict.fromkeys(headline, scores.metrics[figure][0]), {}
 
 
@@ -90,23 +97,23 @@ def _is_auc(headline: str) -> bool:
 
 
 def _units(scores: Scores, headline: str) -> dict[str, float]:
-    """The headline figure of each thing it is averaged over: target models, or records.
+    """The headline figure of each unit it is averaged over: target models, or records.
 
-    Of a figure that is no such mean, the figure itself.
+    A figure that is no such mean has one unit, the figure itself.
     """
     if _is_auc(headline):
         return {model: membership.auc(*pair) for model, pair in _by_model(scores, headline).items()}
-    who = headline.rpartition("_")[0]
-    told = zip(scores.pool, scores.row.tolist(), scores.score.tolist(), strict=True)
-    by_record = {str(row): score for pool, row, score in told if pool == who}
+    pool_name = headline.rpartition("_")[0]
+    records = zip(scores.pool, scores.row.tolist(), scores.score.tolist(), strict=True)
+    by_record = {str(row): score for pool, row, score in records if pool == pool_name}
     return by_record or {"": scores.metrics[headline][0]}
 
 
 def _by_model(scores: Scores, headline: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Scores of the members and of the others that the AUC is of, by target model.
+    """Scores of members and of non-members behind the AUC, by target model.
 
-    Pools are target models, but for an attack that has a figure for each of its pools: there the
-    figure's name has that of its pool.
+    Pools are target models, except for an attack with one figure per pool: there the name of the
+    figure contains the name of its pool.
     """
     models, place_N = np.unique(np.array(scores.pool), return_inverse=True)
     named = set(headline.split("_")) & set(models)
@@ -116,26 +123,26 @@ def _by_model(scores: Scores, headline: str) -> dict[str, tuple[NDArray[Any], ND
         if model in named or not named
     }
     return {
-        model: (scores.score[one & scores.member], scores.score[one & ~scores.member])
-        for model, one in each.items()
+        model: (scores.score[selected_N & scores.member], scores.score[selected_N & ~scores.member])
+        for model, selected_N in each.items()
     }
 
 
 def _attacked(workspace: Workspace, cell: Cell) -> Scores:
-    given: list[Any]
-    beside: dict[str, tuple[float, int]] = {}
+    inputs: list[Any]
+    extra_metrics: dict[str, tuple[float, int]] = {}
     if (cell.attack.get("traits") or {}).get("white_box"):
         if cell.defense["call"] is not None:
-            told = f"attack={cell.attack['name']} holds the model itself"
-            raise Skip(f"{told}: defense={cell.defense['name']} changes its outputs only")
-        held = compared if cell.attack["traits"].get("compared") else white_box
-        given = [held(workspace, cell)]
+            message = f"attack={cell.attack['name']} holds the model itself"
+            raise Skip(f"{message}: defense={cell.defense['name']} changes its outputs only")
+        make_inputs = compared if cell.attack["traits"].get("compared") else white_box
+        inputs = [make_inputs(workspace, cell)]
     else:
-        given, beside = gathered(workspace, cell)
+        inputs, extra_metrics = gathered(workspace, cell)
     if cell.defense["call"] is not None:
         defend, arguments = target(cell.defense["call"])
-        given = [defend(one, **arguments) for one in given]
+        inputs = [defend(outputs, **arguments) for outputs in inputs]
     attack, arguments = target(cell.attack["call"])
-    scores = attack(*given, **arguments)
+    scores = attack(*inputs, **arguments)
     assert isinstance(scores, Scores)
-    return replace(scores, metrics={**scores.metrics, **beside})
+    return replace(scores, metrics={**scores.metrics, **extra_metrics})

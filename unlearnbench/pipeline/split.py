@@ -1,4 +1,4 @@
-"""Which rows do what: validation rows off the training part, then the forget set."""
+"""The split of rows: validation rows are taken from the training part, then the forget set."""
 
 import math
 
@@ -21,18 +21,18 @@ def split_of(cell: Cell, data: Dataset) -> Split:
 
 
 def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Split:
-    """Which rows do what, in the cell's own split or in that of a model its attack draws.
+    """The split of a cell, or of a model that its attack draws.
 
-    Draws count the training rows by their places in ``train_rows``; what comes out are the
-    records' own numbers, which no draw changes.
+    Draws count the training rows by their places in ``train_rows``; the split holds record
+    numbers, which do not depend on draws.
 
-    scikit-learn's splitter, as in Deep Unlearn (arXiv 2410.01276), whose splits this reproduces to
-    the row with the default settings.
+    The splitter is that of scikit-learn, as in Deep Unlearn (arXiv 2410.01276); the default
+    settings reproduce its splits exactly.
 
     Args:
-        cell: whose split.
-        y_N: labels of all records, by number; those of neither part are hidden.
-        train_rows: the training part (n,), validation rows among them.
+        cell: the cell.
+        y_N: labels of all records, by number; labels of records in neither part are hidden.
+        train_rows: the training part (n,), including validation rows.
         test_rows: the test part.
 
     Raises:
@@ -51,7 +51,7 @@ def split(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> Spl
 
 
 def records_of(cell: Cell, data: Dataset) -> Records:
-    """The records of a data set in memory, as the cell's settings cut them."""
+    """The records of a data set in memory, divided by the cell's settings."""
     return _records(cell, data.y.cpu(), data.train_rows, data.test_rows)
 
 
@@ -71,7 +71,7 @@ def _records(cell: Cell, y_N: Tensor, train_rows: Tensor, test_rows: Tensor) -> 
 
 
 def _shown(y_N: Tensor, rows: Tensor) -> Tensor:
-    """The labels of these rows (n,); those of others are −1, or NaN in a regression."""
+    """The labels of all records; −1, or NaN in a regression, outside ``rows`` (n,)."""
     nothing = torch.full_like(y_N, float("nan") if y_N.is_floating_point() else -1)
     return nothing.index_copy(0, rows, y_N[rows])
 
@@ -82,5 +82,5 @@ def _without_val(cell: Cell, places: Rows) -> tuple[Rows, Rows]:
         return places, places[:0]
     if math.ceil(share * len(places)) >= len(places):
         raise ValueError(f"split.val={share}: leaves none of {len(places)} rows to train on")
-    kept, val = train_test_split(places, test_size=share, random_state=seed)
-    return kept, val
+    remaining, val = train_test_split(places, test_size=share, random_state=seed)
+    return remaining, val

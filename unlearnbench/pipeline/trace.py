@@ -1,4 +1,4 @@
-"""What a model was on its way: the same run once more, in view, and metrics along it.
+"""Outputs of a model along its run: the run is repeated with a probe, and metrics by step.
 
 Axes: S steps, N rows of the whole set.
 """
@@ -32,11 +32,11 @@ PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
 
 @dataclass(frozen=True)
 class Trace:
-    """What a model said of all rows, on its way.
+    """Outputs of a model for all rows along its run.
 
     Attributes:
-        step_S: epochs that were over, of all walks over data the model had taken.
-        said_SN: the class it called each row by, or its value in a regression.
+        step_S: completed epochs over data.
+        said_SN: the predicted class of each row, or the predicted value in a regression.
     """
 
     step_S: NDArray[np.int64]
@@ -44,7 +44,7 @@ class Trace:
 
 
 class Watch:
-    """A probe: takes down what each model says, when it sets out and every so many epochs."""
+    """A probe: records the outputs of each model at the start and every ``every`` epochs."""
 
     def __init__(self, rows: Batches, every: int) -> None:
         self.rows, self.every = rows, every
@@ -52,7 +52,7 @@ class Watch:
         self.said: dict[nn.Module, dict[int, Tensor]] = {}
 
     def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Be shown a model; a walk that begins counts for its first one only."""
+        """Record a model's outputs; epoch 0 counts only in the model's first run over data."""
         if epoch == 0 and model in self.epochs:
             return
         over = self.epochs[model] = self.epochs.get(model, -1) + 1
@@ -60,7 +60,7 @@ class Watch:
             self.said.setdefault(model, {})[over] = self._says(model)
 
     def of(self, model: nn.Module) -> dict[int, Tensor]:
-        """What this model said, by step; one that took no walk says it now, as step 0."""
+        """Outputs of this model by step; a model without epochs has its present ones as step 0."""
         return self.said.get(model) or {0: self._says(model)}
 
     def _says(self, model: nn.Module) -> Tensor:
@@ -74,15 +74,15 @@ class Watch:
 
 
 def trace(workspace: Workspace, cell: Cell) -> Trace:
-    """What the cell's model said on its way, stored; made by running once more what made it.
+    """The stored outputs of the cell's model along its run, computed by repeating the run.
 
-    The stored model and its cost are those of a run that nobody looked at, and the run in view
-    must give the same bits. A method that walks over no data, and an ensemble, whose members walk
-    one by one, are seen once, at their end.
+    The stored model and its cost are those of a run without a probe; the repeated run must give
+    the same bits. A method without epochs, and an ensemble, whose members are trained one after
+    the other, have one step, at the end.
 
     Raises:
-        Failed: the model is known to be impossible, or comes out as another.
-        Skip: the method cannot work on this cell on principle.
+        Failed: the model has failed before, or the repeated run gives another model.
+        Skip: the method does not apply to this cell.
     """
     key, every = cell.trace_key, cell.trace_every
     assert key is not None
@@ -106,36 +106,37 @@ def trace(workspace: Workspace, cell: Cell) -> Trace:
     return Trace(**load_arrays(workspace.store.load(key).read(TRACE)))
 
 
-def metrics(seen: Trace, found: Predictions) -> dict[int, dict[str, tuple[float, int]]]:
+def metrics(seen: Trace, final: Predictions) -> dict[int, dict[str, tuple[float, int]]]:
     """By step, metric name to (value, records it was computed on).
 
-    Accuracy on each part; where classes are forgotten whole, on their test rows and on the
-    others' (``test_acc_forgotten``, ``test_acc_others``). Of a regression the RMSE on each part.
+    The accuracy on each part; if complete classes are forgotten, also on their test rows and on
+    the other test rows (``test_acc_forgotten``, ``test_acc_others``). For a regression the RMSE on
+    each part.
 
     Args:
-        seen: along the run.
-        found: of the model at its end, for labels and parts.
+        seen: the outputs along the run.
+        final: the outputs of the model at its end, for labels and parts.
     """
-    told = {}
-    chosen = {part: found.split_N == code for part, code in PARTS.items()}
-    if not np.issubdtype(found.y_N.dtype, np.integer):
+    figures = {}
+    chosen = {subset: final.split_N == code for subset, code in PARTS.items()}
+    if not np.issubdtype(final.y_N.dtype, np.integer):
         for step, said_N in zip(seen.step_S.tolist(), seen.said_SN, strict=True):
-            told[step] = {
-                f"rmse_{part}": (utility.rmse(said_N[rows], found.y_N[rows]), int(rows.sum()))
-                for part, rows in chosen.items()
+            figures[step] = {
+                f"rmse_{subset}": (utility.rmse(said_N[rows], final.y_N[rows]), int(rows.sum()))
+                for subset, rows in chosen.items()
             }
-        return told
-    names = {f"{part}_acc": rows for part, rows in chosen.items()}
-    whole = set(found.y_N[chosen["forget"]]) - set(found.y_N[chosen["retain"]])
-    if whole:
-        of_them = np.isin(found.y_N, list(whole))
-        names["test_acc_forgotten"] = chosen["test"] & of_them
-        names["test_acc_others"] = chosen["test"] & ~of_them
+        return figures
+    names = {f"{subset}_acc": rows for subset, rows in chosen.items()}
+    forgotten_classes = set(final.y_N[chosen["forget"]]) - set(final.y_N[chosen["retain"]])
+    if forgotten_classes:
+        is_forgotten_N = np.isin(final.y_N, list(forgotten_classes))
+        names["test_acc_forgotten"] = chosen["test"] & is_forgotten_N
+        names["test_acc_others"] = chosen["test"] & ~is_forgotten_N
     for step, said_N in zip(seen.step_S.tolist(), seen.said_SN, strict=True):
-        right = said_N == found.y_N
-        told[step] = {
+        right = said_N == final.y_N
+        figures[step] = {
             name: (float(right[rows].mean()), int(rows.sum()))
             for name, rows in names.items()
             if rows.any()
         }
-    return told
+    return figures

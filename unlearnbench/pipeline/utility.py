@@ -16,88 +16,93 @@ from unlearnbench.pipeline.workspace import Workspace
 PARTS = {"retain": RETAIN, "forget": FORGET, "val": VAL, "test": TEST}
 
 Measured = tuple[float, int] | str
-"""A value and the records it was computed on, or why there is no value."""
+"""A value and the number of records it was computed on, or why there is no value."""
 
 
-def utility(workspace: Workspace, cell: Cell, found: Predictions) -> dict[str, Measured]:
-    """What stands once per model, by the metric's name."""
-    counts = {part: int((found.split_N == code).sum()) for part, code in PARTS.items()}
+def utility(workspace: Workspace, cell: Cell, outputs: Predictions) -> dict[str, Measured]:
+    """Utility metrics of one model, by name."""
+    counts = {subset: int((outputs.split_N == code).sum()) for subset, code in PARTS.items()}
     reference = predictions(workspace, replace(cell, method=cell.reference))
     private = _privacy(cell, counts)
-    if not np.issubdtype(found.y_N.dtype, np.integer):
+    if not np.issubdtype(outputs.y_N.dtype, np.integer):
         errors = {
-            f"{name}_{part}": (value, counts[part])
-            for part in PARTS
-            for name, value in _errors(found, PARTS[part]).items()
+            f"{name}_{subset}": (value, counts[subset])
+            for subset in PARTS
+            for name, value in _errors(outputs, PARTS[subset]).items()
         }
         return {**errors, **private, **_cost(workspace, cell)}
-    mine, theirs = _accuracies(found), _accuracies(reference)
+    of_model, of_reference = _accuracies(outputs), _accuracies(reference)
     compared = ("retain", "forget", "test")
-    told = {f"{part}_acc": (mine[part], counts[part]) for part in PARTS}
-    told["ret_dev"] = (
-        ret_dev(*(tuple(a[part] for part in compared) for a in (mine, theirs))),
-        sum(counts[part] for part in compared),
+    metrics = {f"{subset}_acc": (of_model[subset], counts[subset]) for subset in PARTS}
+    metrics["ret_dev"] = (
+        ret_dev(*(tuple(a[subset] for subset in compared) for a in (of_model, of_reference))),
+        sum(counts[subset] for subset in compared),
     )
-    return {**told, **_divergences(found, reference, counts), **private, **_cost(workspace, cell)}
+    return {
+        **metrics,
+        **_divergences(outputs, reference, counts),
+        **private,
+        **_cost(workspace, cell),
+    }
 
 
 def _divergences(
-    found: Predictions, reference: Predictions, counts: Mapping[str, int]
+    outputs: Predictions, reference: Predictions, counts: Mapping[str, int]
 ) -> dict[str, tuple[float, int]]:
-    """How far answers are from the retrained model's, record by record: mean over each part."""
-    js_N = distance.js_divergence(found.logits_MQNC[0, 0], reference.logits_MQNC[0, 0])
+    """Mean divergence per record from the outputs of the retrained model, by part."""
+    js_N = distance.js_divergence(outputs.logits_MQNC[0, 0], reference.logits_MQNC[0, 0])
     return {
-        f"js_{part}": (float(js_N[found.split_N == PARTS[part]].mean()), counts[part])
-        for part in ("retain", "forget", "test")
-        if counts[part]
+        f"js_{subset}": (float(js_N[outputs.split_N == PARTS[subset]].mean()), counts[subset])
+        for subset in ("retain", "forget", "test")
+        if counts[subset]
     }
 
 
 def _privacy(cell: Cell, counts: Mapping[str, int]) -> dict[str, tuple[float, int]]:
-    """ε of a private training, where the model is what it made: no method's steps are in it."""
+    """ε and δ of a private training; empty for a model that a method has changed."""
     trained = cell.is_original or (cell.from_scratch and not cell.traits.get("ensemble"))
     if "privacy" not in cell.train or not trained:
         return {}
-    epsilon, told = target(cell.train["privacy"])
+    epsilon, arguments = target(cell.train["privacy"])
     n = counts["retain"] + (counts["forget"] if cell.is_original else 0)
-    return {"epsilon": (epsilon(n, **told), n), "delta": (told["delta"], n)}
+    return {"epsilon": (epsilon(n, **arguments), n), "delta": (arguments["delta"], n)}
 
 
 def _cost(workspace: Workspace, cell: Cell) -> dict[str, Measured]:
-    """What the method's call took and stored, and the figures it noted of itself."""
+    """Run-time efficiency, memory and stored bytes of the method's call, and its noted figures."""
     if cell.is_original:
         return {}
     retrain = workspace.store.load(replace(cell, method=cell.reference).model_key).manifest
     own = workspace.store.load(cell.model_key).manifest
     times = {"rte": {"retrain": retrain, "its own": own}}
-    told = {"peak_bytes": own["peak_bytes"]}
+    costs = {"peak_bytes": own["peak_bytes"]}
     if cell.tuned is not None and cell.tuned["seconds"] is not None:
         times["rte_tuned"] = {**times["rte"], "the search": cell.tuned}
     if cell.method.get("prepare") is not None:
-        left = workspace.store.load(cell.prepared_key).manifest
-        told |= {"prepared_bytes": left["bytes"], "prepared_seconds": left["seconds"]}
-        times["rte_prepared"] = {**times["rte"], "its preparing": left}
-    figures = {name: (value, 1) for name, value in {**told, **own["notes"]}.items()}
+        step = workspace.store.load(cell.prepared_key).manifest
+        costs |= {"prepared_bytes": step["bytes"], "prepared_seconds": step["seconds"]}
+        times["rte_prepared"] = {**times["rte"], "its preparing": step}
+    figures = {name: (value, 1) for name, value in {**costs, **own["notes"]}.items()}
     return {**{name: _rte(of) for name, of in times.items()}, **figures}
 
 
 def _rte(times: Mapping[str, Mapping[str, Any]]) -> Measured:
-    """Seconds of the first over those of the others; a reason where devices or clocks differ."""
-    devices = {whose: told.get("measured_on") for whose, told in times.items()}
+    """Seconds of the first over those of the others; a reason if devices or clocks differ."""
+    devices = {name: run.get("measured_on") for name, run in times.items()}
     if len(set(devices.values())) > 1 or None in devices.values():
-        each = ", ".join(f"{whose} on {of or 'an unknown device'}" for whose, of in devices.items())
+        each = ", ".join(f"{name} on {of or 'an unknown device'}" for name, of in devices.items())
         return f"seconds of several devices are not compared: {each}"
-    retrain, *others = (float(told["seconds"]) for told in times.values())
+    retrain, *others = (float(run["seconds"]) for run in times.values())
     return rte(retrain, *others), 1
 
 
-def _accuracies(found: Predictions) -> dict[str, float]:
-    logits_NC = found.logits_MQNC[0, 0]
-    chosen = {part: found.split_N == code for part, code in PARTS.items()}
-    return {p: accuracy(logits_NC[rows], found.y_N[rows]) for p, rows in chosen.items()}
+def _accuracies(outputs: Predictions) -> dict[str, float]:
+    logits_NC = outputs.logits_MQNC[0, 0]
+    chosen = {subset: outputs.split_N == code for subset, code in PARTS.items()}
+    return {p: accuracy(logits_NC[rows], outputs.y_N[rows]) for p, rows in chosen.items()}
 
 
-def _errors(found: Predictions, code: int) -> dict[str, float]:
-    rows = found.split_N == code
-    predicted, y = found.logits_MQNC[0, 0, rows, 0], found.y_N[rows]
+def _errors(outputs: Predictions, code: int) -> dict[str, float]:
+    rows = outputs.split_N == code
+    predicted, y = outputs.logits_MQNC[0, 0, rows, 0], outputs.y_N[rows]
     return {"rmse": rmse(predicted, y), "r2": r2(predicted, y)}

@@ -1,4 +1,4 @@
-"""What a process works with: store, device, clock."""
+"""The workspace of a process: store, device, clock."""
 
 import ctypes
 import resource
@@ -17,14 +17,14 @@ from unlearnbench.store.artifacts import Store
 
 @dataclass
 class Workspace:
-    """What one process works with.
+    """The workspace of one process.
 
     Attributes:
-        store: where artifacts are.
+        store: the store of artifacts.
         device: ``cpu``, ``cuda``, ``cuda:1`` …
-        failures: keys of predictions known to be impossible, and why: not tried again in this run.
-        ends: what attacks found on controls, by key of their rows and the headline figure that is
-            taken apart: each method is held to them.
+        failures: keys of predictions that have failed, with the reason: not retried in this run.
+        ends: baselines: figures of attacks on controls, by key of their rows and by the headline
+            figure that is split by unit.
     """
 
     store: Store
@@ -34,28 +34,28 @@ class Workspace:
 
 
 def clock(device: str) -> Callable[[], float]:
-    """What tells seconds: on a CPU those of the processor, which other work on it does not change.
+    """The function that returns seconds: processor time on a CPU, wall time on a GPU.
 
-    A worker computes in one thread, so on an idle core they are the clock's. A GPU has none of its
-    own; there it is the clock.
+    Other work on the CPU does not change processor time. A worker computes in one thread, so on an
+    idle core processor time equals wall time.
     """
     return time.perf_counter if device.startswith("cuda") else time.process_time
 
 
 @lru_cache
 def device_name(device: str) -> str:
-    """What a row says of the device: ``cpu``, or the GPU's name."""
+    """The device's name in a row: ``cpu``, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
 @contextmanager
 def measured(device: str) -> Iterator[dict[str, Any]]:
-    """Seconds and peak bytes of the block; the device has finished when the clock stops."""
+    """Seconds and peak bytes of the block; the clock stops after the device is synchronised."""
     cuda = device.startswith("cuda")
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError, AttributeError):  # Linux only: forget the process's earlier peak
+    with suppress(OSError, AttributeError):  # Linux only: reset the peak of the process
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     taken: dict[str, Any] = {"measured_on": device_name(device)}

@@ -1,4 +1,4 @@
-"""Trainings of original and retrained models, an option each, and what they share."""
+"""Trainings of original and retrained models, one option each, and their shared code."""
 
 from unlearnbench.train.default import fit
 

@@ -1,10 +1,10 @@
-"""What a training leaves behind when it is stopped in the middle, to go on from there.
+"""Checkpoints of a training, from which an interrupted training resumes.
 
-A ``Keeper`` belongs to one training from scratch and to one file, which it writes every so many
-minutes, and when ``request`` says that the process must go: then ``Interrupted`` leaves the
-training. Run again, the same code with a keeper of the same file comes to the same weights, to the
-bit on the same kind of device: walks over the data that were finished are not walked again, and the
-one that was not goes on at the step where it stopped.
+A ``Keeper`` belongs to one training from scratch and to one file. It writes the file at a fixed
+interval in minutes, and after a call of ``request``, which ends the process: then the training
+raises ``Interrupted``. The same code with a keeper of the same file reaches the same weights, bit
+for bit on the same kind of device: completed runs of a loop are restored and not repeated, and an
+incomplete one resumes at the step after the checkpoint.
 """
 
 import hashlib
@@ -29,34 +29,34 @@ from unlearnbench.core import atomic
 from unlearnbench.core.data import Batches, Checkpoints
 
 FORMAT = 1
-"""Goes up when files of an earlier kind can no longer be gone on from."""
+"""Incremented when files of an earlier format can no longer be resumed from."""
 
 
 class Interrupted(BaseException):
-    """A training has written down where it is, for the process must go.
+    """A training has written a checkpoint because the process must end.
 
-    Not an ``Exception``, as ``KeyboardInterrupt`` is none: what is being made has not failed.
+    Like ``KeyboardInterrupt`` it is no ``Exception``, because the artifact has not failed.
     """
 
 
-_asked = False
+_stop_requested = False
 _at_work: "Keeper | None" = None
 
 
 def request() -> None:
-    """Ask the training that is under way, or else the next one, to stop after its step.
+    """Request the current training, or else the next one, to stop after its step.
 
-    For a signal handler: it sets two flags.
+    For a signal handler: this function only sets two flags.
     """
-    global _asked
-    _asked = True
+    global _stop_requested
+    _stop_requested = True
     if _at_work is not None:
         _at_work.due = True
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a walk over data is: so many epochs are over, and so many batches of the next one."""
+    """A position in a training: completed epochs, and completed batches of the next epoch."""
 
     epoch: int = 0
     batch: int = 0
@@ -64,22 +64,22 @@ class Place:
 
 @dataclass(frozen=True)
 class _Moment:
-    """A walk at a place: all tensors that it goes on from, on the CPU, by name."""
+    """The state of a training at a place: all tensors needed to resume, on the CPU, by name."""
 
     place: Place
     tensors: dict[str, Tensor]
 
 
 class Keeper:
-    """Writes down where a training is, and brings it back there. Without a path it does nothing.
+    """Writes and restores checkpoints of a training. Without a path it does nothing.
 
-    A context around the training. A loop says ``begin`` and ``end``, and between them, after each
-    step, ``keep`` if something is ``due``.
+    It is a context around the training. A loop calls ``begin`` and ``end``, and between them, after
+    each step, ``keep`` if ``due`` is true.
 
     Attributes:
         due: whether the loop is to call ``keep`` after its step.
-        earlier: seconds that the training took before it was stopped.
-        writing: seconds that writing took since.
+        earlier: seconds of the training before it was interrupted.
+        writing: seconds of writing checkpoints since the training resumed.
     """
 
     def __init__(
@@ -92,32 +92,32 @@ class Keeper:
 
         Args:
             path: the file, which need not exist.
-            minutes: from one writing to the next; None writes on request only.
-            clock: tells the seconds of ``earlier`` and ``writing``.
+            minutes: minutes between two checkpoints; None writes on request only.
+            clock: returns the seconds for ``earlier`` and ``writing``.
         """
         self.path, self.minutes, self.clock = path, minutes, clock
         self.due, self.earlier, self.writing = False, 0.0, 0.0
-        self._found: list[_Moment] = []
+        self._stored: list[_Moment] = []
         self._walked: list[_Moment] = []
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> "Keeper":
-        """Read what an earlier process left, and be the one that ``request`` is about."""
+        """Read the checkpoint of an earlier process, and become the target of ``request``."""
         global _at_work
         if self.path is None:
             return self
-        for half in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of who was killed
+        for half in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a killed process
             half.unlink(missing_ok=True)
         if self.path.is_file():
-            self._found, self.earlier = _read(self.path)
-        _at_work, self.due, self._began = self, _asked, self.clock()
+            self._stored, self.earlier = _read(self.path)
+        _at_work, self.due, self._began = self, _stop_requested, self.clock()
         self._wind()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """After a failure that going on would come to again, leave nothing."""
+        """Remove the checkpoint after a failure that a resumed training would repeat."""
         global _at_work
         if self.path is None:
             return
@@ -129,7 +129,7 @@ class Keeper:
             self.path.unlink(missing_ok=True)
 
     def _wind(self) -> None:
-        # A clock that is asked after each step would cost more than a flag that a thread sets.
+        # Reading a clock after each step would cost more than a flag that a thread sets.
         if self.minutes is not None:
             self._timer = threading.Timer(60 * self.minutes, self._ring)
             self._timer.daemon = True
@@ -139,30 +139,33 @@ class Keeper:
         self.due = True
 
     def begin(self, model: nn.Module, optimizer: Optimizer, **generators: Generator) -> Place:
-        """A walk begins: where it goes on; model, optimizer and generators are put there.
+        """Begin a run of a loop; restores model, optimizer and generators of a checkpoint.
 
         Args:
-            model: what is trained, changed in place.
-            optimizer: what moves it, changed in place.
-            generators: what the walk draws from, by name; the global ones are always among them.
+            model: the model in training, changed in place.
+            optimizer: its optimizer, changed in place.
+            generators: generators of the loop, by name; the global ones are always included.
+
+        Returns:
+            The place at which the loop is to start.
         """
-        self._walk = model, optimizer, generators
-        if self.path is None or len(self._walked) >= len(self._found):
+        self._state = model, optimizer, generators
+        if self.path is None or len(self._walked) >= len(self._stored):
             return Place()
-        moment = self._found[len(self._walked)]
+        moment = self._stored[len(self._walked)]
         if not _fits(moment.tensors, model, generators):
-            self._found, self.earlier = [], 0.0
+            self._stored, self.earlier = [], 0.0
             return Place()
         _restore(moment.tensors, model, optimizer, generators)
         return moment.place
 
     def keep(self, place: Place, **drawn: Tensor) -> None:
-        """Write down the walk after a step.
+        """Write a checkpoint after a step.
 
         Args:
-            place: what is over.
-            drawn: states of generators, by name, that the walk must find to get back to this place,
-                where these are not the present ones.
+            place: completed epochs and batches.
+            drawn: states of generators, by name, that are needed to resume at this place, if they
+                differ from the present states.
 
         Raises:
             Interrupted: ``request`` was called.
@@ -173,20 +176,20 @@ class Keeper:
         try:
             seconds = self.earlier - self.writing + start - self._began
             _write(self.path, [*self._walked, self._moment(place, drawn)], seconds)
-        except (OSError, SafetensorError) as error:  # the training itself is not at fault
+        except (OSError, SafetensorError) as error:  # the training itself can continue
             warnings.warn(f"a checkpoint could not be written: {error}", stacklevel=2)
         self.writing += self.clock() - start
-        if _asked:
+        if _stop_requested:
             raise Interrupted
         self._wind()
 
     def end(self, place: Place) -> None:
-        """The walk is over, at this place; another one may follow."""
+        """End the run of a loop at this place; another run may follow."""
         if self.path is not None:
             self._walked.append(self._moment(place, {}))
 
     def _moment(self, place: Place, drawn: Mapping[str, Tensor]) -> _Moment:
-        model, optimizer, generators = self._walk
+        model, optimizer, generators = self._state
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         for name, generator in generators.items():
             tensors[f"generator.{name}"] = drawn.get(name, generator.get_state())
@@ -196,7 +199,7 @@ class Keeper:
             for name, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{number}.{name}"] = value
-        # Copies: the training may go on, and changes these very tensors.
+        # Copies, because a training that continues changes these tensors in place.
         copies = {k: torch.clone(v.detach().cpu().contiguous()) for k, v in tensors.items()}
         return _Moment(place, copies)
 
@@ -208,8 +211,8 @@ NO_CHECKPOINTS = Keeper()
 def keeper_of(batches: Batches, is_edited: bool = False) -> Checkpoints:
     """The keeper of a training on some batches.
 
-    A training whose gradients are edited, or with a context around each batch, has none: what the
-    edit or the context has gathered cannot be restored.
+    A training with edited gradients, or with a context around each batch, has no checkpoints: the
+    state of the edit or of the context cannot be restored.
     """
     if batches.hooks.keeper is None or is_edited or batches.hooks.around is not nullcontext:
         return NO_CHECKPOINTS
@@ -233,76 +236,78 @@ def _global_generators(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _fits(
-    told: Mapping[str, Tensor], model: nn.Module, generators: Mapping[str, Generator]
+    tensors: Mapping[str, Tensor], model: nn.Module, generators: Mapping[str, Generator]
 ) -> bool:
-    """Whether it is of this net, this loop and this kind of device, whose seconds go on."""
-    mine = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
-    theirs = {name: tensor.shape for name, tensor in told.items() if name.startswith("model.")}
+    """Whether tensors of a checkpoint belong to this net, this loop and this kind of device."""
+    shapes = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
+    stored_shapes = {
+        name: tensor.shape for name, tensor in tensors.items() if name.startswith("model.")
+    }
     names = {f"generator.{name}" for name in generators}
     kinds = {f"global.{kind}" for kind in _global_generators(model)}
-    same_kind = kinds == {name for name in told if name.startswith("global.")}
-    return mine == theirs and same_kind and names <= told.keys()
+    same_kind = kinds == {name for name in tensors if name.startswith("global.")}
+    return shapes == stored_shapes and same_kind and names <= tensors.keys()
 
 
 def _restore(
-    told: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     model: nn.Module,
     optimizer: Optimizer,
     generators: Mapping[str, Generator],
 ) -> None:
-    state = {k.removeprefix("model."): v for k, v in told.items() if k.startswith("model.")}
+    state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     model.load_state_dict(state)
     for name, generator in generators.items():
-        generator.set_state(told[f"generator.{name}"])
+        generator.set_state(tensors[f"generator.{name}"])
     for number, parameter in enumerate(_parameters(optimizer)):
         prefix = f"optimizer.{number}."
-        for name in (name for name in told if name.startswith(prefix)):
-            value = told[name].to(parameter.device)
+        for name in (name for name in tensors if name.startswith(prefix)):
+            value = tensors[name].to(parameter.device)
             if value.shape == parameter.shape:
-                # In the parameter's own layout, which the fused kernel takes for granted.
+                # In the layout of the parameter, which the fused kernel requires.
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             optimizer.state[parameter][name.removeprefix(prefix)] = value
-    torch.set_rng_state(told["global.cpu"])
-    if "global.cuda" in told:
-        torch.cuda.set_rng_state(told["global.cuda"], _device(model))
+    torch.set_rng_state(tensors["global.cpu"])
+    if "global.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["global.cuda"], _device(model))
 
 
 # ---------------------------------------------------------------------------------------------
-# The file: safetensors, with a JSON text in its header. It is renamed into place.
+# The file: safetensors, with a JSON text in its header, written atomically.
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        checksum.update(name.encode())
+        checksum.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return checksum.hexdigest()
 
 
 def _write(path: Path, moments: list[_Moment], seconds: float) -> None:
-    tensors = {f"{n}.{k}": v for n, one in enumerate(moments) for k, v in one.tensors.items()}
-    told = {
+    tensors = {f"{n}.{k}": v for n, moment in enumerate(moments) for k, v in moment.tensors.items()}
+    header = {
         "format": FORMAT,
         "seconds": seconds,
-        "places": [asdict(one.place) for one in moments],
+        "places": [asdict(moment.place) for moment in moments],
         "sha256": _digest(tensors),
     }
-    # Not save_file: it has a temporary of its own, which nobody would find if it is killed.
-    atomic.write(path, save(tensors, {"told": json.dumps(told)}))
+    # Not save_file: its own temporary file would never be removed if the process is killed.
+    atomic.write(path, save(tensors, {"told": json.dumps(header)}))
 
 
 def _read(path: Path) -> tuple[list[_Moment], float]:
-    """What the file holds, and the seconds; nothing, if it is damaged or of another kind."""
+    """Content of the file, and the seconds; nothing if it is damaged or of another format."""
     try:
         with safe_open(path, "pt") as file:
-            told: dict[str, Any] = json.loads(file.metadata()["told"])
+            header: dict[str, Any] = json.loads(file.metadata()["told"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return [], 0.0
-    if told["format"] != FORMAT or told["sha256"] != _digest(tensors):
+    if header["format"] != FORMAT or header["sha256"] != _digest(tensors):
         return [], 0.0
-    moments = [_Moment(Place(**place), {}) for place in told["places"]]
+    moments = [_Moment(Place(**place), {}) for place in header["places"]]
     for name, tensor in tensors.items():
         number, _, inside = name.partition(".")
         moments[int(number)].tensors[inside] = tensor
-    return moments, told["seconds"]
+    return moments, header["seconds"]

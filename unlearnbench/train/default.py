@@ -17,10 +17,10 @@ def fit(
     epochs: int,
     batch_size: int,
 ) -> nn.Module:
-    """Train from the start: SGD with a cosine schedule on augmented batches.
+    """Train from scratch: SGD with a cosine schedule on augmented batches.
 
-    The training of original and retrained models in Deep Unlearn (arXiv 2410.01276), no selection
-    on validation rows: the last weights are kept.
+    The training of original and retrained models in Deep Unlearn (arXiv 2410.01276), without
+    selection on validation rows: the result is the last weights.
     """
     batches = batches.batched(batch_size).augmented()
     return descend(model, batches, loss, sgd=sgd, epochs=epochs, schedule=cosine)

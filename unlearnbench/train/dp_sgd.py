@@ -1,4 +1,4 @@
-"""Training with differential privacy: each row's gradient is clipped, their sum is noised."""
+"""Training with differential privacy: the gradient of each row is clipped, the sum is noised."""
 
 import math
 import warnings
@@ -19,10 +19,10 @@ from unlearnbench.core.data import Batches, Loss
 from unlearnbench.train.checkpoint import Place, keeper_of
 
 ORDERS = [1 + tenth / 10 for tenth in range(1, 100)] + list(range(12, 64))
-"""Rényi orders among which the accountant takes the best, 1.1 … 10.9 and 12 … 63."""
+"""Rényi orders from which the accountant selects the best, 1.1 … 10.9 and 12 … 63."""
 
 NUMBERS_AT_ONCE = 2**28
-"""Numbers in the gradients that are held side by side, 1 GiB: 24 rows of a ResNet-18."""
+"""Numbers in the gradients that are in memory at once, 1 GiB: 24 rows of a ResNet-18."""
 
 
 def dp_sgd(
@@ -36,39 +36,39 @@ def dp_sgd(
     noise_multiplier: float,
     max_grad_norm: float,
 ) -> nn.Module:
-    """Train with DP-SGD: no row can move the sum of the gradients further than the noise hides.
+    """Train with DP-SGD: clipping bounds the effect of a row, and noise conceals it.
 
         ḡ_i = g_i · min(1, C / ‖g_i‖),   g̃ = ( Σ_{i ∈ B} ḡ_i + σC · N(0, I) ) / batch_size
 
-    Each of the n rows is in B with probability q = batch_size / n, in ⌈n / batch_size⌉ steps an
-    epoch; B may be empty, and noise is added then too. g̃ is the gradient of plain SGD, at a
-    constant rate; g_i is that of row i alone, augmented as in ``train.fit``. Abadi et al., "Deep
-    Learning with Differential Privacy" (CCS 2016, arXiv 1607.00133).
+    Each of the n rows is in B with probability q = batch_size / n, in ⌈n / batch_size⌉ steps per
+    epoch; noise is added even if B is empty. g̃ is the gradient of plain SGD, at a constant rate;
+    g_i is that of row i alone, augmented as in ``train.fit``. Abadi et al., "Deep Learning with
+    Differential Privacy" (CCS 2016, arXiv 1607.00133).
 
-    Differs: clipped and noised by Opacus' optimizer (arXiv 2109.12298), but gradients are taken by
-    ``torch.func``. Opacus' own hooks (1.6) get those of convolutions wrong where images are in
-    channels-last memory, and cannot take the in-place sums of ResNets.
+    Differs: Opacus' optimizer (arXiv 2109.12298) clips and adds noise, but ``torch.func`` computes
+    the gradients. Opacus' own hooks (1.6) compute wrong gradients of convolutions for images in
+    channels-last memory, and do not support the in-place sums of ResNets.
 
     Args:
         model: changed in place; returned in eval mode.
-        batches: whose rows are trained on; its generators make all draws.
+        batches: the training rows; its generators make all draws.
         loss: ``loss(model, x, y)``, a mean over rows.
-        sgd: ``lr``, ``momentum`` and ``weight_decay`` of what follows the noise.
-        epochs: how often each row is drawn, about, on average.
-        batch_size: rows a step, on average.
-        noise_multiplier: σ, the noise's standard deviation as a multiple of C.
-        max_grad_norm: C, the length that a row's gradient may have.
+        sgd: ``lr``, ``momentum`` and ``weight_decay`` of the step after the noise.
+        epochs: average number of times a row is drawn.
+        batch_size: average number of rows per step.
+        noise_multiplier: σ, the standard deviation of the noise as a multiple of C.
+        max_grad_norm: C, the maximum norm of the gradient of a row.
 
     Raises:
-        ValueError: the model mixes rows or keeps their statistics, or the precision is not
-            32-true.
+        ValueError: the model mixes rows or keeps their statistics, or the precision is neither
+            32-true nor 64-true.
     """
     _check(model, batches.compute.precision)
     n, device = len(batches.rows), batches.rows.device
     rate = _rate(n, batch_size)
     seed = int(torch.randint(2**62, (), generator=batches.order))
     privacy = torch.Generator(device).manual_seed(seed)
-    # Not fused: that kernel takes gradients to lie in memory as their parameters do.
+    # Not fused: that kernel requires gradients in the memory layout of their parameters.
     plain = SGD(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=sgd["lr"],
@@ -93,8 +93,8 @@ def dp_sgd(
             drawn = batches.chosen(chosen)
             with batches.hooks.around(drawn.rows):
                 parts = list(_parts(drawn, at_once))
-                for left, (x, y) in zip(reversed(range(len(parts))), parts, strict=True):
-                    optimizer.signal_skip_step(left > 0)  # add up; the last part makes the step
+                for remaining, (x, y) in zip(reversed(range(len(parts))), parts, strict=True):
+                    optimizer.signal_skip_step(remaining > 0)  # accumulate until the last part
                     _set_gradients(model, x, y, loss)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
@@ -109,13 +109,13 @@ def dp_sgd(
 def epsilon(
     rows: int, *, epochs: int, batch_size: int, noise_multiplier: float, delta: float
 ) -> float:
-    """ε of ``dp_sgd`` at δ, for training sets that differ by one row, there or not there.
+    """ε of ``dp_sgd`` at δ, for training sets that differ by one row, present or absent.
 
     Rényi differential privacy of the Poisson-subsampled Gaussian (Mironov et al., arXiv
     1908.10530), turned into (ε, δ) as in Balle et al. (arXiv 1905.09982), by Opacus.
 
     Args:
-        rows: n, that were trained on.
+        rows: n, the number of training rows.
         epochs: as in training.
         batch_size: as in training.
         noise_multiplier: σ, as in training; without noise ε is infinite.
@@ -131,7 +131,7 @@ def epsilon(
         return math.inf if steps else 0.0
     accountant = RDPAccountant()
     accountant.history = [(noise_multiplier, _rate(rows, batch_size), steps)] if steps else []
-    with warnings.catch_warnings():  # ε at the first or last of the orders is an ε all the same
+    with warnings.catch_warnings():  # ε at the first or last order is valid too
         warnings.filterwarnings("ignore", "Optimal order is the (smallest|largest) alpha")
         return float(accountant.get_epsilon(delta, alphas=ORDERS))
 
@@ -145,16 +145,16 @@ def _check(model: nn.Module, precision: str) -> None:
         raise ValueError(f"train=dp_sgd: needs precision=32-true or 64-true, not {precision}")
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            told = "batch norm mixes the rows of a batch; take model.call.norm=group"
-            raise ValueError(f"train=dp_sgd: {told}")
+            message = "batch norm mixes the rows of a batch; take model.call.norm=group"
+            raise ValueError(f"train=dp_sgd: {message}")
         if isinstance(module, _NormBase) and module.track_running_stats:
-            told = f"{type(module).__name__} keeps statistics of the rows, without noise"
-            raise ValueError(f"train=dp_sgd: {told}")
+            message = f"{type(module).__name__} keeps statistics of the rows, without noise"
+            raise ValueError(f"train=dp_sgd: {message}")
 
 
 @contextmanager
 def _optimizer(sgd: SGD, **settings: object) -> Iterator[DPOptimizer]:
-    """Opacus' optimizer; what it hangs on the parameters is gone after the block."""
+    """Opacus' optimizer; the attributes it adds to parameters are removed after the block."""
     optimizer = DPOptimizer(sgd, **settings)
     try:
         yield optimizer
@@ -165,7 +165,7 @@ def _optimizer(sgd: SGD, **settings: object) -> Iterator[DPOptimizer]:
 
 
 def _parts(drawn: Batches, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows drawn for a step, so many at once; if there are none, one part of none."""
+    """The rows drawn for a step, ``at_once`` per part; one empty part without rows."""
     x = drawn.y.new_empty(0)
     if len(drawn.rows):
         x = drawn.data.inputs(drawn.rows)
@@ -175,7 +175,7 @@ def _parts(drawn: Batches, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _set_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> None:
-    """Give each parameter the gradients of the rows' own losses, (B, *parameter.shape)."""
+    """Set the gradients of the loss of each row on each parameter, (B, *parameter.shape)."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for parameter, gradients in zip(
         named.values(), _gradients(model, named, x, y, loss), strict=True
@@ -195,8 +195,8 @@ def _gradients(
 
         return loss(cast(nn.Module, net), x[None], y[None])
 
-    # Out of channels-last memory, in which vmap runs some layers row by row.
+    # Contiguous, because vmap runs some layers row by row in channels-last memory.
     weights = {name: parameter.detach().contiguous() for name, parameter in named.items()}
     of_rows = vmap(grad(of_row), in_dims=(None, 0, 0), randomness="different")
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention know no vmap
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels do not support vmap
         return list(of_rows(weights, x.contiguous(), y).values())

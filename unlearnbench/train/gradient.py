@@ -1,7 +1,7 @@
 """Gradients in eval mode, and vectors over all parameters of a net.
 
-A gradient is one tensor a parameter, zero where the loss does not reach it; a vector (P,) holds the
-same one after the other. Axes: B rows of a batch, P parameters.
+A gradient is one tensor per parameter, zero if the loss does not depend on the parameter; a vector
+(P,) is their concatenation. Axes: B rows of a batch, P parameters.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,10 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from unlearnbench.core.data import Batches, Loss
 
 BATCH = 256
-"""Rows a batch where the size has no say in the numbers but their rounding."""
+"""Rows per batch where the size affects results by rounding only."""
 
 ROWS_AT_ONCE = 16
-"""Rows whose gradients are held side by side: of a ResNet-18 that is 0.7 GB."""
+"""Rows whose gradients are in memory at once: 0.7 GB for a ResNet-18."""
 
 
 def gradient(net: nn.Module, batches: Batches, loss: Loss) -> list[Tensor]:
@@ -28,23 +28,23 @@ def gradient(net: nn.Module, batches: Batches, loss: Loss) -> list[Tensor]:
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     for x, y in batches:
         share = len(y) / len(batches.rows)
-        found = torch.autograd.grad(loss(net, x, y), parameters, materialize_grads=True)
-        for total, part in zip(sums, found, strict=True):
-            total.add_(part, alpha=share)
+        gradients = torch.autograd.grad(loss(net, x, y), parameters, materialize_grads=True)
+        for total, parameter_gradient in zip(sums, gradients, strict=True):
+            total.add_(parameter_gradient, alpha=share)
     return sums
 
 
 def influence_gradient(
     net: nn.Module, retain: Batches, forget: Batches, loss: Loss
 ) -> list[Tensor]:
-    """n_F/n · ( ∇ CE(D_F) − ∇ CE(D_R) ), n = n_F + n_R: what forgetting adds to the gradient."""
+    """n_F/n · ( ∇ CE(D_F) − ∇ CE(D_R) ), n = n_F + n_R: change of the gradient by forgetting."""
     share = len(forget.rows) / (len(forget.rows) + len(retain.rows))
     pairs = zip(gradient(net, forget, loss), gradient(net, retain, loss), strict=True)
     return [share * (of_forget - of_retain) for of_forget, of_retain in pairs]
 
 
 def gradients_of_rows(net: nn.Module, batches: Batches, loss: Loss) -> Iterator[list[Tensor]]:
-    """Gradient of each row's own loss, batch by batch: tensors (B, *parameter.shape)."""
+    """Gradient of the loss of each row, batch by batch: tensors (B, *parameter.shape)."""
     net.eval()
     weights = {name: parameter.detach() for name, parameter in net.named_parameters()}
 
@@ -55,7 +55,7 @@ def gradients_of_rows(net: nn.Module, batches: Batches, loss: Loss) -> Iterator[
         return loss(cast(nn.Module, model), x[None], y[None])
 
     of_rows = vmap(grad(of_row), in_dims=(None, 0, 0))
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention know no vmap
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels do not support vmap
         for x, y in batches.batched(ROWS_AT_ONCE):
             yield list(of_rows(weights, x, y).values())
 
@@ -74,7 +74,7 @@ def curvature(net: nn.Module, batches: Batches, loss: Loss) -> Callable[[Tensor]
 
         slope = grad(lambda z: loss(cast(nn.Module, lambda _: z), x, y))
         z, J_k = cast(Any, jvp(logits, (theta,), (k,)))
-        # Backwards too, as H is symmetric: squared error knows no jvp of its gradient.
+        # vjp, as H is symmetric: squared error does not support a jvp of its gradient.
         (H_J_k,) = cast(Any, vjp(slope, z))[1](J_k)
         (product,) = cast(Any, vjp(logits, theta))[1](H_J_k)
         return flat(product.values())
@@ -82,7 +82,7 @@ def curvature(net: nn.Module, batches: Batches, loss: Loss) -> Callable[[Tensor]
     def product(k: Tensor) -> Tensor:
         parts = dict(zip(theta, unflat(k, theta.values()), strict=True))
         n = len(batches.rows)
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention know no jvp
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels do not support jvp
             return sum(
                 (of_batch(x, y, parts) * (len(y) / n) for x, y in batches), torch.zeros_like(k)
             )
@@ -93,12 +93,12 @@ def curvature(net: nn.Module, batches: Batches, loss: Loss) -> Callable[[Tensor]
 def hessian_products(
     net: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], loss: Loss, v_KP: Tensor
 ) -> Tensor:
-    """Σ_j ∇²ℓ(θ; x_j, y_j) v (K, P) for K directions, by differentiating the gradient once more.
+    """Σ_j ∇²ℓ(θ; x_j, y_j) v (K, P) for K directions, by differentiating the gradient.
 
     Args:
-        net: in the precision of the result.
+        net: the net, in the precision of the result.
         parts: batches (x, y); the sum is over their rows.
-        loss: the mean of a batch.
+        loss: the mean loss of a batch.
         v_KP: the directions.
     """
     net.eval()
@@ -134,26 +134,28 @@ def smallest(scores: Tensor, share: float) -> Tensor:
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """Tensors as one vector, each in the order of its indices whatever its memory."""
+    """Tensors as one vector, each in the order of its indices, for any memory layout."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def unflat(vector: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
-    """A vector cut into tensors of given shapes."""
+    """A vector split into tensors with the shapes of ``like``."""
     shapes = [tensor.shape for tensor in like]
-    parts = vector.split([shape.numel() for shape in shapes])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    flat_tensors = vector.split([shape.numel() for shape in shapes])
+    return [
+        flat_tensor.reshape(shape) for flat_tensor, shape in zip(flat_tensors, shapes, strict=True)
+    ]
 
 
 @torch.no_grad()
 def shift(net: nn.Module, by: Tensor) -> None:
     """Add a vector over all parameters to the net."""
-    for parameter, part in zip(net.parameters(), unflat(by, net.parameters()), strict=True):
-        parameter.add_(part)
+    for parameter, change in zip(net.parameters(), unflat(by, net.parameters()), strict=True):
+        parameter.add_(change)
 
 
 def head(net: nn.Module) -> nn.Linear | None:
-    """The last layer, where it is linear with a bias."""
+    """The last linear layer if it has a bias; else None."""
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
     return linear[-1] if linear and linear[-1].bias is not None else None
 
@@ -164,15 +166,17 @@ def theta(net: nn.Module) -> Tensor:
 
 
 def buffers(net: nn.Module) -> Tensor:
-    """All statistics (S,) but counts, on the CPU."""
-    kept = [one for one in net.buffers() if one.is_floating_point()]
-    return flat([*kept, torch.zeros(0)]).cpu()
+    """All floating-point buffers (S,), which are statistics without counts, on the CPU."""
+    statistics = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+    return flat([*statistics, torch.zeros(0)]).cpu()
 
 
 def outputs(net: nn.Module, theta_P: Tensor, buffers_S: Tensor, x: Tensor) -> Tensor:
     """Outputs (B, C) with other parameters and statistics than the net's own."""
     own = dict(net.named_parameters())
-    kept = {name: one for name, one in net.named_buffers() if one.is_floating_point()}
-    given = dict(zip(own, unflat(theta_P, own.values()), strict=True))
-    given |= dict(zip(kept, unflat(buffers_S, kept.values()), strict=True))
-    return cast(Tensor, functional_call(net, given, (x,)))
+    statistics = {
+        name: buffer for name, buffer in net.named_buffers() if buffer.is_floating_point()
+    }
+    tensors = dict(zip(own, unflat(theta_P, own.values()), strict=True))
+    tensors |= dict(zip(statistics, unflat(buffers_S, statistics.values()), strict=True))
+    return cast(Tensor, functional_call(net, tensors, (x,)))

@@ -1,4 +1,4 @@
-"""The one training loop. Lightning (Fabric) gives device, precision and backward, here only."""
+"""The only training loop. Lightning (Fabric) sets device and precision, and runs backward."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,26 +22,28 @@ Step = Callable[[Tensor, Tensor], None]
 """One step on a batch: ``step(x, y)``."""
 
 WARM_UP = 3
-"""Full batches that run as they are before a CUDA graph is captured: buffers and handles exist."""
+"""Full batches that run directly before a CUDA graph is captured, to create buffers and handles."""
 
 
 def constant(epoch: int, epochs: int) -> float:
-    """The learning rate as it is."""
+    """A constant learning rate."""
     return 1.0
 
 
 def cosine(epoch: int, epochs: int) -> float:
-    """(1 + cos(πe/E)) / 2, stepped once an epoch, so that 0 is never used."""
+    """(1 + cos(πe/E)) / 2, stepped once per epoch, so that 0 is never used."""
     return (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def step_decay(rate: float) -> Schedule:
-    """``rate`` to the power of how many of the epochs ⌊E/2⌋, ⌊.8E⌋ and ⌊.9E⌋ are over."""
-    return lambda epoch, epochs: rate ** sum(epoch > int(part * epochs) for part in (0.5, 0.8, 0.9))
+    """``rate`` to the power of the number of epochs ⌊E/2⌋, ⌊.8E⌋ and ⌊.9E⌋ that are past."""
+    return lambda epoch, epochs: (
+        rate ** sum(epoch > int(fraction * epochs) for fraction in (0.5, 0.8, 0.9))
+    )
 
 
 def at(schedule: Schedule, epoch: int, epochs: int) -> Schedule:
-    """One epoch of a longer schedule, for a method that walks epoch by epoch."""
+    """One epoch of a longer schedule, for a method that trains epoch by epoch."""
     return lambda *_: schedule(epoch, epochs)
 
 
@@ -56,26 +58,26 @@ def squared_error(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def make_optimizer(model: nn.Module, sgd: Mapping[str, float]) -> SGD:
-    """Plain SGD: classical momentum, weight decay added to the gradient before it.
+    """Plain SGD: classical momentum; weight decay is added to the gradient before momentum.
 
     Args:
-        model: whose parameters it moves.
+        model: the model to optimise.
         sgd: ``lr``, ``momentum`` and ``weight_decay``.
     """
-    # One fused kernel instead of three small ones a tensor: on small nets that is half a step.
+    # One fused kernel replaces three small ones per tensor: half the time of a step on small nets.
     lr, momentum, weight_decay = sgd["lr"], sgd["momentum"], sgd["weight_decay"]
     return SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
 
 REPLAYABLE = (cross_entropy, squared_error)
-"""Losses of model and batch alone, safe in a CUDA graph: a closure may draw a batch of its own, and
-a replay would never draw the next."""
+"""Losses that depend on model and batch only, safe in a CUDA graph: a closure may draw a batch of
+its own, and a replay would not draw the next one."""
 
 
 class _Graph:
-    """A step that runs as it is at first, is then captured, and from then on replayed.
+    """A step that first runs directly, is then captured, and is replayed from then on.
 
-    Only for full batches, for a graph has one shape; a last one of another size runs as it is.
+    Only full batches are replayed, because a graph has one shape; others run directly.
     """
 
     def __init__(self, step: Step, size: int) -> None:
@@ -100,14 +102,14 @@ class _Graph:
             with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
                 self.step(self.x, self.y)  # recorded, not run
         except RuntimeError as error:
-            told = f"a training step cannot be captured as a CUDA graph ({error})"
-            raise RuntimeError(f"{told}; set cuda_graphs=false") from error
+            message = f"a training step cannot be captured as a CUDA graph ({error})"
+            raise RuntimeError(f"{message}; set cuda_graphs=false") from error
         return graph
 
 
 @contextmanager
 def _replayed(step: Step, optimizer: Optimizer, batches: Batches) -> Iterator[Step]:
-    """The step as a CUDA graph. The learning rate becomes a tensor: a replay reads it anew."""
+    """The step as a CUDA graph. The learning rate becomes a tensor, which each replay reads."""
     device = torch.device(batches.compute.device)
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(group["lr"], device=device)
@@ -122,7 +124,7 @@ def _replayed(step: Step, optimizer: Optimizer, batches: Batches) -> Iterator[St
 def _fabric(compute: Compute) -> Fabric:
     accelerator, _, index = compute.device.partition(":")
     devices = [int(index)] if index else 1
-    alone = LightningEnvironment()  # or in a job of SLURM's its tasks are taken for our processes
+    alone = LightningEnvironment()  # else Fabric counts the tasks of a SLURM job
     return Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -143,16 +145,16 @@ def descend(
     grad_hook: Callable[[nn.Module], None] | None = None,
     training: bool = True,
 ) -> nn.Module:
-    """Walk ``epochs`` times over the batches, down the loss; the model is returned in eval mode.
+    """Minimise the loss in ``epochs`` epochs over the batches; returns the model in eval mode.
 
     Args:
         model: changed in place.
-        batches: what is walked over; they say where and in which precision to compute.
+        batches: the training batches; they define device and precision.
         loss: ``loss(model, x, y)``, a scalar.
-        sgd: settings of plain SGD, or a live optimizer that keeps its momentum between calls.
-        epochs: walks over the batches.
+        sgd: settings of plain SGD, or an optimizer that keeps its momentum between calls.
+        epochs: number of epochs.
         schedule: factor on the learning rate in each epoch.
-        step_schedule: another, in each of the steps of all epochs.
+        step_schedule: additional factor, in each step of all epochs.
         grad_hook: called between backward and step, to change gradients.
         training: False keeps the model in eval mode (batch norm frozen, no dropout).
     """
@@ -208,7 +210,7 @@ def _set_rates(optimizer: Optimizer, rates: Sequence[float], factor: float) -> N
 def logits(model: nn.Module, batches: Batches) -> Tensor:
     """Outputs (n, C) of the model for the rows in their order, float32 in eval mode, on the CPU.
 
-    Always in float32: bf16 logits are off by 2e-3, which the low end of an attack's ROC sees.
+    Always in float32: bf16 logits differ by 2e-3, which changes the low end of an attack's ROC.
     """
     model.eval()
     return torch.cat([model(x) for x, _ in batches.ordered()]).float().cpu()
