@@ -39,7 +39,7 @@ DP += ["train.call.sgd.momentum=0.9"]
 
 @pytest.fixture(autouse=True)
 def _nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_asked", False)
+    monkeypatch.setattr(checkpoint, "_stop_requested", False)
 
 
 class Stop:
@@ -59,7 +59,7 @@ class Stop:
 
     def after(self, steps: int) -> None:
         """In a new process, that is told to stop in this step; 0 for never."""
-        self.monkeypatch.setattr(checkpoint, "_asked", False)
+        self.monkeypatch.setattr(checkpoint, "_stop_requested", False)
         self.at, self.steps = steps, 0
 
 
@@ -196,7 +196,7 @@ def test_a_method_begins_again(new_workspace: Workspace, cell: Cells, stop: Stop
         models.original(new_workspace, one)
         stop.after(1)
         models.unlearned(new_workspace, one)
-        assert checkpoint._asked
+        assert checkpoint._stop_requested
         stop.after(0)
 
 
