@@ -28,8 +28,8 @@ def top_k(predictions: Predictions, *, k: int) -> Predictions:
     if not 1 <= k < n_classes:
         raise ValueError(f"defense.call.k={k}: must lie in 1..{n_classes - 1}, of so many classes")
     order = np.argsort(-log_p, axis=-1, kind="stable")
-    kept = np.zeros(log_p.shape, bool)
-    np.put_along_axis(kept, order[..., :k], True, axis=-1)
+    is_top = np.zeros(log_p.shape, bool)
+    np.put_along_axis(is_top, order[..., :k], True, axis=-1)
     # The rest is summed, not taken from 1: where the model is certain, 1 − Σ would round to 0.
-    rest = logsumexp(np.where(kept, -np.inf, log_p), axis=-1, keepdims=True)
-    return published(predictions, np.where(kept, log_p, rest - np.log(n_classes - k)))
+    rest = logsumexp(np.where(is_top, -np.inf, log_p), axis=-1, keepdims=True)
+    return published(predictions, np.where(is_top, log_p, rest - np.log(n_classes - k)))

@@ -44,12 +44,12 @@ def fisher(model: nn.Module, task: Task, *, alpha: float, batch_size: int) -> nn
 def _diagonal(model: nn.Module, task: Task, batch_size: int) -> list[Tensor]:
     model.eval()
     retain, theta = task.retain.batched(batch_size).ordered(), list(model.parameters())
-    F = [torch.zeros_like(one) for one in theta]
+    F = [torch.zeros_like(tensor) for tensor in theta]
     for x, _ in retain:
         log_p_BC = model(x).log_softmax(1)
         for y, p in enumerate(log_p_BC.detach().exp().mean(0)):
             loss = -log_p_BC[:, y].mean()
-            found = torch.autograd.grad(loss, theta, retain_graph=True, materialize_grads=True)
-            for total, part in zip(F, found, strict=True):
-                total.addcmul_(part, part * p, value=1 / len(retain))
+            grads = torch.autograd.grad(loss, theta, retain_graph=True, materialize_grads=True)
+            for total, g in zip(F, grads, strict=True):
+                total.addcmul_(g, g * p, value=1 / len(retain))
     return F

@@ -41,8 +41,8 @@ def influence(
     F_R = gradient.curvature(model, retain.chosen(drawn).ordered(), task.loss)
 
     def left_side(k: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        given = torch.from_numpy(k).to(v)
-        return (F_R(given) + damping * given).cpu().numpy()
+        vector = torch.from_numpy(k).to(v)
+        return (F_R(vector) + damping * vector).cpu().numpy()
 
     system = LinearOperator((len(v), len(v)), matvec=left_side, dtype=v.cpu().numpy().dtype)
     k, status = cg(system, v.cpu().numpy(), rtol=residual, maxiter=iterations)

@@ -39,8 +39,8 @@ def msg(
     forget, retain = task.forget.batched(batch_size), task.retain.batched(batch_size)
     drawn = torch.randperm(len(retain.rows), generator=task.generator("scores"))
     alike = retain.chosen(drawn[: len(forget.rows)])
-    kept, forgotten = (gradient.gradient(model, part, task.loss) for part in (alike, forget))
-    s = [(k - f).abs() for k, f in zip(kept, forgotten, strict=True)]
+    retained, forgotten = (gradient.gradient(model, part, task.loss) for part in (alike, forget))
+    s = [(k - f).abs() for k, f in zip(retained, forgotten, strict=True)]
     slow = redraw.redraw(model, task, s, init_rate)
     rise = redraw.triangle
     return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, grad_hook=slow)

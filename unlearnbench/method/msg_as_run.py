@@ -33,13 +33,13 @@ def msg_as_run(
     forget, retain = task.forget.batched(batch_size), task.retain.batched(batch_size)
     drawn = torch.randperm(len(retain.rows), generator=task.generator("scores"))
     alike, theta = retain.chosen(drawn[: len(forget.rows)]).batched(64), list(model.parameters())
-    s = [torch.zeros_like(one) for one in theta]
+    s = [torch.zeros_like(tensor) for tensor in theta]
     model.train()
     for sign, part in ((1, alike), (-1, forget)):
         for x, y in part:
-            found = torch.autograd.grad(task.loss(model, x, y), theta, materialize_grads=True)
-            for total, one in zip(s, found, strict=True):
-                total.add_(one, alpha=sign)
-    slow = redraw.redraw(model, task, [one.abs() for one in s], init_rate)
+            grads = torch.autograd.grad(task.loss(model, x, y), theta, materialize_grads=True)
+            for total, g in zip(s, grads, strict=True):
+                total.add_(g, alpha=sign)
+    slow = redraw.redraw(model, task, [tensor.abs() for tensor in s], init_rate)
     rise = redraw.triangle
     return descend(model, retain, task.loss, sgd=sgd, epochs=epochs, schedule=rise, grad_hook=slow)

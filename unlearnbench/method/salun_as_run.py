@@ -32,11 +32,11 @@ def salun_as_run(
     masked weights.
     """
     forget, theta = task.forget.batched(batch_size), list(model.eval().parameters())
-    G = [torch.zeros_like(one) for one in theta]
+    G = [torch.zeros_like(tensor) for tensor in theta]
     for i, (x, y) in enumerate(forget):
-        found = torch.autograd.grad(task.loss(model, x, y), theta, materialize_grads=True)
-        for total, part in zip(G, found, strict=True):
-            total.add_(part, alpha=len(forget) - i)
+        grads = torch.autograd.grad(task.loss(model, x, y), theta, materialize_grads=True)
+        for total, g in zip(G, grads, strict=True):
+            total.add_(g, alpha=len(forget) - i)
     m = gradient.largest(G, threshold)
 
     def mask_gradients(model: nn.Module) -> None:

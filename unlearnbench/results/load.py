@@ -144,20 +144,7 @@ def load_results(
     keys: Iterable[str] | None = None,
     wide: bool = False,
 ) -> pd.DataFrame:
-    """The result rows as a pandas frame.
-
-    One row per value; of duplicate rows one is retained, ``ok`` before ``failed``.
-
-    Args:
-        results: the results folder, or several; ``results/`` or UNLEARNBENCH_RESULTS by default.
-        sweep: name of a sweep, to load only its cells.
-        keys: only the rows with these keys.
-        wide: one row per cell and one column per metric, with the utility of the cell's model.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no such sweep in it.
-        ValueError: the rows were written by a newer version with a schema unknown to this one.
-    """
+    """The result rows as a pandas frame with plain columns; see ``public.load_results``."""
     frame: pd.DataFrame = decoded(rows(results, sweep, keys), ROWS).to_pandas(split_blocks=True)
     return widen(frame) if wide else frame
 
@@ -168,9 +155,9 @@ def rows(
     """The result rows as an Arrow table with dictionary-encoded strings.
 
     Args:
-        results: as in ``load_results``.
-        sweep: as in ``load_results``.
-        keys: as in ``load_results``.
+        results: as in ``public.load_results``.
+        sweep: as in ``public.load_results``.
+        keys: as in ``public.load_results``.
     """
     paths = folders(results)
     table = read_encoded([folder / "rows" for folder in paths], ROWS)
